@@ -1,0 +1,41 @@
+"""Canonical bytes and digests: the same value has the same bytes on every machine.
+
+Canonical form: JSON by msgspec with struct fields in declared order, mapping keys sorted, no
+spaces (deterministic order). Digest: SHA-256 of those bytes, lower-case hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from isochrone.schema.errors import InvalidInput
+
+T = TypeVar("T")
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical(value: object) -> bytes:
+    """The canonical JSON bytes of a struct (or plain JSON value)."""
+    return _ENCODER.encode(value)
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of ``data`` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: object) -> str:
+    """The content address of a value: SHA-256 hex of its canonical bytes."""
+    return sha256_hex(canonical(value))
+
+
+def decode(data: bytes, kind: type[T], what: str = "document") -> T:
+    """Decode JSON bytes into a struct; raises InvalidInput naming the field that is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidInput(f"The {what} cannot be read: {error}.") from error

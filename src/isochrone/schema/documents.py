@@ -1,0 +1,67 @@
+"""Signed documents: what an account declared, in bytes that anybody can check.
+
+The signature covers ``keccak256("isochrone document v1\\n" + kind + "\\n" + body)``; the signer is
+recovered from it, so a document names its author by itself. ``kind`` keeps a signature for one
+purpose from being used for another.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from isochrone.schema.digests import canonical, decode
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.identity import PrivateKey, keccak256, recover
+
+T = TypeVar("T")
+
+SERVICE = "service"
+NODE_GRANT = "node-grant"
+BLOB_GRANT = "blob-grant"
+KEY_REVOCATION = "key-revocation"
+ADMIN_REQUEST = "admin-request"
+OPERATOR_GRANT = "operator-grant"
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """A document: its kind, canonical JSON body and the author's 65-byte signature."""
+
+    kind: str
+    body: bytes
+    signature: bytes
+
+
+def _signing_digest(kind: str, body: bytes) -> bytes:
+    return keccak256(b"isochrone document v1\n" + kind.encode() + b"\n" + body)
+
+
+def seal(kind: str, value: object, key: PrivateKey) -> Signed:
+    """Sign a struct as a document of that kind."""
+    body = canonical(value)
+    return Signed(kind=kind, body=body, signature=key.sign(_signing_digest(kind, body)))
+
+
+def unseal(document: Signed, kind: str, content: type[T]) -> tuple[T, str]:
+    """The content and the signer's address.
+
+    Raises InvalidInput for another kind or an unreadable body, Unauthorized for a bad signature.
+    """
+    if document.kind != kind:
+        raise InvalidInput(f"Expected a {kind} document, got {document.kind[:40]!r}.")
+    signer = recover(_signing_digest(kind, document.body), document.signature)
+    return decode(document.body, content, kind), signer
+
+
+def pack(document: Signed) -> bytes:
+    """Bytes of the envelope (MessagePack), as stored and sent."""
+    return msgspec.msgpack.encode(document)
+
+
+def unpack(data: bytes) -> Signed:
+    """The envelope from its bytes; raises InvalidInput."""
+    try:
+        return msgspec.msgpack.decode(data, type=Signed)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"Not a signed document: {error}.") from error

@@ -1,0 +1,92 @@
+"""Leases and quotas: who runs what, by whose order.
+
+Orders carry the controller's ``epoch`` (fencing token) and a ``revision``; whoever receives an
+order refuses one from an older epoch, or an older revision of the same lease.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isochrone.schema.node import Resources
+from isochrone.schema.service import Model, Objective, Residency
+
+LeaseState = Literal[
+    "offered", "accepted", "fetching", "warming", "serving", "draining", "ended", "failed"
+]
+STATE_ORDER: tuple[LeaseState, ...] = (
+    "offered",
+    "accepted",
+    "fetching",
+    "warming",
+    "serving",
+    "draining",
+    "ended",
+)
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica's contract: a service on a node at a locked price and promised objective.
+
+    ``desired``: what the controller wants of it now. ``decision``: digest of the record that
+    chose the node. ``blob_sources``: cells that hold the model (home first).
+    """
+
+    id: str
+    service: str
+    service_revision: int
+    cell: str
+    node: str
+    provider: str
+    model: Model
+    resources: Resources
+    residency: Residency
+    objective: Objective
+    price_microusd_per_hour: int
+    epoch: int
+    revision: int
+    desired: Literal["serving", "draining", "ended"]
+    decision: str
+    home_cell: str
+
+
+class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of one lease. Times are its own measurements, in milliseconds.
+
+    ``reason`` says why when ``failed``. ``fetched_bytes`` grows while fetching.
+    """
+
+    lease: str
+    revision: int
+    state: LeaseState
+    reason: str = ""
+    fetched_bytes: int = 0
+    fetch_ms: float = 0.0
+    load_ms: float = 0.0
+    first_answer_ms: float = 0.0
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """How many replicas a cell should hold near one metro."""
+
+    metro: str
+    replicas: int
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """The home controller's grant to a cell: place this service at these sites.
+
+    ``service_document``: the tenant's signed declaration (packed), which the cell checks itself.
+    Zero sites withdraws the grant.
+    """
+
+    service: str
+    service_document: bytes
+    home_cell: str
+    cell: str
+    sites: tuple[Site, ...]
+    epoch: int
+    revision: int
+    decision: str

@@ -1,0 +1,81 @@
+"""Nodes: one machine of a provider, what it has, and what it asks for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isochrone.schema.place import Evidence, Place
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A processor found on the machine. ``memory_mib`` is 0 where it shares the machine's."""
+
+    kind: Literal["cpu", "gpu"]
+    name: str
+    memory_mib: int = 0
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one replica occupies: thousandths of a CPU core, MiB of memory, whole GPUs.
+
+    ``gpu`` names a device model that must match by substring (``H100``); empty means any.
+    """
+
+    cpu_milli: int = 500
+    memory_mib: int = 512
+    gpu_count: int = 0
+    gpu: str = ""
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node can give: detected, then cut to the provider's limits."""
+
+    cpu_milli: int
+    memory_mib: int
+    devices: tuple[Device, ...] = ()
+    engines: tuple[str, ...] = ()
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's prices in micro-US-dollars per hour, per unit of capacity."""
+
+    cpu_core_microusd_per_hour: int
+    memory_gib_microusd_per_hour: int
+    gpu_microusd_per_hour: int = 0
+
+    def price_microusd_per_hour(self, resources: Resources) -> int:
+        """The price of one replica, each part rounded up to a whole micro-dollar."""
+        cpu = -(-self.cpu_core_microusd_per_hour * resources.cpu_milli // 1000)
+        memory = -(-self.memory_gib_microusd_per_hour * resources.memory_mib // 1024)
+        return cpu + memory + self.gpu_microusd_per_hour * resources.gpu_count
+
+
+class NodeGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's signed word that a node is its own: claimed place, offer, optional limits.
+
+    Signed with the provider's key as a ``node-grant`` document; the node shows it in its greeting
+    and proves ``node`` with its own key. A grant with a higher ``revision`` replaces a lower one.
+    """
+
+    node: str
+    place: Place
+    offer: Offer
+    revision: int
+    cpu_milli_max: int | None = None
+    memory_mib_max: int | None = None
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the network knows it: granted, detected, joined to a cell."""
+
+    address: str
+    provider: str
+    cell: str
+    place: Place
+    evidence: Evidence
+    capacity: Capacity
+    offer: Offer
+    grant: bytes
+    revision: int

@@ -1,0 +1,118 @@
+"""Services: what a tenant declares, and the model it runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from isochrone.schema.digests import digest
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.node import Resources
+from isochrone.schema.place import Evidence
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""Service names: a DNS label (RFC 1123), 1-63 characters."""
+
+Task = Literal["tensor", "embeddings", "completions", "chat"]
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a model: relative name, SHA-256 hex, size."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """An AI model: engine adapter, what it can be asked, files by content, engine options.
+
+    ``engine``: ``onnx``, ``llamacpp`` or ``upstream``. ``options`` are the engine's own, as text.
+    """
+
+    engine: str
+    task: Task
+    files: tuple[ModelFile, ...] = ()
+    options: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """The content address of the model: equal digest, equal answers."""
+        return digest(self)
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of its files' sizes."""
+        return sum(file.size_bytes for file in self.files)
+
+
+class AudienceShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the audience: a city slug, ISO country, bloc or continent, with its weight."""
+
+    where: str
+    weight: float = 1.0
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast users must be answered: round trip + platform + queue + service, milliseconds.
+
+    ``latency_ms`` is to be met by ``percentile`` % of requests (50-99.9).
+    """
+
+    latency_ms: float
+    percentile: float = 95.0
+
+
+class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where data may go: ISO countries or blocs allowed (empty: anywhere) and denied.
+
+    ``evidence`` is the class of proof of place that is accepted.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    evidence: Evidence = "declared"
+
+
+class ReplicaRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many replicas at least and at most, over all cells. 1 <= min <= max <= 1000."""
+
+    min: int = 2
+    max: int = 4
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's declaration, signed by the tenant as a ``service`` document.
+
+    A higher ``revision`` replaces a lower one; ``deleted`` is the last word. ``home_cell`` is the
+    cell it was posted to: its controller chooses the sites.
+    """
+
+    name: str
+    revision: int
+    home_cell: str
+    model: Model
+    audience: tuple[AudienceShare, ...]
+    objective: Objective
+    residency: Residency = Residency()
+    resources: Resources = Resources()
+    replicas: ReplicaRange = ReplicaRange()
+    max_price_microusd_per_hour: int | None = None
+    hedge: bool = True
+    deleted: bool = False
+
+
+def service_id(tenant: str, name: str) -> str:
+    """The network-wide id of a service: ``<tenant address>.<name>``."""
+    return f"{tenant}.{name}"
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidInput unless ``name`` is a valid service name."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:80]!r} is not a service name.",
+            fix="Use 1-63 lower-case letters, digits and inner hyphens.",
+        )
