@@ -1,0 +1,1 @@
+"""The byte path: HTTP/1.1 in and out, and the channel between nodes and gateways."""
