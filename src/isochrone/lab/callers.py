@@ -79,7 +79,7 @@ class Clients:
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._keep_headers)
         trace.freeze()
-        self.triton._stub._trace_configs.append(trace)
+        self.triton._stub.trace_configs.append(trace)
 
     async def _keep_headers(self, _session: Any, _context: Any, params: Any) -> None:
         request_id = params.headers.get("x-request-id", "")
@@ -158,6 +158,24 @@ def _timings_ms(headers: Mapping[str, str]) -> dict[str, float]:
     return found
 
 
+def _seen_in(raw_headers: Mapping[str, str]) -> dict[str, Any]:
+    """A record's fields that the answer's headers carry."""
+    headers = {name.lower(): value for name, value in raw_headers.items()}
+    timings = _timings_ms(headers)
+    return {
+        "node": headers.get("isochrone-node", ""),
+        "place": headers.get("isochrone-place", ""),
+        "jurisdiction": headers.get("isochrone-jurisdiction", ""),
+        "cell": headers.get("isochrone-cell", ""),
+        "attempts": int(_number(headers, "isochrone-attempts")),
+        "overhead_ms": _number(headers, "isochrone-overhead-ms"),
+        "network_ms": timings.get("network", 0.0),
+        "engine_ms": timings.get("engine", 0.0),
+        "queue_ms": timings.get("queue", 0.0),
+        "reroute_ms": _number(headers, "isochrone-reroute-ms"),
+    }
+
+
 class Callers:
     """Runs phases and writes one record a request."""
 
@@ -202,16 +220,14 @@ class Callers:
         call = {"embeddings": clients.embed, "completions": clients.complete}.get(
             case.task, clients.infer
         )
-        sent_unix_s = time.time()
-        started = time.perf_counter()
-        error, correct, headers = "", False, {}
+        sent_unix_s, started = time.time(), time.perf_counter()
+        error, correct = "", False
+        headers: Mapping[str, str] = {}
         try:
-            correct, headers = await asyncio.wait_for(call(case, request_id), GIVE_UP_AFTER_S)
+            async with asyncio.timeout(GIVE_UP_AFTER_S):
+                correct, headers = await call(case, request_id)
         except Exception as problem:  # whatever a client raises is a failed request
-            error = f"{type(problem).__name__}: {problem}"[:300] or "unknown"
-        latency_ms = (time.perf_counter() - started) * 1e3
-        headers = {name.lower(): value for name, value in headers.items()}
-        timings = _timings_ms(headers)
+            error = f"{type(problem).__name__}: {problem}"[:300]
         record = Record(
             target=phase.target,
             phase=phase.phase,
@@ -219,19 +235,10 @@ class Callers:
             service=service,
             request_id=request_id,
             sent_unix_s=sent_unix_s,
-            latency_ms=latency_ms,
+            latency_ms=(time.perf_counter() - started) * 1e3,
             error=error,
             correct=correct,
-            node=headers.get("isochrone-node", ""),
-            place=headers.get("isochrone-place", ""),
-            jurisdiction=headers.get("isochrone-jurisdiction", ""),
-            cell=headers.get("isochrone-cell", ""),
-            attempts=int(_number(headers, "isochrone-attempts")),
-            overhead_ms=_number(headers, "isochrone-overhead-ms"),
-            network_ms=timings.get("network", 0.0),
-            engine_ms=timings.get("engine", 0.0),
-            queue_ms=timings.get("queue", 0.0),
-            reroute_ms=_number(headers, "isochrone-reroute-ms"),
+            **_seen_in(headers),
         )
         self._file.write(msgspec.json.encode(record) + b"\n")
 
