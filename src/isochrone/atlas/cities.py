@@ -1,0 +1,118 @@
+"""Cities by name, and the city nearest to a point.
+
+A city's id is its metro slug: lower-case, ASCII, hyphens (``sao-paulo``). Where several cities
+share a name the most populous has the bare slug; every city also answers to ``slug-cc`` with its
+country (``valencia`` is in Venezuela, ``valencia-es`` in Spain). Places found here are those of
+the city's centre and never a claim that anything stands there.
+
+Not here: districts are listed like cities (GeoNames does so) and marked with ``part_of``; nothing
+below 100,000 inhabitants unless it is its country's largest or round trips were measured there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import unicodedata
+from functools import lru_cache
+
+import msgspec
+
+from isochrone.atlas.packaged import read_rows
+from isochrone.schema.errors import NotFound
+from isochrone.schema.place import Place
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius (IUGG)."""
+
+
+class City(msgspec.Struct, frozen=True, kw_only=True):
+    """A city: its name as people write it, its place (with the metro slug), its inhabitants.
+
+    ``part_of`` is the metro of a larger city of the country within 25 km, or empty. A population
+    of 0 means a small place that is listed because round trips were measured there.
+    """
+
+    name: str
+    place: Place
+    population: int
+    part_of: str = ""
+
+
+def slug(name: str) -> str:
+    """``São Paulo`` -> ``sao-paulo``."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+@lru_cache(maxsize=1)
+def all_cities() -> tuple[City, ...]:
+    """Every known city, most populous first."""
+    return tuple(
+        City(
+            name=row["name"],
+            place=Place(
+                latitude=float(row["latitude"]),
+                longitude=float(row["longitude"]),
+                country=row["country"],
+                metro=row["metro"],
+            ),
+            population=int(row["population"]),
+            part_of=row["part_of"],
+        )
+        for row in read_rows("cities.csv.gz")
+    )
+
+
+@lru_cache(maxsize=1)
+def _by_name() -> dict[str, City]:
+    """Every spelling that finds a city: ids first, then aliases, then slug-cc, largest first."""
+    cities = all_cities()
+    names = {city.place.metro: city for city in cities}
+    for row in read_rows("cities.csv.gz"):
+        for alias in filter(None, row["aliases"].split("|")):
+            names.setdefault(alias, names[row["metro"]])
+    for city in cities:
+        for spelling in (city.place.metro, slug(city.name)):
+            names.setdefault(f"{spelling}-{city.place.country.lower()}", city)
+    return names
+
+
+def find_city(name: str) -> City | None:
+    """The city of that name or slug (any case and accents), or None."""
+    return _by_name().get(slug(name))
+
+
+def city(name: str) -> City:
+    """The city of that name or slug, e.g. ``frankfurt``, ``São Paulo``, ``valencia-es``.
+
+    Raises NotFound with the nearest names.
+    """
+    found = find_city(name)
+    if found is None:
+        near = suggest(name)
+        hint = f"Did you mean {', '.join(near)}?" if near else "Name a city of 100,000 or more."
+        raise NotFound(f"No city {name[:60]!r} in the atlas.", fix=hint)
+    return found
+
+
+def suggest(name: str, count: int = 3) -> list[str]:
+    """Up to ``count`` known spellings that look like ``name``, best first."""
+    return difflib.get_close_matches(slug(name)[:60], _by_name(), n=count, cutoff=0.75)
+
+
+def great_circle_km(a: Place, b: Place) -> float:
+    """Distance over ground, kilometres, on a sphere: within 0.6 % of the true ellipsoid."""
+    phi_a, phi_b = math.radians(a.latitude), math.radians(b.latitude)
+    rise = math.sin((phi_b - phi_a) / 2) ** 2
+    turn = math.sin(math.radians(b.longitude - a.longitude) / 2) ** 2
+    haversine = rise + math.cos(phi_a) * math.cos(phi_b) * turn
+    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(haversine)))
+
+
+def nearest_city(latitude: float, longitude: float) -> City:
+    """The city whose centre is nearest to a point; districts count as their city."""
+    point = Place(latitude=latitude, longitude=longitude, country="", metro="")
+    mains = (city for city in all_cities() if not city.part_of)
+    return min(mains, key=lambda candidate: great_circle_km(point, candidate.place))
