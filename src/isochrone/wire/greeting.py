@@ -26,7 +26,7 @@ HandlerFactory = Callable[[Channel], ChannelHandler]
 
 
 class ChannelServer:
-    """A listening door. ``counters``: greetings by outcome code (``welcome``, ``unauthorized``…)."""
+    """A listening door. ``counters``: greetings by outcome code (``welcome``, …)."""
 
     port: int
     counters: Counter[str]

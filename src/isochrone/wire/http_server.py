@@ -2,56 +2,87 @@
 
 One request at a time per connection; pipelined bytes wait (bounded by ``head_bytes_max``, then the
 socket is no longer read). Requests that break the protocol are answered by ``on_bad_request`` in
-the API's own format, counted by code in ``HttpServer.refusals``, and the connection is closed.
+the API's own format, counted by code in ``HttpServer.refusals``, and the connection is closed. An
+app that raises an IsochroneError inside a callback gets it answered the same way.
+
+No TLS here: whoever needs it on the public side puts a terminator in front.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 from collections import Counter
-from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
 
-import msgspec
-
-from isochrone.schema.errors import IsochroneError
+from isochrone.schema.errors import Unavailable
+from isochrone.wire.http_connection import HttpConnection
 from isochrone.wire.http_exchange import Exchange, Headers
+from isochrone.wire.http_service import BUCKETS, App, Limits, OnBadRequest, Service
 
 __all__ = ["App", "Exchange", "Headers", "HttpServer", "Limits", "OnBadRequest", "serve"]
 
-App = Callable[[Exchange], None]
-"""Called when the head is complete; sets the exchange's callbacks or answers at once."""
-
-OnBadRequest = Callable[[str, IsochroneError], tuple[int, Headers, bytes]]
-"""Formats a refusal: the request's path ("" when unknown) and the error → status, headers, body."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server grants. Sizes in bytes, times in seconds."""
-
-    head_bytes_max: int = 16 * 1024
-    headers_max: int = 100
-    body_bytes_max: int = 64 * 1024 * 1024
-    head_timeout_s: float = 10.0
-    body_idle_timeout_s: float = 20.0
-    idle_timeout_s: float = 75.0
-    write_idle_timeout_s: float = 60.0
-    connections_max: int = 20_000
-    write_high_water: int = 256 * 1024
+# Connections that the kernel may hold before we accept them: a burst of clients after a restart.
+_BACKLOG: Final = 1024
 
 
 class HttpServer:
-    """A running server. ``port`` as bound, ``connections`` open now, ``refusals`` by code."""
+    """A running server; made by ``serve``. ``refusals`` counts by error code."""
 
-    port: int
-    refusals: Counter[str]
+    def __init__(self, service: Service, server: asyncio.Server) -> None:
+        self._service = service
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
+        self.refusals: Counter[str] = service.refusals
+        limits = service.limits
+        shortest_s = min(
+            limits.head_timeout_s,
+            limits.body_idle_timeout_s,
+            limits.idle_timeout_s,
+            limits.write_idle_timeout_s,
+        )
+        # A quarter of the shortest timeout for a whole round; at most a second for one tick,
+        # because the ``date`` header is renewed here as well.
+        self._tick_s = min(shortest_s / 4 / BUCKETS, 1.0)
+        self._bucket = 0
+        self._sweep()
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        raise NotImplementedError
+        return self._service.open
+
+    def _sweep(self) -> None:
+        """Visit one bucket of connections: one timer for all of them."""
+        service = self._service
+        now = service.loop.time()
+        service.date = f"date: {formatdate(usegmt=True)}\r\n"
+        for connection in tuple(service.buckets[self._bucket]):
+            connection.check(now)
+        self._bucket = (self._bucket + 1) % BUCKETS
+        self._timer = service.loop.call_later(self._tick_s, self._sweep)
+
+    def _all(self) -> list[HttpConnection]:
+        return [connection for bucket in self._service.buckets for connection in bucket]
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Stop listening, close idle connections, give running exchanges ``grace_s``, cut the rest."""
-        raise NotImplementedError
+        """Stop listening, close idle connections, give running exchanges ``grace_s``, cut the rest.
+
+        Returns when every connection is gone.
+        """
+        self._server.close()
+        for connection in self._all():
+            connection.close_when_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._service.empty.wait()
+        for connection in self._all():
+            connection.abandon()
+        await self._service.empty.wait()
+        self._timer.cancel()
+        await self._server.wait_closed()
 
 
 async def serve(
@@ -61,4 +92,27 @@ async def serve(
 
     Raises Unavailable (code ``port_in_use`` or ``cannot_listen``) with a fix.
     """
-    raise NotImplementedError
+    loop = asyncio.get_running_loop()
+    service = Service(app, on_bad_request, limits, loop)
+    try:
+        server = await loop.create_server(
+            lambda: HttpConnection(service), host, port, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise cannot_listen(host, port, error) from None
+    return HttpServer(service, server)
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
+    """The sentence for a socket that cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return Unavailable(
+            f"Port {port} on {host} is in use.",
+            fix="Stop the program that holds it, or choose another port (0 takes a free one).",
+            code="port_in_use",
+        )
+    return Unavailable(
+        f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+        fix="Check the address and that this user may use the port.",
+        code="cannot_listen",
+    )

@@ -1,0 +1,441 @@
+"""One client's connection: bytes in, one exchange at a time, answers out.
+
+Phases of a connection: waiting for a head → body → working (request complete, answer to come) →
+waiting again. When an answer is given early, the rest of the request is thrown away: *draining* if
+it is short and the connection goes on, *lingering* before a close (bounded in time), so that the
+client reads its answer instead of a reset.
+
+Rules: where a message ends is decided here, from the head's framing alone. Pipelined bytes wait in
+``_held``; beyond ``head_bytes_max`` the socket is not read. One sweep (http_server) visits every
+connection from time to time and calls ``check``: no timer per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+from isochrone.schema.errors import IsochroneError, OurFault, Overloaded, TheirFault, TooLarge
+from isochrone.wire.http_chunks import ChunkDecoder
+from isochrone.wire.http_exchange import Exchange
+from isochrone.wire.http_head import (
+    CHUNKED,
+    RequestHead,
+    check_beginning,
+    head_too_large,
+    parse_request_head,
+)
+from isochrone.wire.http_service import Service
+
+# Up to and including _DRAINING, arriving bytes are parsed.
+_HEAD, _BODY, _DRAINING, _WORKING, _LINGERING, _CLOSED = range(6)
+
+# After an early answer we read and drop this much of the request to keep the connection; beyond
+# it we close. Two socket buffers: cheaper than a new TCP (and TLS) connection, no more.
+_DRAIN_BYTES_MAX: Final = 512 * 1024
+# After the last answer before a close, the client gets this long to finish sending (nginx's
+# lingering_timeout is 5 s as well), so that a TCP reset does not destroy our answer.
+_LINGER_S: Final = 5.0
+# A head worth remembering: real clients repeat theirs byte by byte on a kept-alive connection.
+_MEMO_BYTES_MAX: Final = 1024
+
+
+class HttpConnection(asyncio.Protocol):
+    """The protocol of one socket. ``Line`` of its exchange."""
+
+    __slots__ = (
+        "_body_left",
+        "_chunks",
+        "_dropped_bytes",
+        "_exchange",
+        "_held",
+        "_looping",
+        "_memo",
+        "_memo_head",
+        "_phase",
+        "_reading_held",
+        "_service",
+        "_since",
+        "_stuck_bytes",
+        "_stuck_since",
+        "_transport",
+        "closing",
+        "writable",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._exchange: Exchange | None = None
+        self._phase = _HEAD
+        self._held = b""
+        self._body_left = 0
+        self._chunks: ChunkDecoder | None = None
+        self._memo_head: bytes = b""
+        self._memo: RequestHead | None = None
+        self._looping = False
+        self._reading_held = False
+        self._since = 0.0
+        self._dropped_bytes = 0
+        self._stuck_bytes = 0
+        self._stuck_since = 0.0
+        self.writable = True
+        self.closing = False
+
+    # -- asyncio's side ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket, or answer 503 when there are too many."""
+        service = self._service
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=service.limits.write_high_water)
+        self._since = service.loop.time()
+        service.enter(self)
+        if service.open > service.limits.connections_max:
+            self._refuse(
+                Overloaded("This gateway has too many connections.", code="too_many_connections")
+            )
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The socket is gone; an unfinished exchange is told."""
+        self._service.leave(self)
+        self._phase = _CLOSED
+        self._held = b""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._guard(exchange, exchange.lost)
+
+    def eof_received(self) -> bool:
+        """The client hung up: close (half-open clients are treated as gone)."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self.writable = False
+        self._stuck_bytes = -1
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self.writable = True
+        exchange = self._exchange
+        if exchange is not None and not exchange.finished:
+            self._guard(exchange, exchange.on_writable)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a head, a body, or too early."""
+        phase = self._phase
+        if phase <= _DRAINING:
+            if self._held:
+                data = self._held + data
+                self._held = b""
+            elif phase == _HEAD:
+                self._since = self._service.loop.time()
+            self._consume(data)
+        elif phase == _WORKING:
+            self._held += data
+            if len(self._held) > self._service.limits.head_bytes_max:
+                self._transport.pause_reading()
+                self._reading_held = True
+
+    # -- the exchange's side (Line) --------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """The client's IP address."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    def send(self, data: bytes) -> None:
+        """Write bytes to the socket."""
+        if self._phase != _CLOSED:
+            self._transport.write(data)
+
+    def hold(self, on: bool) -> None:
+        """Stop (or go on) reading the body."""
+        if self._phase != _BODY or on == self._reading_held:
+            return
+        self._reading_held = on
+        if on:
+            self._transport.pause_reading()
+        else:
+            self._since = self._service.loop.time()
+            self._transport.resume_reading()
+
+    def date(self) -> str:
+        """The ``date`` header's line."""
+        return self._service.date
+
+    def body_is_long(self) -> bool:
+        """Whether an answer now should be the connection's last."""
+        if self._phase != _BODY:
+            return False
+        exchange = self._exchange
+        waits = exchange is not None and exchange.head.expects_continue
+        return waits or self._chunks is not None or self._body_left > _DRAIN_BYTES_MAX
+
+    def answered(self) -> None:
+        """The answer is complete: next request, drain, or close."""
+        self._exchange = None
+        if self._phase == _BODY:
+            self._drain()
+        elif self._phase == _WORKING:
+            if self.closing:
+                self._close()
+            else:
+                self._next()
+
+    def cut(self) -> None:
+        """Close at once, whatever is unsent."""
+        self._exchange = None
+        self._phase = _CLOSED
+        self._transport.abort()
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """The connection is free for another request; pipelined bytes may hold it already."""
+        self._phase = _HEAD
+        self._since = self._service.loop.time()
+        if self._reading_held:
+            self._reading_held = False
+            self._transport.resume_reading()
+        if self._held and not self._looping:
+            data, self._held = self._held, b""
+            self._consume(data)
+
+    def _consume(self, data: bytes) -> None:
+        """Work through bytes: a loop, never recursion, however many requests are pipelined."""
+        self._looping = True
+        try:
+            while data:
+                phase = self._phase
+                if phase == _HEAD:
+                    data = self._take_head(data)
+                elif phase <= _DRAINING:
+                    data = self._take_body(data)
+                elif phase == _WORKING:
+                    self._looping = False
+                    self.data_received(data)
+                    return
+                else:
+                    return
+        except IsochroneError as error:
+            self._refuse(error)
+        finally:
+            self._looping = False
+
+    def _take_head(self, data: bytes) -> bytes:
+        if data[:2] == b"\r\n":  # an empty line before a request is forgiven (RFC 9112, 2.2)
+            data = data[2:]
+        limits = self._service.limits
+        end = data.find(b"\r\n\r\n") + 4
+        if end == 3:
+            if data and data != b"\r":
+                check_beginning(data, limits.head_bytes_max)
+            self._held = data
+            return b""
+        if end > limits.head_bytes_max:
+            raise head_too_large(limits.head_bytes_max)
+        raw = data[:end]
+        if raw == self._memo_head:
+            head = cast(RequestHead, self._memo)
+        else:
+            head = parse_request_head(raw, limits.headers_max)
+            if end <= _MEMO_BYTES_MAX:
+                self._memo_head = raw
+                self._memo = head
+        self._begin(head)
+        return data[end:] if len(data) > end else b""
+
+    def _begin(self, head: RequestHead) -> None:
+        """A head is complete: make the exchange, call the app, expect the body."""
+        limits = self._service.limits
+        exchange = Exchange(self, head, self._since)
+        self._exchange = exchange
+        self.closing = not head.keep_alive
+        length = head.body_bytes
+        if length > limits.body_bytes_max:
+            raise TooLarge(
+                f"The body has {length} bytes; this server takes {limits.body_bytes_max}.",
+                code="body_too_large",
+            )
+        self._body_left = length
+        self._chunks = ChunkDecoder(limits.body_bytes_max) if length == CHUNKED else None
+        self._phase = _BODY if length else _WORKING
+        self._guard(exchange, self._service.app, exchange)
+        if length == 0:
+            if not exchange.finished:
+                self._guard(exchange, exchange.on_end)
+        elif head.expects_continue and self._exchange is exchange and not exchange.responding:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Deliver body bytes; returns what follows the request."""
+        self._since = self._service.loop.time()
+        chunks = self._chunks
+        if chunks is None:
+            left = self._body_left
+            size = len(data)
+            if size <= left:
+                self._body_left = left - size
+                self._deliver(data)
+                rest = b""
+            else:
+                self._body_left = 0
+                self._deliver(data[:left])
+                rest = data[left:]
+            ended = self._body_left == 0
+        else:
+            pieces: list[bytes] = []
+            rest = chunks.feed(data, pieces)
+            for piece in pieces:
+                self._deliver(piece)
+            ended = chunks.ended
+        if ended and self._phase != _CLOSED:
+            self._body_complete()
+        return rest
+
+    def _deliver(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._guard(exchange, exchange.on_data, data)
+        elif self._phase == _DRAINING:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > _DRAIN_BYTES_MAX:
+                self.cut()
+
+    def _body_complete(self) -> None:
+        self._chunks = None
+        if self._phase == _DRAINING:
+            self._next()
+        if self._phase != _BODY:
+            return
+        self._phase = _WORKING
+        if self._reading_held:
+            self._reading_held = False
+            self._transport.resume_reading()
+        exchange = self._exchange
+        if exchange is not None:
+            self._guard(exchange, exchange.on_end)
+
+    # -- ends --------------------------------------------------------------------------------
+
+    def _guard(self, exchange: Exchange, call: Callable[..., None], *arguments: object) -> None:
+        """Call the app; what it raises becomes this exchange's refusal, nobody else's trouble."""
+        try:
+            call(*arguments)
+        except IsochroneError as error:
+            self._fail(exchange, error)
+        except Exception as error:  # a bug of the app must not take the connection's loop down
+            context = {"message": f"An HTTP callback failed: {exchange!r}", "exception": error}
+            self._service.loop.call_exception_handler(context)
+            self._fail(exchange, OurFault("The gateway failed on this request."))
+
+    def _fail(self, exchange: Exchange, error: IsochroneError) -> None:
+        if exchange.finished or self._exchange is not exchange:
+            return
+        if exchange.responding:
+            exchange.abort()
+            return
+        self._service.refusals[error.code] += 1
+        status, headers, body = self._service.on_bad_request(exchange.path, error)
+        exchange.respond(status, headers, body)
+
+    def _refuse(self, error: IsochroneError) -> None:
+        """Answer what broke the protocol and close; a started answer can only be cut."""
+        exchange, self._exchange = self._exchange, None
+        path = exchange.path if exchange is not None else ""
+        if exchange is not None:
+            cut_off = exchange.responding
+            self._guard(exchange, exchange.lost)
+            if cut_off:
+                self._service.refusals[error.code] += 1
+                self.cut()
+                return
+        if self._phase != _CLOSED:
+            self.send(self._service.refusal(path, error, "connection: close\r\n"))
+            self._linger()
+
+    def _drain(self) -> None:
+        """The answer came before the request was complete: drop the rest of it."""
+        if self.closing:
+            self._linger()
+            return
+        self._phase = _DRAINING
+        self._dropped_bytes = 0
+        self._since = self._service.loop.time()
+        if self._reading_held:
+            self._reading_held = False
+            self._transport.resume_reading()
+
+    def _linger(self) -> None:
+        """Send our end, then drop what the client still sends, until it closes too."""
+        self._phase = _LINGERING
+        self.closing = True
+        self._chunks = None
+        self._held = b""
+        self._since = self._service.loop.time()
+        if self._reading_held:
+            self._reading_held = False
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        self._phase = _CLOSED
+        self._transport.close()
+
+    def close_when_idle(self) -> None:
+        """The server is stopping: close now, or after the exchange that is running."""
+        if self._phase == _HEAD:
+            self._close()
+        else:
+            self.closing = True
+
+    def abandon(self) -> None:
+        """The server's grace is over: cut, and tell the exchange."""
+        exchange = self._exchange
+        self.cut()
+        if exchange is not None:
+            self._guard(exchange, exchange.lost)
+
+    def check(self, now: float) -> None:
+        """The sweep's visit: enforce the timeouts. ``now`` is ``loop.time()`` in seconds."""
+        limits = self._service.limits
+        waited_s = now - self._since
+        phase = self._phase
+        if not self.writable and self._stuck(now):
+            self._service.refusals["write_timeout"] += 1
+            self.abandon()
+        elif phase == _HEAD and self._held:
+            if waited_s > limits.head_timeout_s:
+                self._refuse(_too_slow("head", limits.head_timeout_s))
+        elif phase == _HEAD:
+            self._memo_head = b""
+            self._memo = None
+            if waited_s > limits.idle_timeout_s:
+                self._close()
+        elif phase == _BODY:
+            if waited_s > limits.body_idle_timeout_s and not self._reading_held:
+                self._refuse(_too_slow("body", limits.body_idle_timeout_s))
+        elif phase in (_LINGERING, _DRAINING) and waited_s > _LINGER_S:
+            self.cut()
+
+    def _stuck(self, now: float) -> bool:
+        """Whether a full write buffer has not moved since ``write_idle_timeout_s``."""
+        size = self._transport.get_write_buffer_size()
+        if self._stuck_bytes != size:
+            self._stuck_bytes = size
+            self._stuck_since = now
+            return False
+        return now - self._stuck_since > self._service.limits.write_idle_timeout_s
+
+
+def _too_slow(part: str, timeout_s: float) -> IsochroneError:
+    return TheirFault(
+        f"The request's {part} did not arrive within {timeout_s:g} s.",
+        fix="Send it without long pauses.",
+        code="request_timeout",
+        status=408,
+    )
