@@ -134,5 +134,5 @@ def _refuse_aliases(text: str, source: str) -> None:
     """Aliases let a few lines stand for gigabytes; a declaration needs none."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 0
             raise InvalidInput(f"{source}, line {line}: YAML aliases are not accepted.")

@@ -1,0 +1,5 @@
+"""``python -m isochrone.cli``: the same as the ``isochrone`` command."""
+
+from isochrone.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""``isochrone keys``: identities (private key files) and the API keys that tenants hand out."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from isochrone.cli.context import (
+    ROLES,
+    admin,
+    gateway_option,
+    home,
+    key_path,
+    load_key,
+    output_option,
+)
+from isochrone.cli.tables import print_json, print_table
+from isochrone.schema import apikey
+from isochrone.schema.errors import Forbidden, NotFound
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import Residency
+
+NONCE_BYTES = 12
+
+
+class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a minted key; never the key itself."""
+
+    id: str
+    services: tuple[str, ...]
+    residency: Residency
+    expires_unix_s: int
+    note: str
+
+
+@click.group("keys")
+def command() -> None:
+    """Make, list and revoke keys."""
+
+
+@command.command("init")
+@click.argument("role", type=click.Choice(ROLES), default="tenant")
+def init(role: str) -> None:
+    """Make the private key of a role (kept when there is one) and print its address."""
+    path = key_path(role)
+    existed = path.exists()
+    key = PrivateKey.load_or_create(path)
+    click.echo(f"{role} {key.address} ({'kept' if existed else 'made'}: {path})")
+
+
+@command.command("create")
+@click.option(
+    "--service", "services", multiple=True, required=True, help="A service of yours; repeat it."
+)
+@click.option(
+    "--residency",
+    "allow",
+    multiple=True,
+    help="Country or bloc where calls may go; repeat it. Default: what all the services allow.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(0, 3650),
+    default=90,
+    show_default=True,
+    help="Valid for so long; 0: no end.",
+)
+@click.option("--note", default="", help="For your own list.")
+@gateway_option
+@output_option
+def create(
+    services: tuple[str, ...],
+    allow: tuple[str, ...],
+    days: int,
+    note: str,
+    gateway: str | None,
+    key: str | None,
+    output: str,
+) -> None:
+    """Make an API key for some of your services. Its residency lies inside each service's."""
+    tenant = load_key("tenant", key)
+    residency = _checked_residency(services, allow, gateway, key)
+    grant = apikey.ApiGrant(
+        services=services,
+        residency=residency,
+        expires_unix_s=int(time.time()) + days * 86400 if days else 0,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+    )
+    text = apikey.mint(grant, tenant)
+    stored = StoredKey(
+        id=apikey.read(text, time.time()).id,
+        services=services,
+        residency=residency,
+        expires_unix_s=grant.expires_unix_s,
+        note=note,
+    )
+    with _list_path().open("ab") as file:
+        file.write(msgspec.json.encode(stored) + b"\n")
+    if output == "json":
+        print_json({"key": text, "id": stored.id})
+    else:
+        click.echo(text)
+
+
+def _checked_residency(
+    services: tuple[str, ...], allow: tuple[str, ...], gateway: str | None, key: str | None
+) -> Residency:
+    """The key's residency; raises NotFound or Forbidden when a service is missing or narrower."""
+    from isochrone.atlas.blocs import blocs
+    from isochrone.rules.residency import inside, intersect
+
+    with admin(gateway, key=key) as client:
+        views = {view.name: view for view in client.services() if not view.deleted}
+    missing = [name for name in services if name not in views]
+    if missing:
+        raise NotFound(
+            f"You have no service {missing[0]!r} at this gateway.",
+            fix=f"Yours: {', '.join(sorted(views)) or 'none yet; `isochrone apply` one'}.",
+        )
+    world = blocs()
+    if not allow:
+        common = views[services[0]].residency
+        for name in services[1:]:
+            common = intersect(common, views[name].residency, world)
+        return common
+    wanted = Residency(allow=allow)
+    for name in services:
+        if not inside(wanted, views[name].residency, world):
+            allowed = ", ".join(views[name].residency.allow) or "the world"
+            raise Forbidden(
+                f"A key for {', '.join(allow)} would reach outside {name}'s residency ({allowed}).",
+                fix="Name a narrower --residency, or leave it out.",
+            )
+    return wanted
+
+
+@command.command("list")
+@output_option
+def list_keys(output: str) -> None:
+    """List the API keys made on this machine (their ids; the keys are not kept)."""
+    path = _list_path()
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    keys = [msgspec.json.decode(line, type=StoredKey) for line in lines]
+    if output == "json":
+        print_json(keys)
+        return
+    print_table(
+        ("ID", "SERVICES", "RESIDENCY", "EXPIRES", "NOTE"),
+        [
+            (
+                k.id,
+                ",".join(k.services),
+                ",".join(k.residency.allow) or "world",
+                time.strftime("%Y-%m-%d", time.gmtime(k.expires_unix_s))
+                if k.expires_unix_s
+                else "never",
+                k.note,
+            )
+            for k in keys
+        ],
+        "No API keys were made here; make one with `isochrone keys create --service NAME`.",
+    )
+
+
+@command.command("revoke")
+@click.argument("key_or_id")
+@gateway_option
+def revoke(key_or_id: str, gateway: str | None, key: str | None) -> None:
+    """Make an API key void, by its id or by the key itself."""
+    key_id = key_or_id
+    if key_or_id.startswith(apikey.PREFIX):
+        key_id = apikey.read(key_or_id, 0).id
+    with admin(gateway, key=key) as client:
+        accepted = client.revoke(key_id)
+    click.echo(f"Revoked {accepted.key_id} (kept on {', '.join(accepted.kept)}).")
+
+
+def _list_path() -> Path:
+    home().mkdir(parents=True, exist_ok=True)
+    return home() / "api_keys.jsonl"

@@ -1,0 +1,26 @@
+"""``isochrone logs [-f] SERVICE``: what the replicas and their engines say."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import msgspec
+
+from isochrone.cli.context import admin, gateway_option, output_option
+
+
+@click.command("logs")
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
+@gateway_option
+@output_option
+def command(service: str, follow: bool, gateway: str | None, key: str | None, output: str) -> None:
+    """Show what a service's replicas log."""
+    with admin(gateway, key=key) as client:
+        for line in client.logs(service, follow=follow):
+            if output == "json":
+                click.echo(msgspec.json.encode(line).decode())
+                continue
+            at = time.strftime("%H:%M:%S", time.gmtime(line.at_unix_ms / 1000))
+            click.echo(f"{at} {line.level:7} {line.lease} {line.text}")

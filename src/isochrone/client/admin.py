@@ -1,0 +1,261 @@
+"""The admin client: a gateway's ``/isochrone/v1`` from Python, synchronously, with few imports.
+
+What it is for: the command line and scripts of tenants and providers. One ``AdminClient`` talks to
+one gateway; ``resolve`` maps an announced ``host:port`` to the one to dial instead (as curl's
+--resolve does), for networks where the announced address is reached another way. Foreign
+exceptions (``http.client``, ``OSError``) become ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from isochrone.schema.admin import (
+    COMPLETE_HEADER,
+    HELD_BYTES_HEADER,
+    PREFIX,
+    AdminErrorBody,
+    AdminRequest,
+    Door,
+    KeyRevocation,
+    NodeView,
+    ReplicaView,
+    RevocationAccepted,
+    ServiceAccepted,
+    ServiceView,
+    StatusView,
+    authorisation,
+)
+from isochrone.schema.decision import Decision
+from isochrone.schema.documents import KEY_REVOCATION, SERVICE, Signed, pack, seal
+from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault, TheirFault, Unavailable
+from isochrone.schema.frames import LogLine
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.plans import Plan
+from isochrone.schema.service import Service
+
+T = TypeVar("T")
+
+TIMEOUT_S = 30.0
+UPLOAD_CHUNK_BYTES = 1 << 20
+
+
+class AdminClient:
+    """A gateway's admin API. ``key`` signs what needs a signer; without it only public calls work.
+
+    Raises subclasses of IsochroneError: Unavailable when nobody answers at ``base_url``, else the
+    gateway's own error with its code, message and fix.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: PrivateKey | None = None,
+        *,
+        resolve: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(
+                f"{base_url!r} is not a gateway URL.", fix="Write it like http://127.0.0.1:8080."
+            )
+        self.base_url = f"{parts.scheme}://{parts.netloc}"
+        announced = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        host, _, port = (resolve or {}).get(announced, announced).rpartition(":")
+        factory = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        self._connection = factory(host, int(port), timeout=timeout_s)
+        self._key = key
+
+    def __enter__(self) -> AdminClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def door(self) -> Door:
+        """Where this gateway's cell is entered, and the cell's name."""
+        return self._get("/door", Door, signed=False)
+
+    def status(self) -> StatusView:
+        """The gateway's word about itself and its cell."""
+        return self._get("/status", StatusView, signed=False)
+
+    def services(self) -> list[ServiceView]:
+        """The signer's services."""
+        return self._get("/services", list[ServiceView])
+
+    def nodes(self) -> list[NodeView]:
+        """Nodes that this gateway knows."""
+        return self._get("/nodes", list[NodeView])
+
+    def replicas(self, service: str = "") -> list[ReplicaView]:
+        """Replicas, of one service when it is named."""
+        query = f"?service={quote(service)}" if service else ""
+        return self._get(f"/replicas{query}", list[ReplicaView])
+
+    def decisions(self, service: str) -> list[Decision]:
+        """Decision records of a service, newest last."""
+        return self._get(f"/decisions/{quote(service)}", list[Decision])
+
+    def inputs(self, sha256: str) -> bytes:
+        """The canonical bytes of a decision's inputs."""
+        return self._call("GET", f"/inputs/{quote(sha256)}")
+
+    def plan(self, service: Service) -> Plan:
+        """What would happen if this were applied; nothing is kept."""
+        body = pack(self._seal(SERVICE, service))
+        return self._decode(self._call("POST", "/plan?dry=1", body, signed=False), Plan)
+
+    def post_service(self, service: Service) -> ServiceAccepted:
+        """Sign and post a declaration (or its deletion)."""
+        body = pack(self._seal(SERVICE, service))
+        return self._decode(self._call("POST", "/services", body, signed=False), ServiceAccepted)
+
+    def revoke(self, key_id: str) -> RevocationAccepted:
+        """Make one of the signer's API keys void."""
+        revocation = KeyRevocation(key_id=key_id, at_unix_ms=_now_ms())
+        body = pack(self._seal(KEY_REVOCATION, revocation))
+        answer = self._call("POST", "/revocations", body, signed=False)
+        return self._decode(answer, RevocationAccepted)
+
+    def upload(self, sha256: str, path: Path, progress: Callable[[int], None]) -> None:
+        """Send a model file, from where an earlier try ended. ``progress``: bytes held so far."""
+        size = path.stat().st_size
+        held, complete = self._held(sha256)
+        if complete:
+            progress(size)
+            return
+        with path.open("rb") as file:
+            file.seek(held)
+            while held < size or size == 0:
+                chunk = file.read(UPLOAD_CHUNK_BYTES)
+                span = f"bytes {held}-{held + len(chunk) - 1}/{size}"
+                headers = {"Content-Range": span} if size else {}
+                self._call("PUT", f"/blobs/{sha256}", chunk, headers=headers)
+                held += len(chunk)
+                progress(held)
+                if not chunk:
+                    break
+
+    def logs(self, service: str, *, follow: bool = False) -> Iterator[LogLine]:
+        """A service's log lines; with ``follow`` it goes on until the connection ends."""
+        path = f"/logs?service={quote(service)}" + ("&follow=1" if follow else "")
+        response = self._open("GET", path)
+        if follow and self._connection.sock is not None:
+            self._connection.sock.settimeout(None)
+        for line in response:
+            if line.strip():
+                yield self._decode(line, LogLine)
+
+    def _held(self, sha256: str) -> tuple[int, bool]:
+        """(bytes held, whether whole) of a file at the gateway."""
+        try:
+            response = self._open("HEAD", f"/blobs/{sha256}")
+        except IsochroneError as error:
+            if error.status == 404:
+                return 0, False
+            raise
+        response.read()
+        held = int(response.headers.get(HELD_BYTES_HEADER, "0"))
+        return held, response.headers.get(COMPLETE_HEADER) == "1"
+
+    def _seal(self, kind: str, value: object) -> Signed:
+        if self._key is None:
+            raise InvalidInput("This needs a key.", fix="Make one with `isochrone keys init`.")
+        return seal(kind, value, self._key)
+
+    def _get(self, path: str, kind: type[T], *, signed: bool = True) -> T:
+        return self._decode(self._call("GET", path, signed=signed), kind)
+
+    def _decode(self, data: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.DecodeError as error:
+            raise OurFault(
+                f"The gateway at {self.base_url} answered something unreadable ({error}).",
+                fix="Check that the URL is an Isochrone gateway of a compatible version.",
+            ) from error
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        signed: bool = True,
+    ) -> bytes:
+        return self._open(method, path, body, headers=headers, signed=signed).read()
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        signed: bool = True,
+    ) -> http.client.HTTPResponse:
+        """Send and return the open answer; raises the gateway's error for a status of 400 up."""
+        full_path = PREFIX + path
+        sent = dict(headers or {})
+        if signed and self._key is not None:
+            request = AdminRequest(
+                method=method,
+                path=full_path,
+                at_unix_ms=_now_ms(),
+                nonce=secrets.token_bytes(16),
+            )
+            sent["Authorization"] = authorisation(request, self._key)
+        try:
+            self._connection.request(method, full_path, body or None, sent)
+            response = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Unavailable(
+                f"No gateway answers at {self.base_url} ({error or type(error).__name__}).",
+                fix="Start one with `isochrone up`, or name another with --gateway.",
+            ) from error
+        if response.status >= 400:
+            raise _error_of(response, method)
+        return response
+
+
+def _error_of(response: http.client.HTTPResponse, method: str) -> IsochroneError:
+    """The gateway's error as an exception of ours."""
+    data = response.read()
+    family = TheirFault if response.status < 500 else OurFault
+    try:
+        error = msgspec.json.decode(data, type=AdminErrorBody).error
+    except msgspec.DecodeError:
+        code = {401: "unauthorized", 404: "not_found"}.get(response.status, "http_error")
+        return family(f"{method} answered {response.status}.", code=code, status=response.status)
+    fix = error.fix
+    if error.missing:
+        fix = f"{fix} Missing: {', '.join(error.missing)}".strip()
+    return family(error.message, fix=fix, code=error.code, status=response.status)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
