@@ -28,7 +28,7 @@ def enrol(
     memory_mib_max: int | None = None,
     resolve: dict[str, str],
 ) -> Path:
-    """Write a node's key, grant and configuration into ``folder``; returns the configuration's path.
+    """Write a node's key, grant and configuration into a folder; returns the configuration's path.
 
     The key is kept when there is one; the grant is new each time (a higher revision), so prices
     and limits can change. ``resolve``: announced addresses to dial elsewhere.
