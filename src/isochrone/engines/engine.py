@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from isochrone.engines.spare import WorkerSpare
     from isochrone.engines.upstream import PoolFactory
 
-Operation = Literal[
-    "infer", "metadata", "embeddings", "chat.completions", "completions"
-]
+Operation = Literal["infer", "metadata", "embeddings", "chat.completions", "completions"]
 EngineState = Literal["loading", "ready", "restarting", "stopped"]
 
 KINDS = ("onnx", "llamacpp", "upstream")
@@ -145,7 +143,7 @@ class Engine(Protocol):
         """Take one request. Never raises and never blocks; the answer comes on ``sink``."""
 
     async def stop(self) -> None:
-        """End the worker and wait for it. Requests in flight receive ``Unavailable``. Idempotent."""
+        """End the worker and wait for it; requests in flight get ``Unavailable``. Idempotent."""
 
     def metadata(self) -> dict[str, Any]:
         """OIP v2 model metadata: ``name``, ``versions``, ``platform``, ``inputs``, ``outputs``
@@ -179,13 +177,9 @@ def make_engine(
 
         return OnnxEngine(files, options, spare=spare)
     if kind not in KINDS:
-        raise InvalidInput(
-            f"There is no engine '{kind}'.", fix=f"Use one of: {', '.join(KINDS)}."
-        )
+        raise InvalidInput(f"There is no engine '{kind}'.", fix=f"Use one of: {', '.join(KINDS)}.")
     if pool_factory is None:
-        raise InvalidInput(
-            f"Engine '{kind}' needs an HTTP pool.", fix="Pass pool_factory."
-        )
+        raise InvalidInput(f"Engine '{kind}' needs an HTTP pool.", fix="Pass pool_factory.")
     if kind == "llamacpp":
         from isochrone.engines.llamacpp import LlamaEngine
 

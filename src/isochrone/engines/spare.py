@@ -1,22 +1,73 @@
-"""A pre-started idle worker, so that a cold start costs only the session's load.
+"""One pre-started idle worker, so that a cold start costs only the model's load.
 
-Filled in below the interface in ``engine.py``; see ``WorkerSpare``.
+Intuition: starting Python and importing onnxruntime takes longer than loading most models. One
+idle process per node pays for that ahead of time; it knows nothing until its first LOAD, so no
+tenant's data can be in it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
+from isochrone.engines.worker import Worker, start_worker
+from isochrone.schema.errors import Unavailable
+
+#: The worker that a spare is.
+MODULE = "isochrone.engines.onnx_worker"
+
 
 class WorkerSpare:
-    """Keeps one idle ONNX worker process, started with onnxruntime imported.
+    """Keeps one idle ONNX worker. One per node process.
 
-    ``await spare.fill()`` starts it; the engine that needs a worker takes it and the next one is
-    started in the background; ``await spare.close()`` ends it. One per node process.
+    ``await fill()`` starts it; an engine takes it with ``take()`` and calls ``replace()`` when it
+    has loaded, so that the next spare does not compete with the load; ``await close()`` ends it.
     """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._filling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Process id of the idle worker, 0 when there is none."""
+        return self._worker.pid if self._worker is not None and self._worker.alive else 0
 
     async def fill(self) -> None:
         """Start the idle worker unless there is one. Raises ``Unavailable`` when it cannot."""
-        raise NotImplementedError
+        if self._closed or (self._worker is not None and self._worker.alive):
+            return
+        lost, self._worker = self._worker, None
+        if lost is not None:
+            await lost.stop()
+        worker = await start_worker(MODULE)
+        if self._closed or self._worker is not None:
+            await worker.stop()
+        else:
+            self._worker = worker
+
+    def take(self) -> Worker | None:
+        """The idle worker, if there is one that lives; it is the taker's from now on."""
+        if not self.pid:
+            return None
+        worker, self._worker = self._worker, None
+        return worker
+
+    def replace(self) -> None:
+        """Start the next spare in the background; a failure only means that there is none."""
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.get_running_loop().create_task(self._fill_quietly())
 
     async def close(self) -> None:
-        """End the idle worker and wait for it."""
-        raise NotImplementedError
+        """End the idle worker and wait for it. Idempotent."""
+        self._closed = True
+        if self._filling is not None:
+            await self._filling
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
+
+    async def _fill_quietly(self) -> None:
+        with contextlib.suppress(Unavailable):
+            await self.fill()
