@@ -1,29 +1,64 @@
 """The multiplexed channel: many streams and control messages over one TLS connection.
 
 A stream is one request and its answer: OPEN (header, body) → HEAD (header, body) → END (trailer).
-Small ones are one frame each way. Frames of one loop iteration leave in one write. Flow control
-is per stream (``WINDOW`` frames grant credit as data is consumed).
+Small ones are one frame each way. Frames of one loop iteration leave in one write: a TLS record
+costs about as much as twenty small frames.
+
+What bounds it: streams per side; per stream a window (stream.py) and a backlog; per channel a sum
+of backlogs; a peer that asks but does not read what it is told (pongs, heads, resets) is cut off.
+
+Who judges silence: whoever owns the channel reads ``last_heard``. The channel itself only gives
+up after ``silence_max_s`` in which *its own pings* went out in vain, so that a process that was
+stopped and goes on does not blame its peers for its own absence.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, cast
 
 import msgspec
 
-from isochrone.schema.errors import IsochroneError
-from isochrone.schema.frames import Control
+from isochrone.schema.errors import (
+    InvalidInput,
+    IsochroneError,
+    Overloaded,
+    TheirFault,
+    Unavailable,
+)
+from isochrone.schema.frames import Control, pack, unpack_control
+from isochrone.wire import frames
+from isochrone.wire.frames import FrameReader
+from isochrone.wire.stream import Stream, StreamSink
+
+__all__ = ["Channel", "ChannelHandler", "ChannelLimits", "Peer", "Stream", "StreamSink"]
+
+# Pings whose answer we still wait for; more than that are not late but lost.
+_PINGS_MAX: Final = 64
+# Weight of a new round trip in the moving average, as in TCP (RFC 6298).
+_RTT_WEIGHT: Final = 0.125
+# What may wait in the transport of a peer that does not read: everything that is not governed by
+# a stream's window. A peer that opens streams honestly stays far below.
+_UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one channel grants. Sizes in bytes, times in seconds."""
+    """What one channel grants. Sizes in bytes, times in seconds.
+
+    ``streams_max``: opened by either side and not over. ``window``: what an acceptor may send
+    ahead, unless ``open`` says otherwise. ``stream_backlog_max``: bytes that may wait in one
+    stream before another ``write`` resets it; ``channel_backlog_max``: in all of them.
+    ``silence_max_s``: pings in vain for that long end the channel. ``channels_max``: per door.
+    """
 
     streams_max: int = 4096
-    window: int = 256 * 1024
+    window: int = frames.INITIAL_WINDOW
     stream_backlog_max: int = 1024 * 1024
-    channel_backlog_max: int = 64 * 1024 * 1024
+    channel_backlog_max: int = 128 * 1024 * 1024
     write_high_water: int = 256 * 1024
     ping_interval_s: float = 0.25
     silence_max_s: float = 20.0
@@ -32,83 +67,16 @@ class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is at the other end. ``info``: what ``authorise`` returned (acceptor's side), or the
-    Welcome (dialler's side). ``host`` is the remote IP address, for logs only."""
+    """Who is at the other end.
+
+    ``info``: what ``authorise`` returned (acceptor's side), or the Welcome (dialler's side).
+    ``host`` is the remote IP address, for logs only.
+    """
 
     role: str
     address: str
     info: object = None
     host: str = ""
-
-
-class StreamSink(Protocol):
-    """Receives one stream's other direction.
-
-    Exactly one of ``on_end`` and ``on_reset`` comes, last. ``on_head`` never comes at the
-    accepting side (its header came with ``on_open``).
-    """
-
-    def on_head(self, header: bytes) -> None:
-        """The answer's header (packed AnswerHeader)."""
-
-    def on_data(self, data: bytes) -> None:
-        """A piece of the body."""
-
-    def on_end(self, trailer: bytes) -> None:
-        """The other side's direction is complete; ``trailer`` may be empty."""
-
-    def on_reset(self, code: str, message: str) -> None:
-        """The stream is dead (peer's reset, ``channel_lost``, …). Nothing more may be sent."""
-
-    def on_writable(self) -> None:
-        """A ``write`` that returned False may continue."""
-
-
-class Stream:
-    """One request and its answer, from either side. ``id`` is unique on the channel while open."""
-
-    id: int
-    header: bytes
-    sink: StreamSink
-    auto_credit: bool
-
-    def answer(
-        self, header: bytes, body: bytes = b"", *, end: bool = False, trailer: bytes = b""
-    ) -> None:
-        """Acceptor only, once: the HEAD; with ``end`` the whole answer (one frame if small)."""
-        raise NotImplementedError
-
-    def write(self, data: bytes) -> bool:
-        """Send a piece of the body. False: window or transport full; wait for ``on_writable``.
-
-        The data is kept (up to ``stream_backlog_max`` beyond a False); a writer that goes on
-        regardless has its stream reset with ``overloaded``. Ignored after finish or reset.
-        """
-        raise NotImplementedError
-
-    def finish(self, trailer: bytes = b"") -> None:
-        """End our direction."""
-        raise NotImplementedError
-
-    def reset(self, code: str, message: str = "") -> None:
-        """Kill the stream at both ends (cancellation); no callback comes any more here."""
-        raise NotImplementedError
-
-    def consumed(self, size: int) -> None:
-        """Grant credit for ``size`` received bytes; only needed when ``auto_credit`` is False."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """Hold back credit for what is delivered from now on (what is in flight still comes)."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Grant the credit held back by ``pause``."""
-        raise NotImplementedError
-
-    def widen(self, window: int) -> None:
-        """Raise our receive window to ``window`` bytes (big transfers on long links)."""
-        raise NotImplementedError
 
 
 class ChannelHandler(Protocol):
@@ -117,7 +85,8 @@ class ChannelHandler(Protocol):
     def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
         """A stream was opened by the peer with the first (or, if ``ended``, whole) body.
 
-        Returns its sink. May answer at once. When ``ended``, ``on_end`` does not come.
+        Returns its sink. May answer at once. When ``ended``, ``on_end`` does not come. Bytes of
+        ``body`` count as consumed unless it clears ``stream.auto_credit``.
         """
 
     def on_control(self, message: Control) -> None:
@@ -127,29 +96,101 @@ class ChannelHandler(Protocol):
         """The channel is gone, for whichever reason; all its streams had ``on_reset`` before."""
 
 
-class Channel:
+class Channel(asyncio.Protocol):
     """One connection to a peer; made by ``greeting.listen`` and ``greeting.dial`` only.
 
     ``rtt_ms_*`` are measured by our own PINGs (0.0 before the first answer); ``last_heard`` is
-    ``loop.time()`` of the last bytes received; ``counters`` counts frames, bytes and refusals.
+    ``time.monotonic()`` of the last bytes received; ``counters`` counts what was refused or odd.
+    ``ping_interval_s`` may be changed at any time.
     """
 
-    peer: Peer
-    rtt_ms_min: float
-    rtt_ms_ewma: float
-    rtt_ms_last: float
-    last_heard: float
-    counters: Counter[str]
+    __slots__ = (
+        "_backlog",
+        "_by_peer",
+        "_full",
+        "_handler",
+        "_inside",
+        "_limits",
+        "_loop",
+        "_lost",
+        "_next_id",
+        "_out",
+        "_out_bytes",
+        "_pings",
+        "_pings_in_vain",
+        "_reader",
+        "_scheduled",
+        "_streams",
+        "_timer",
+        "_transport",
+        "_waiting",
+        "bytes_in",
+        "bytes_out",
+        "counters",
+        "frames_in",
+        "last_heard",
+        "on_closed",
+        "peer",
+        "ping_interval_s",
+        "rtt_ms_ewma",
+        "rtt_ms_last",
+        "rtt_ms_min",
+        "stream_backlog_max",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        reader: FrameReader,
+        peer: Peer,
+        limits: ChannelLimits,
+        *,
+        dialled: bool,
+    ) -> None:
+        self.peer = peer
+        self.counters: Counter[str] = Counter()
+        self.rtt_ms_min = self.rtt_ms_ewma = self.rtt_ms_last = 0.0
+        self.last_heard = time.monotonic()
+        self.bytes_in = self.bytes_out = self.frames_in = 0
+        self.ping_interval_s = limits.ping_interval_s
+        self.stream_backlog_max = limits.stream_backlog_max
+        self.on_closed: Callable[[Channel], None] = _ignore
+        self._transport = transport
+        self._reader = reader
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._handler: ChannelHandler | None = None
+        self._streams: dict[int, Stream] = {}
+        self._by_peer = 0
+        self._next_id = 1 if dialled else 2
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._backlog = 0
+        self._waiting: dict[int, Stream] = {}
+        self._full = False
+        self._inside = False
+        self._scheduled = False
+        self._lost = False
+        self._pings: dict[bytes, float] = {}
+        self._pings_in_vain = 0
+        self._timer: asyncio.TimerHandle | None = None
+        transport.set_write_buffer_limits(high=limits.write_high_water)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._lost else "open"
+        return f"<Channel {self.peer.role} {self.peer.address} {state} {len(self._streams)}>"
+
+    # -- public --------------------------------------------------------------------------------
 
     @property
     def streams_open(self) -> int:
         """Streams open now, both sides' together."""
-        raise NotImplementedError
+        return len(self._streams)
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        raise NotImplementedError
+        return self._lost
 
     def open(
         self,
@@ -162,19 +203,434 @@ class Channel:
     ) -> Stream:
         """Open a stream. ``end``: the body is whole (one frame if small).
 
-        ``window``: bytes the peer may send ahead of consumption; 0 = the limit's default.
-        Raises Unavailable (channel closed) or Overloaded (``streams_max``).
+        ``window``: bytes the peer may send ahead of consumption; 0 = the limit's default. Raises
+        Unavailable (channel closed), Overloaded (``streams_max``), InvalidInput (header too long).
         """
-        raise NotImplementedError
+        if self._lost:
+            raise Unavailable("The channel is closed.", code="channel_lost")
+        if len(self._streams) - self._by_peer >= self._limits.streams_max:
+            raise Overloaded("The channel has too many streams.", code="too_many_streams")
+        if len(header) > frames.HEADER_BYTES_MAX:
+            raise InvalidInput(f"A stream header of {len(header)} bytes is too long.")
+        window = window or self._limits.window
+        stream = Stream(
+            self,
+            self._fresh_id(),
+            header,
+            sink,
+            window=window,
+            send_window=frames.INITIAL_WINDOW,
+            accepted=False,
+        )
+        self._streams[stream.id] = stream
+        stream.begin(body, window, end=end)
+        return stream
 
     def send_control(self, message: Control) -> bool:
-        """Send a control message; False when the transport is full (sent nevertheless)."""
-        raise NotImplementedError
+        """Send a control message; False when the transport is full (sent nevertheless).
+
+        Raises OurFault for one beyond 256 KiB. Ignored (False) on a closed channel.
+        """
+        if self._lost:
+            return False
+        self.emit(frames.frame(frames.CONTROL, pack(message)))
+        return not self._full
 
     def close(self, code: str, message: str = "") -> None:
-        """Say why, flush, close. ``on_lost`` comes with that code."""
-        raise NotImplementedError
+        """Say why, flush, close. ``on_lost`` comes with that code, before this returns."""
+        if self._lost:
+            return
+        self.emit(frames.reset_frame(0, code, message))
+        self._end(Unavailable(message or f"The channel was closed ({code}).", code=code))
 
     def snapshot(self) -> Mapping[str, float]:
-        """Facts for status pages: streams, backlog bytes, round trips, counters."""
-        raise NotImplementedError
+        """Facts for status pages: streams, bytes, round trips, counters."""
+        return {
+            "streams": len(self._streams),
+            "backlog_bytes": self._backlog,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "frames_in": self.frames_in,
+            "rtt_ms_min": self.rtt_ms_min,
+            "rtt_ms_ewma": self.rtt_ms_ewma,
+            "heard_s_ago": time.monotonic() - self.last_heard,
+            **self.counters,
+        }
+
+    # -- for greeting --------------------------------------------------------------------------
+
+    def begin(self, handler: ChannelHandler, early: list[frames.Frame]) -> None:
+        """The greeting is over: work on ``early`` frames, start pinging."""
+        self._handler = handler
+        self._tick()
+        self._work(early)
+
+    # -- asyncio's side --------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames."""
+        self.last_heard = time.monotonic()
+        self._pings_in_vain = 0
+        self.bytes_in += len(data)
+        found: list[frames.Frame] = []
+        try:
+            self._reader.feed(data, found)
+        except TheirFault as fault:
+            self._work(found)
+            self._blame(fault)
+            return
+        self._work(found)
+
+    def eof_received(self) -> bool:
+        """The peer closed: so do we."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        reason = f"The channel broke: {error}." if error else "The other side closed the channel."
+        self._end(Unavailable(reason, code="channel_lost"))
+        self.on_closed(self)
+
+    def pause_writing(self) -> None:
+        """The transport holds enough: streams wait."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The transport drained."""
+        self._full = False
+        self._pump()
+
+    # -- the streams' side (Carrier) -------------------------------------------------------------
+
+    def emit(self, data: bytes) -> None:
+        """Send a frame together with the others of this loop iteration."""
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if not self._inside and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def has_room(self) -> bool:
+        """Whether the transport takes more bytes now."""
+        return not self._full and self._out_bytes < self._limits.write_high_water
+
+    def wait(self, stream: Stream) -> None:
+        """Pump this stream when there is room."""
+        self._waiting[stream.id] = stream
+        if not self._inside and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def backlog(self, change: int) -> bool:
+        """Account for queued bytes; False when the channel would hold too many."""
+        if change > 0 and self._backlog + change > self._limits.channel_backlog_max:
+            return False
+        self._backlog += change
+        return True
+
+    def over(self, stream: Stream) -> None:
+        """Forget a stream."""
+        if self._streams.pop(stream.id, None) is not None and self._is_peers(stream.id):
+            self._by_peer -= 1
+        self._waiting.pop(stream.id, None)
+
+    def fail_soon(self, stream: Stream, code: str, message: str) -> None:
+        """Tell the sink later that we reset its stream."""
+        self.counters[code] += 1
+        self._loop.call_soon(stream.sink.on_reset, code, message)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Write what has gathered; go on with waiting streams while the transport takes it."""
+        self._scheduled = False
+        if self._waiting and not self._full:
+            self._pump()
+        self._write_out()
+
+    def _write_out(self) -> None:
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self._out = []
+        self._out_bytes = 0
+        if self._transport.is_closing():
+            return
+        self.bytes_out += len(data)
+        self._transport.write(data)
+        if self._full and self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
+            self.counters["does_not_read"] += 1
+            self._transport.abort()
+            self._end(Unavailable("The other side does not read.", code="channel_lost"))
+
+    def _pump(self) -> None:
+        """Give waiting streams their turns while there is room."""
+        waiting = self._waiting
+        inside, self._inside = self._inside, True
+        try:
+            while waiting and not self._full:
+                number = next(iter(waiting))
+                stream = waiting.pop(number)
+                try:
+                    if stream.pump():
+                        waiting[number] = stream
+                except Exception as error:
+                    self._sink_failed(stream, error)
+                if self._out_bytes >= self._limits.write_high_water:
+                    self._write_out()
+        finally:
+            self._inside = inside
+        if not inside:
+            self._write_out()
+
+    def _fresh_id(self) -> int:
+        number = self._next_id
+        while number in self._streams:
+            number = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
+        self._next_id = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
+        return number
+
+    def _is_peers(self, number: int) -> bool:
+        return (number ^ self._next_id) & 1 == 1
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def _work(self, found: list[frames.Frame]) -> None:
+        """Dispatch frames; what they cause leaves in one write at the end."""
+        self.frames_in += len(found)
+        self._inside = True
+        try:
+            for kind, flags, number, payload in found:
+                if self._lost:
+                    return
+                _DISPATCH[kind](self, flags, number, payload)
+        except TheirFault as fault:
+            self._blame(fault)
+        finally:
+            self._inside = False
+        self._flush()
+
+    def _blame(self, fault: IsochroneError) -> None:
+        """The peer broke the protocol: count, say so, close."""
+        if self._lost:
+            return
+        self.counters[fault.code] += 1
+        self.emit(frames.reset_frame(0, fault.code, fault.message))
+        self._end(fault)
+
+    def _end(self, error: IsochroneError) -> None:
+        """The one place where a channel ends."""
+        if self._lost:
+            return
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write_out()
+        self._transport.close()
+        for stream in tuple(self._streams.values()):
+            stream.bury()
+            self._guard(stream, stream.sink.on_reset, "channel_lost", error.message)
+        self._waiting.clear()
+        if self._handler is not None:
+            self._handler.on_lost(error)
+
+    def _guard(self, stream: Stream, call: Callable[..., None], *arguments: object) -> None:
+        """Call a sink; what it raises ends its stream, nobody else's."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            self._sink_failed(stream, error)
+
+    def _sink_failed(self, stream: Stream, error: Exception) -> None:
+        if isinstance(error, IsochroneError):
+            stream.reset(error.code, error.message)
+            return
+        self.counters["sink_failed"] += 1
+        context = {"message": f"A sink failed: {stream!r} of {self!r}", "exception": error}
+        self._loop.call_exception_handler(context)
+        stream.reset("internal", "The other side failed on this stream.")
+
+    def _reject(self, stream: Stream, code: str, message: str) -> None:
+        """The peer broke a stream's rules: reset it, at both ends."""
+        self.counters[code] += 1
+        stream.reset(code, message)
+        self._guard(stream, stream.sink.on_reset, code, message)
+
+    def _on_open(self, flags: int, number: int, payload: bytes) -> None:
+        window, header, body = frames.read_open(payload)
+        if not self._is_peers(number) or number in self._streams:
+            raise InvalidInput(f"Stream {number} cannot be opened.", code="bad_frame")
+        if self._by_peer >= self._limits.streams_max:
+            self.counters["too_many_streams"] += 1
+            text = "The channel has too many streams."
+            self.emit(frames.reset_frame(number, "too_many_streams", text))
+            return
+        stream = Stream(
+            self,
+            number,
+            header,
+            _NOBODY,
+            window=frames.INITIAL_WINDOW,
+            send_window=window,
+            accepted=True,
+        )
+        self._streams[number] = stream
+        self._by_peer += 1
+        ended = flags == frames.FLAG_END
+        stream.received_end = ended
+        stream.received(len(body))
+        try:
+            stream.sink = cast(ChannelHandler, self._handler).on_open(stream, header, body, ended)
+        except Exception as error:
+            self._sink_failed(stream, error)
+            return
+        stream.delivered(len(body))
+
+    def _on_head(self, flags: int, number: int, payload: bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        header, body, trailer = frames.read_head(payload)
+        if not stream.head_came() or not stream.received(len(body)):
+            self._reject(stream, "bad_frame", "A head came where none may.")
+            return
+        self._guard(stream, stream.sink.on_head, header)
+        if body and not stream.dead:
+            self._guard(stream, stream.sink.on_data, body)
+            stream.delivered(len(body))
+        if flags and not stream.dead:
+            stream.ended()
+            self._guard(stream, stream.sink.on_end, trailer)
+
+    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        body, trailer = frames.read_last_data(payload) if flags else (payload, b"")
+        if not stream.received(len(body)):
+            self._reject(stream, "flow_control", "More data came than the window allows.")
+            return
+        if body:
+            self._guard(stream, stream.sink.on_data, body)
+            stream.delivered(len(body))
+        if flags and not stream.dead:
+            stream.ended()
+            self._guard(stream, stream.sink.on_end, trailer)
+
+    def _on_end(self, _flags: int, number: int, payload: bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        if not stream.received(0):
+            self._reject(stream, "bad_frame", "An end came where none may.")
+            return
+        stream.ended()
+        self._guard(stream, stream.sink.on_end, payload)
+
+    def _on_reset(self, _flags: int, number: int, payload: bytes) -> None:
+        code, message = frames.read_reset(payload)
+        if number == 0:
+            self.counters["goodbye"] += 1
+            self._end(Unavailable(message or f"The other side closed ({code}).", code=code))
+            return
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.bury()
+            self._guard(stream, stream.sink.on_reset, code, message)
+
+    def _on_window(self, _flags: int, number: int, payload: bytes) -> None:
+        credit = frames.read_window(payload)
+        stream = self._streams.get(number)
+        if stream is not None and not stream.credited(credit):
+            self._reject(stream, "flow_control", "The window grew beyond all measure.")
+
+    def _on_control(self, _flags: int, _number: int, payload: bytes) -> None:
+        try:
+            message = unpack_control(payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidInput(f"A control message: {error}.", code="bad_frame") from None
+        cast(ChannelHandler, self._handler).on_control(message)
+
+    def _on_greeting(self, _flags: int, _number: int, _payload: bytes) -> None:
+        raise InvalidInput("A greeting came after the greeting.", code="bad_frame")
+
+    # -- round trips -----------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Send a ping. Its token is random: a peer cannot answer one that it has not received."""
+        interval_s = self.ping_interval_s
+        if self._pings_in_vain * interval_s > self._limits.silence_max_s:
+            self._transport.abort()
+            self._end(Unavailable("The other side fell silent.", code="channel_lost"))
+            return
+        self._pings_in_vain += 1
+        token = os.urandom(frames.PING_BYTES)
+        if len(self._pings) >= _PINGS_MAX:
+            del self._pings[next(iter(self._pings))]
+        self._pings[token] = time.monotonic()
+        self.emit(frames.frame(frames.PING, token))
+        self._write_out()
+        self._timer = self._loop.call_later(interval_s, self._tick)
+
+    def _on_ping(self, _flags: int, _number: int, payload: bytes) -> None:
+        self.emit(frames.frame(frames.PONG, payload))
+
+    def _on_pong(self, _flags: int, _number: int, payload: bytes) -> None:
+        sent = self._pings.pop(payload, None)
+        if sent is None:
+            self.counters["unasked_pong"] += 1
+            return
+        rtt_ms = (self.last_heard - sent) * 1000.0
+        first = self.rtt_ms_last == 0.0
+        self.rtt_ms_last = rtt_ms
+        self.rtt_ms_min = rtt_ms if first else min(self.rtt_ms_min, rtt_ms)
+        self.rtt_ms_ewma = (
+            rtt_ms if first else self.rtt_ms_ewma + _RTT_WEIGHT * (rtt_ms - self.rtt_ms_ewma)
+        )
+
+
+class _Nobody:
+    """The sink of a stream whose owner has not answered yet."""
+
+    def on_head(self, header: bytes) -> None:
+        """Nothing."""
+
+    def on_data(self, data: bytes) -> None:
+        """Nothing."""
+
+    def on_end(self, trailer: bytes) -> None:
+        """Nothing."""
+
+    def on_reset(self, code: str, message: str) -> None:
+        """Nothing."""
+
+    def on_writable(self) -> None:
+        """Nothing."""
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _ignore(_channel: Channel) -> None:
+    """Default of ``on_closed``."""
+
+
+_Action = Callable[[Channel, int, int, bytes], None]
+# Indexed by kind; the reader lets no other kind through.
+_DISPATCH: Final[tuple[_Action, ...]] = (
+    Channel._on_greeting,
+    Channel._on_greeting,
+    Channel._on_greeting,
+    Channel._on_greeting,
+    Channel._on_greeting,
+    Channel._on_ping,
+    Channel._on_pong,
+    Channel._on_control,
+    Channel._on_open,
+    Channel._on_head,
+    Channel._on_data,
+    Channel._on_end,
+    Channel._on_reset,
+    Channel._on_window,
+)

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections import Counter
 from email.utils import formatdate
 from typing import Final
 
-from isochrone.schema.errors import Unavailable
 from isochrone.wire.http_connection import HttpConnection
 from isochrone.wire.http_exchange import Exchange, Headers
 from isochrone.wire.http_service import BUCKETS, App, Limits, OnBadRequest, Service
+from isochrone.wire.listening import cannot_listen
 
 __all__ = ["App", "Exchange", "Headers", "HttpServer", "Limits", "OnBadRequest", "serve"]
 
@@ -101,18 +100,3 @@ async def serve(
     except OSError as error:
         raise cannot_listen(host, port, error) from None
     return HttpServer(service, server)
-
-
-def cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
-    """The sentence for a socket that cannot be bound."""
-    if error.errno == errno.EADDRINUSE:
-        return Unavailable(
-            f"Port {port} on {host} is in use.",
-            fix="Stop the program that holds it, or choose another port (0 takes a free one).",
-            code="port_in_use",
-        )
-    return Unavailable(
-        f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-        fix="Check the address and that this user may use the port.",
-        code="cannot_listen",
-    )
