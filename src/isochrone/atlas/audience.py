@@ -1,6 +1,7 @@
 """An audience in words ("Europe", "DE", "sao-paulo") as weighted points on the map.
 
-A share of an audience names a city, a country, a bloc or a continent. Countries are weighted by
+A share of an audience names a city, a country, a bloc or a continent; a name that could be both
+an area and a city means the area, unless it is written ``city:NAME``. Countries are weighted by
 their internet users and spread over their cities by population; then at most 60 points are kept:
 one for each of the heaviest countries, the rest dealt out by D'Hondt's method (like seats of a
 parliament). Every city left out gives its weight to the nearest kept point, of its own country if
@@ -38,6 +39,10 @@ POINTS_MAX = 60
 them."""
 
 
+CITY_PREFIX = "city:"
+"""Says that a name means a city, whatever else is called so."""
+
+
 def audience_points(
     shares: Iterable[AudienceShare], points_max: int = POINTS_MAX
 ) -> tuple[AudiencePoint, ...]:
@@ -64,16 +69,10 @@ def audience_points(
 
 def audience_countries(where: str) -> frozenset[str]:
     """The countries that a share's name means; a city's own country. Raises InvalidInput."""
-    proper = bloc_name(where)
-    if proper is not None:
-        return blocs()[proper]
-    continent = CONTINENTS.get(where.title())
-    if continent is not None:
-        return frozenset(c.iso2 for c in countries().values() if c.continent == continent)
-    code = country_code(where)
-    if code is not None:
-        return frozenset((code,))
-    city = find_city(where)
+    members = _area(where)
+    if members is not None:
+        return members
+    city = _named_city(where)
     if city is None:
         raise InvalidInput(f"Nobody knows where the audience {where[:60]!r} is.", fix=_fix(where))
     return frozenset((city.place.country,))
@@ -98,10 +97,22 @@ def _normalised(shares: tuple[AudienceShare, ...]) -> tuple[AudienceShare, ...]:
     )
 
 
+def _area(where: str) -> frozenset[str] | None:
+    """The countries of a bloc, continent or country code; None when the name is none of them."""
+    proper, code = bloc_name(where), country_code(where)
+    if proper is not None:
+        return blocs()[proper]
+    continent = CONTINENTS.get(where.title())
+    if continent is not None:
+        return frozenset(c.iso2 for c in countries().values() if c.continent == continent)
+    return None if code is None else frozenset((code,))
+
+
 def _named_city(where: str) -> City | None:
     """The city a share names; areas come first (``SG`` is the country, ``singapore`` the city)."""
-    area = bloc_name(where) or country_code(where) or CONTINENTS.get(where.title())
-    return None if area else find_city(where)
+    if where.startswith(CITY_PREFIX):
+        return find_city(where.removeprefix(CITY_PREFIX))
+    return find_city(where) if _area(where) is None else None
 
 
 def _spread(where: str) -> dict[str, float]:
@@ -205,7 +216,8 @@ def _points(gathered: Mapping[str, float]) -> tuple[AudiencePoint, ...]:
 def _fix(where: str) -> str:
     if where.upper() in MISSPELT:
         return f"Did you mean {MISSPELT[where.upper()]}?"
-    near = [*near_areas(where), *suggest(where)][:3]
+    name = where.removeprefix(CITY_PREFIX)
+    near = [*near_areas(name), *suggest(name)][:3]
     if near:
         return f"Did you mean {', '.join(near)}?"
     return "Use a city, an ISO 3166 code (DE), a bloc (EU), a continent (Europe) or world."
