@@ -146,7 +146,11 @@ OpenHeader = Ask | Fetch
 
 
 class AnswerHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """Head of an answer: HTTP status and headers, or the refusal's code and retry hint."""
+    """Head of an answer: HTTP status and headers, or the refusal's code and retry hint.
+
+    ``held_us``: for an answer that is streamed, from the request's last byte at the node to this
+    head (0: not told); a whole answer's trailer says more.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -154,6 +158,7 @@ class AnswerHeader(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     retry: Literal["", "here", "elsewhere", "never"] = ""
     size_bytes: int = 0
+    held_us: int = 0
 
 
 class AnswerTrailer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,124 @@
+"""A gateway process's configuration: one JSON file, read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from isochrone.schema.digests import decode
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.place import Place
+
+MIB = 1024 * 1024
+
+
+class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a gateway grants. Each bound says what it protects.
+
+    ``body_bytes_max``: one request's body. ``replay_bytes_max``: up to here a body is kept until
+    the first byte of the answer, so that it can be sent again; larger ones stream and are tried
+    once. ``buffered_bytes_max``: all kept bodies together. ``in_flight_max``: requests at once
+    (beyond it 503), ``in_flight_per_key_max``: of one API key (beyond it 429), so that one tenant
+    cannot take them all. ``attempts_max``: replicas tried for one request. ``deadline_ms``: to the
+    answer's first byte; a caller may ask for less with ``isochrone-timeout-ms``. ``hold_ms``: how
+    long a request waits for a replica when none is usable (a replacement takes seconds);
+    ``held_max`` of them. ``stream_idle_ms``: silence inside a started answer before it is cut.
+    ``store_bytes_max``: model files on disk. ``blob_bytes_max``: one model file.
+    """
+
+    body_bytes_max: int = 64 * MIB
+    replay_bytes_max: int = 8 * MIB
+    buffered_bytes_max: int = 256 * MIB
+    in_flight_max: int = 8192
+    in_flight_per_key_max: int = 2048
+    attempts_max: int = 3
+    deadline_ms: int = 30_000
+    hold_ms: int = 2_000
+    held_max: int = 1024
+    stream_idle_ms: int = 60_000
+    connections_max: int = 20_000
+    channels_max: int = 2_000
+    blob_bytes_max: int = 64 * 1024 * MIB
+    store_bytes_max: int = 256 * 1024 * MIB
+
+
+class StaticPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """Another gateway that is dialled though no presence told of it."""
+
+    gateway: str
+    cell: str
+    place: Place
+    http_url: str
+    host: str
+    port: int
+    fingerprint: str
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a gateway is, whom it knows, and where it keeps things.
+
+    ``public_url``: what clients are told (empty: ``http://http_host:port``). ``announce_host`` and
+    ``announce_port``: where nodes and gateways dial its channel door (empty, 0: as bound).
+    ``resolve``: "host:port" as announced by others → "host:port" as reached from here.
+    ``allow_operators``: gateway keys that may open gateway channels. ``admins``: accounts that see
+    every tenant's services. ``tenants``: accounts that may declare services (empty: any).
+    """
+
+    key_path: str
+    cell: str
+    place: Place
+    state_dir: str
+    http_host: str = "127.0.0.1"
+    http_port: int = 0
+    public_url: str = ""
+    channel_host: str = "127.0.0.1"
+    channel_port: int = 0
+    announce_host: str = ""
+    announce_port: int = 0
+    fabric_servers: tuple[str, ...] = ()
+    fabric_domain: str | None = None
+    resolve: dict[str, str] = {}
+    peers: tuple[StaticPeer, ...] = ()
+    allow_operators: tuple[str, ...] = ()
+    admins: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    limits: GatewayLimits = GatewayLimits()
+    ready_file: str = ""
+    log_level: str = "INFO"
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ready file holds once the process serves."""
+
+    pid: int
+    gateway: str
+    cell: str
+    http_host: str
+    http_port: int
+    channel_host: str
+    channel_port: int
+    fingerprint: str
+
+
+def load_config(path: Path) -> GatewayConfig:
+    """Read a configuration file; raises InvalidInput with the field that is wrong."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"The configuration {path} cannot be read: {error.strerror}.",
+            fix="Give the path of a gateway's configuration file.",
+        ) from error
+    return decode(data, GatewayConfig, f"configuration {path}")
+
+
+def resolved(resolve: dict[str, str], host: str, port: int) -> tuple[str, int]:
+    """Where ``host:port`` is reached from here."""
+    target = resolve.get(f"{host}:{port}")
+    if target is None:
+        return host, port
+    near_host, _, near_port = target.rpartition(":")
+    if not near_port.isdigit():
+        raise InvalidInput(f"resolve: {target!r} is not host:port.")
+    return near_host, int(near_port)

@@ -1,0 +1,167 @@
+"""What may run where, as this gateway knows it: the newest routing table of every cell.
+
+A table is a whole cell's routes; the greater (epoch, sequence) wins and an older one is refused and
+counted, so a table heard late, twice or out of order does no harm. Each service's replicas of all
+cells are merged once when a table is taken, with the residency mask already applied: a request
+finds its legal replicas by one look-up. Where cells disagree about a service (a change is under
+way), the newest revision's mask is used for all of its replicas.
+
+Rules: no clock, no I/O (``SnapshotFolder`` keeps the tables on disk). An unknown area in a mask
+admits nothing: when in doubt, a replica is out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from isochrone.rules.residency import admits
+from isochrone.schema.digests import canonical
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.place import Evidence, Place
+from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
+from isochrone.schema.service import Residency, service_id
+
+EVIDENCE: Final[Evidence] = "declared"
+"""How every place is known until places are proven."""
+
+Blocs = Mapping[str, frozenset[str]]
+
+
+class RoutedService:
+    """A service as requests see it: newest declaration, legal replicas of all cells.
+
+    ``here_legal``: whether this gateway's own country may handle its data. ``replicas``: all that
+    serve, ``legal``: those that the mask admits.
+    """
+
+    __slots__ = ("here_legal", "legal", "replicas", "route")
+
+    def __init__(
+        self,
+        route: ServiceRoute,
+        replicas: tuple[ReplicaRoute, ...],
+        legal: tuple[ReplicaRoute, ...],
+        here_legal: bool,
+    ) -> None:
+        self.route = route
+        self.replicas = replicas
+        self.legal = legal
+        self.here_legal = here_legal
+
+    @property
+    def id(self) -> str:
+        """The service's network-wide id."""
+        return self.route.service
+
+
+def legal_in(residency: Residency, country: str, blocs: Blocs) -> bool:
+    """Whether a residency admits a declared place; an unknown area in it admits nothing."""
+    try:
+        return admits(residency, country, EVIDENCE, blocs)
+    except InvalidInput:
+        return False
+
+
+class RouteBook:
+    """All tables and the services merged from them. ``counters``: ``taken``, ``refused_older``,
+    ``repeated``. ``changes`` grows with every table that changed something."""
+
+    def __init__(self, here: Place, blocs: Blocs) -> None:
+        self._here = here
+        self._blocs = blocs
+        self._tables: dict[str, RoutingTable] = {}
+        self._parts: dict[str, dict[str, ServiceRoute]] = {}
+        self._services: dict[str, RoutedService] = {}
+        self.counters: Counter[str] = Counter()
+        self.changes = 0
+
+    @property
+    def tables(self) -> Mapping[str, RoutingTable]:
+        """The table in use for every cell."""
+        return self._tables
+
+    @property
+    def services(self) -> Mapping[str, RoutedService]:
+        """Every routed service by id."""
+        return self._services
+
+    def offer(self, table: RoutingTable) -> bool:
+        """Take a table if it is newer than the one in use for its cell; whether it was taken."""
+        held = self._tables.get(table.cell)
+        if held is not None:
+            order = (table.epoch, table.sequence) > (held.epoch, held.sequence)
+            if not order:
+                same = table == held
+                self.counters["repeated" if same else "refused_older"] += 1
+                return False
+        self._tables[table.cell] = table
+        self.counters["taken"] += 1
+        if held is None or held.services != table.services:
+            self._merge(table)
+        return True
+
+    def find(self, tenant: str, name: str) -> RoutedService | None:
+        """A tenant's service by its name."""
+        return self._services.get(service_id(tenant, name))
+
+    def names(self, tenant: str) -> list[str]:
+        """The names of a tenant's routed services, sorted."""
+        return sorted(s.route.name for s in self._services.values() if s.route.tenant == tenant)
+
+    def _merge(self, table: RoutingTable) -> None:
+        old = self._parts.get(table.cell, {})
+        new = {route.service: route for route in table.services}
+        self._parts[table.cell] = new
+        for service in sorted(old.keys() | new.keys()):
+            if old.get(service) != new.get(service):
+                self._merge_service(service)
+        self.changes += 1
+
+    def _merge_service(self, service: str) -> None:
+        routes = [part[service] for part in self._parts.values() if service in part]
+        if not routes:
+            self._services.pop(service, None)
+            return
+        newest = max(routes, key=lambda route: route.revision)
+        replicas = tuple(
+            sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
+        )
+        countries = {replica.place.country for replica in replicas}
+        admitted = {c for c in countries if legal_in(newest.residency, c, self._blocs)}
+        self._services[service] = RoutedService(
+            newest,
+            replicas,
+            tuple(replica for replica in replicas if replica.place.country in admitted),
+            legal_in(newest.residency, self._here.country, self._blocs),
+        )
+
+
+class SnapshotFolder:
+    """Routing tables on disk, one file a cell, so that a restart without fabric can serve."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self) -> list[RoutingTable]:
+        """Every readable table; an unreadable file is skipped (the fabric will bring another)."""
+        tables = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                tables.append(msgspec.json.decode(path.read_bytes(), type=RoutingTable))
+            except (OSError, msgspec.DecodeError):
+                continue
+        return tables
+
+    def save(self, tables: Iterable[RoutingTable]) -> None:
+        """Write tables, each by atomic rename. Blocking: call it in a thread. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            path = self._folder / f"{table.cell}.json"
+            draft = path.with_suffix(".new")
+            draft.write_bytes(canonical(table))
+            draft.replace(path)

@@ -1,0 +1,194 @@
+"""The cell's store of model files: content-addressed by SHA-256, on disk, verified before use.
+
+A file is ``<sha256>`` once its digest has been checked, ``<sha256>.part`` before. Uploads append to
+the part, so they resume where they ended. Files that nothing declared refers to are deleted, oldest
+first, when room is needed.
+
+Rules: every method that touches the disk blocks and is called in a thread, except ``size`` (one
+``stat``). One writer a file (``claim``). Nothing is trusted by its name: a part whose digest is
+wrong is deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from isochrone.schema.errors import (
+    Conflict,
+    InvalidInput,
+    IsochroneError,
+    NotFound,
+    OurFault,
+    TooLarge,
+)
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLOCK_BYTES: Final = 1024 * 1024
+"""One read or hash step: large enough for a disk's sequential speed, small in memory."""
+
+FRESH_S: Final = 3600.0
+"""An unreferenced file younger than this is kept: its declaration may be on its way."""
+
+
+def check_sha256(text: str) -> None:
+    """Raises InvalidInput unless ``text`` is 64 lower-case hex digits."""
+    if not _SHA256.fullmatch(text):
+        raise InvalidInput(f"{text[:70]!r} is not a SHA-256 in lower-case hex.")
+
+
+def disk_error(error: OSError, what: str, folder: Path) -> IsochroneError:
+    """The error to tell about a failed write: one sentence that says what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OurFault(
+            f"The gateway's disk is full: {what} was not kept.",
+            fix=f"Free space in {folder} and send it again.",
+            code="disk_full",
+            status=507,
+            retry="here",
+        )
+    return OurFault(
+        f"The gateway cannot write {what}: {error.strerror}.",
+        fix=f"Check {folder} and send it again.",
+        code="disk_error",
+        status=500,
+        retry="here",
+    )
+
+
+class BlobStore:
+    """Files in ``folder``; together at most ``bytes_max``, each at most ``blob_bytes_max``."""
+
+    def __init__(self, folder: Path, bytes_max: int, blob_bytes_max: int) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._blob_bytes_max = blob_bytes_max
+        self._claimed: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where the verified file lies (or would)."""
+        return self._folder / sha256
+
+    def size(self, sha256: str) -> int | None:
+        """Bytes of the verified file, or None."""
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def held(self, sha256: str) -> tuple[int, bool]:
+        """How many bytes are held, and whether the file is whole and verified."""
+        size = self.size(sha256)
+        if size is not None:
+            return size, True
+        try:
+            return self._part(sha256).stat().st_size, False
+        except FileNotFoundError:
+            return 0, False
+
+    def read(self, sha256: str, offset_bytes: int, length_bytes: int) -> bytes:
+        """A range of a verified file; raises NotFound, InvalidInput (range outside the file)."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                if offset_bytes > os.fstat(file.fileno()).st_size:
+                    raise InvalidInput("The range begins behind the end of the file.")
+                return os.pread(file.fileno(), length_bytes, offset_bytes)
+        except FileNotFoundError as error:
+            raise NotFound(f"The store does not hold {sha256[:12]}….") from error
+
+    @contextmanager
+    def claim(self, sha256: str) -> Iterator[None]:
+        """Be the only writer of a file; raises Conflict when there is one (call on the loop)."""
+        if sha256 in self._claimed:
+            raise Conflict(
+                "Somebody else is uploading this file now.", fix="Ask for its state in a moment."
+            )
+        self._claimed.add(sha256)
+        try:
+            yield
+        finally:
+            self._claimed.discard(sha256)
+
+    def check_room(self, total_bytes: int, sha256: str, referenced: frozenset[str]) -> None:
+        """Make sure that a file of ``total_bytes`` may be kept; raises TooLarge or OurFault.
+
+        Deletes unreferenced files, oldest first, where that makes the room.
+        """
+        if total_bytes > self._blob_bytes_max:
+            raise TooLarge(
+                f"The file has {total_bytes} bytes, the store takes {self._blob_bytes_max}.",
+                fix="Split the model, or ask the operator for a larger limit.",
+            )
+        entries = {path: path.stat() for path in self._folder.iterdir()}
+        free = self._bytes_max - sum(stat.st_size for stat in entries.values())
+        free += self.held(sha256)[0]
+        for path in sorted(entries, key=lambda path: entries[path].st_mtime):
+            if free >= total_bytes:
+                return
+            name = path.name.removesuffix(".part")
+            age_s = time.time() - entries[path].st_mtime
+            if name in referenced or name in self._claimed or age_s < FRESH_S:
+                continue
+            path.unlink(missing_ok=True)
+            free += entries[path].st_size
+        if free < total_bytes:
+            raise OurFault(
+                "The cell's store is full.",
+                fix="Delete a service, or ask the operator for more room.",
+                code="store_full",
+                status=507,
+            )
+
+    def append(self, sha256: str, offset_bytes: int, data: bytes) -> None:
+        """Write a piece at ``offset_bytes`` of the part (cutting what lies behind); raises ours."""
+        path = self._part(sha256)
+        try:
+            with path.open("r+b" if path.exists() else "w+b") as file:
+                file.truncate(offset_bytes)
+                file.seek(offset_bytes)
+                file.write(data)
+        except OSError as error:
+            raise disk_error(error, f"file {sha256[:12]}…", self._folder) from error
+
+    def complete(self, sha256: str) -> int:
+        """Verify the part and make it the file; its size. Raises InvalidInput (wrong digest)."""
+        path = self._part(sha256)
+        hasher = hashlib.sha256()
+        try:
+            with path.open("r+b") as file:
+                while block := file.read(_BLOCK_BYTES):
+                    hasher.update(block)
+                os.fsync(file.fileno())
+                size = file.tell()
+            if hasher.hexdigest() != sha256:
+                path.unlink()
+                raise InvalidInput(
+                    f"The bytes have the SHA-256 {hasher.hexdigest()[:12]}…, not {sha256[:12]}….",
+                    fix="The file changed or was damaged on its way: send it again.",
+                    code="wrong_digest",
+                )
+            path.replace(self.path(sha256))
+            sync_folder(self._folder)
+        except OSError as error:
+            raise disk_error(error, f"file {sha256[:12]}…", self._folder) from error
+        return size
+
+    def _part(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.part"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
