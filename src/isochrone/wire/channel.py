@@ -19,9 +19,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, cast
-
-import msgspec
+from typing import Final
 
 from isochrone.schema.errors import (
     InvalidInput,
@@ -30,70 +28,19 @@ from isochrone.schema.errors import (
     TheirFault,
     Unavailable,
 )
-from isochrone.schema.frames import Control, pack, unpack_control
+from isochrone.schema.frames import Control, pack
 from isochrone.wire import frames
+from isochrone.wire.channel_terms import ChannelHandler, ChannelLimits, Peer
 from isochrone.wire.frames import FrameReader
+from isochrone.wire.receiving import DISPATCH, NOBODY
+from isochrone.wire.round_trips import RoundTrips
 from isochrone.wire.stream import Stream, StreamSink
 
 __all__ = ["Channel", "ChannelHandler", "ChannelLimits", "Peer", "Stream", "StreamSink"]
 
-# Pings whose answer we still wait for; more than that are not late but lost.
-_PINGS_MAX: Final = 64
-# Weight of a new round trip in the moving average, as in TCP (RFC 6298).
-_RTT_WEIGHT: Final = 0.125
 # What may wait in the transport of a peer that does not read: everything that is not governed by
 # a stream's window. A peer that opens streams honestly stays far below.
 _UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
-
-
-class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one channel grants. Sizes in bytes, times in seconds.
-
-    ``streams_max``: opened by either side and not over. ``window``: what an acceptor may send
-    ahead, unless ``open`` says otherwise. ``stream_backlog_max``: bytes that may wait in one
-    stream before another ``write`` resets it; ``channel_backlog_max``: in all of them.
-    ``silence_max_s``: pings in vain for that long end the channel. ``channels_max``: per door.
-    """
-
-    streams_max: int = 4096
-    window: int = frames.INITIAL_WINDOW
-    stream_backlog_max: int = 1024 * 1024
-    channel_backlog_max: int = 128 * 1024 * 1024
-    write_high_water: int = 256 * 1024
-    ping_interval_s: float = 0.25
-    silence_max_s: float = 20.0
-    greeting_timeout_s: float = 5.0
-    channels_max: int = 2_000
-
-
-class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is at the other end.
-
-    ``info``: what ``authorise`` returned (acceptor's side), or the Welcome (dialler's side).
-    ``host`` is the remote IP address, for logs only.
-    """
-
-    role: str
-    address: str
-    info: object = None
-    host: str = ""
-
-
-class ChannelHandler(Protocol):
-    """The owner of a channel."""
-
-    def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        """A stream was opened by the peer with the first (or, if ``ended``, whole) body.
-
-        Returns its sink. May answer at once. When ``ended``, ``on_end`` does not come. Bytes of
-        ``body`` count as consumed unless it clears ``stream.auto_credit``.
-        """
-
-    def on_control(self, message: Control) -> None:
-        """A control message."""
-
-    def on_lost(self, error: IsochroneError) -> None:
-        """The channel is gone, for whichever reason; all its streams had ``on_reset`` before."""
 
 
 class Channel(asyncio.Protocol):
@@ -108,7 +55,6 @@ class Channel(asyncio.Protocol):
         "_backlog",
         "_by_peer",
         "_full",
-        "_handler",
         "_inside",
         "_limits",
         "_loop",
@@ -116,11 +62,9 @@ class Channel(asyncio.Protocol):
         "_next_id",
         "_out",
         "_out_bytes",
-        "_pings",
         "_pings_in_vain",
         "_reader",
         "_scheduled",
-        "_streams",
         "_timer",
         "_transport",
         "_waiting",
@@ -128,14 +72,14 @@ class Channel(asyncio.Protocol):
         "bytes_out",
         "counters",
         "frames_in",
+        "handler",
         "last_heard",
         "on_closed",
         "peer",
         "ping_interval_s",
-        "rtt_ms_ewma",
-        "rtt_ms_last",
-        "rtt_ms_min",
+        "round_trips",
         "stream_backlog_max",
+        "streams",
     )
 
     def __init__(
@@ -149,7 +93,7 @@ class Channel(asyncio.Protocol):
     ) -> None:
         self.peer = peer
         self.counters: Counter[str] = Counter()
-        self.rtt_ms_min = self.rtt_ms_ewma = self.rtt_ms_last = 0.0
+        self.round_trips = RoundTrips()
         self.last_heard = time.monotonic()
         self.bytes_in = self.bytes_out = self.frames_in = 0
         self.ping_interval_s = limits.ping_interval_s
@@ -159,8 +103,8 @@ class Channel(asyncio.Protocol):
         self._reader = reader
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._handler: ChannelHandler | None = None
-        self._streams: dict[int, Stream] = {}
+        self.handler: ChannelHandler = NOBODY
+        self.streams: dict[int, Stream] = {}
         self._by_peer = 0
         self._next_id = 1 if dialled else 2
         self._out: list[bytes] = []
@@ -171,21 +115,35 @@ class Channel(asyncio.Protocol):
         self._inside = False
         self._scheduled = False
         self._lost = False
-        self._pings: dict[bytes, float] = {}
         self._pings_in_vain = 0
         self._timer: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(high=limits.write_high_water)
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else "open"
-        return f"<Channel {self.peer.role} {self.peer.address} {state} {len(self._streams)}>"
+        return f"<Channel {self.peer.role} {self.peer.address} {state} {len(self.streams)}>"
 
     # -- public --------------------------------------------------------------------------------
 
     @property
+    def rtt_ms_min(self) -> float:
+        """The shortest round trip so far, in ms; 0.0 before the first."""
+        return self.round_trips.min_ms
+
+    @property
+    def rtt_ms_ewma(self) -> float:
+        """The moving average, in ms; 0.0 before the first."""
+        return self.round_trips.ewma_ms
+
+    @property
+    def rtt_ms_last(self) -> float:
+        """The last round trip, in ms; 0.0 before the first."""
+        return self.round_trips.last_ms
+
+    @property
     def streams_open(self) -> int:
         """Streams open now, both sides' together."""
-        return len(self._streams)
+        return len(self.streams)
 
     @property
     def closed(self) -> bool:
@@ -208,7 +166,7 @@ class Channel(asyncio.Protocol):
         """
         if self._lost:
             raise Unavailable("The channel is closed.", code="channel_lost")
-        if len(self._streams) - self._by_peer >= self._limits.streams_max:
+        if len(self.streams) - self._by_peer >= self._limits.streams_max:
             raise Overloaded("The channel has too many streams.", code="too_many_streams")
         if len(header) > frames.HEADER_BYTES_MAX:
             raise InvalidInput(f"A stream header of {len(header)} bytes is too long.")
@@ -222,7 +180,7 @@ class Channel(asyncio.Protocol):
             send_window=frames.INITIAL_WINDOW,
             accepted=False,
         )
-        self._streams[stream.id] = stream
+        self.streams[stream.id] = stream
         stream.begin(body, window, end=end)
         return stream
 
@@ -241,12 +199,12 @@ class Channel(asyncio.Protocol):
         if self._lost:
             return
         self.emit(frames.reset_frame(0, code, message))
-        self._end(Unavailable(message or f"The channel was closed ({code}).", code=code))
+        self.end(Unavailable(message or f"The channel was closed ({code}).", code=code))
 
     def snapshot(self) -> Mapping[str, float]:
         """Facts for status pages: streams, bytes, round trips, counters."""
         return {
-            "streams": len(self._streams),
+            "streams": len(self.streams),
             "backlog_bytes": self._backlog,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
@@ -261,7 +219,7 @@ class Channel(asyncio.Protocol):
 
     def begin(self, handler: ChannelHandler, early: list[frames.Frame]) -> None:
         """The greeting is over: work on ``early`` frames, start pinging."""
-        self._handler = handler
+        self.handler = handler
         self._tick()
         self._work(early)
 
@@ -288,7 +246,7 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         reason = f"The channel broke: {error}." if error else "The other side closed the channel."
-        self._end(Unavailable(reason, code="channel_lost"))
+        self.end(Unavailable(reason, code="channel_lost"))
         self.on_closed(self)
 
     def pause_writing(self) -> None:
@@ -306,9 +264,8 @@ class Channel(asyncio.Protocol):
         """Send a frame together with the others of this loop iteration."""
         self._out.append(data)
         self._out_bytes += len(data)
-        if not self._inside and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if not self._inside:
+            self._schedule()
 
     def has_room(self) -> bool:
         """Whether the transport takes more bytes now."""
@@ -317,9 +274,8 @@ class Channel(asyncio.Protocol):
     def wait(self, stream: Stream) -> None:
         """Pump this stream when there is room."""
         self._waiting[stream.id] = stream
-        if not self._inside and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if not self._inside:
+            self._schedule()
 
     def backlog(self, change: int) -> bool:
         """Account for queued bytes; False when the channel would hold too many."""
@@ -328,9 +284,34 @@ class Channel(asyncio.Protocol):
         self._backlog += change
         return True
 
+    def accept(self, number: int, header: bytes, window: int, sink: StreamSink) -> Stream | None:
+        """Register a stream that the peer opens; None when it has too many (it is told).
+
+        Raises InvalidInput for a number that is not the peer's to use.
+        """
+        if not self._is_peers(number) or number in self.streams:
+            raise InvalidInput(f"Stream {number} cannot be opened.", code="bad_frame")
+        if self._by_peer >= self._limits.streams_max:
+            self.counters["too_many_streams"] += 1
+            text = "The channel has too many streams."
+            self.emit(frames.reset_frame(number, "too_many_streams", text))
+            return None
+        stream = Stream(
+            self,
+            number,
+            header,
+            sink,
+            window=frames.INITIAL_WINDOW,
+            send_window=window,
+            accepted=True,
+        )
+        self.streams[number] = stream
+        self._by_peer += 1
+        return stream
+
     def over(self, stream: Stream) -> None:
         """Forget a stream."""
-        if self._streams.pop(stream.id, None) is not None and self._is_peers(stream.id):
+        if self.streams.pop(stream.id, None) is not None and self._is_peers(stream.id):
             self._by_peer -= 1
         self._waiting.pop(stream.id, None)
 
@@ -340,6 +321,11 @@ class Channel(asyncio.Protocol):
         self._loop.call_soon(stream.sink.on_reset, code, message)
 
     # -- sending -----------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write what has gathered; go on with waiting streams while the transport takes it."""
@@ -362,10 +348,10 @@ class Channel(asyncio.Protocol):
         if self._full and self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
             self.counters["does_not_read"] += 1
             self._transport.abort()
-            self._end(Unavailable("The other side does not read.", code="channel_lost"))
+            self.end(Unavailable("The other side does not read.", code="channel_lost"))
 
     def _pump(self) -> None:
-        """Give waiting streams their turns while there is room."""
+        """Give waiting streams their turns, one buffer full an iteration, while there is room."""
         waiting = self._waiting
         inside, self._inside = self._inside, True
         try:
@@ -376,17 +362,19 @@ class Channel(asyncio.Protocol):
                     if stream.pump():
                         waiting[number] = stream
                 except Exception as error:
-                    self._sink_failed(stream, error)
+                    self.sink_failed(stream, error)
                 if self._out_bytes >= self._limits.write_high_water:
-                    self._write_out()
+                    break
         finally:
             self._inside = inside
         if not inside:
             self._write_out()
+        if waiting and not self._full:
+            self._schedule()
 
     def _fresh_id(self) -> int:
         number = self._next_id
-        while number in self._streams:
+        while number in self.streams:
             number = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
         self._next_id = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
         return number
@@ -404,7 +392,7 @@ class Channel(asyncio.Protocol):
             for kind, flags, number, payload in found:
                 if self._lost:
                     return
-                _DISPATCH[kind](self, flags, number, payload)
+                DISPATCH[kind](self, flags, number, payload)
         except TheirFault as fault:
             self._blame(fault)
         finally:
@@ -417,9 +405,9 @@ class Channel(asyncio.Protocol):
             return
         self.counters[fault.code] += 1
         self.emit(frames.reset_frame(0, fault.code, fault.message))
-        self._end(fault)
+        self.end(fault)
 
-    def _end(self, error: IsochroneError) -> None:
+    def end(self, error: IsochroneError) -> None:
         """The one place where a channel ends."""
         if self._lost:
             return
@@ -428,21 +416,24 @@ class Channel(asyncio.Protocol):
             self._timer.cancel()
         self._write_out()
         self._transport.close()
-        for stream in tuple(self._streams.values()):
+        for stream in tuple(self.streams.values()):
             stream.bury()
-            self._guard(stream, stream.sink.on_reset, "channel_lost", error.message)
+            self.guard(stream, stream.sink.on_reset, "channel_lost", error.message)
         self._waiting.clear()
-        if self._handler is not None:
-            self._handler.on_lost(error)
+        try:
+            self.handler.on_lost(error)
+        except Exception as failure:
+            self.handler_failed(failure)
 
-    def _guard(self, stream: Stream, call: Callable[..., None], *arguments: object) -> None:
+    def guard(self, stream: Stream, call: Callable[..., None], *arguments: object) -> None:
         """Call a sink; what it raises ends its stream, nobody else's."""
         try:
             call(*arguments)
         except Exception as error:
-            self._sink_failed(stream, error)
+            self.sink_failed(stream, error)
 
-    def _sink_failed(self, stream: Stream, error: Exception) -> None:
+    def sink_failed(self, stream: Stream, error: Exception) -> None:
+        """A sink (or ``on_open``) raised: its stream is reset, with the error's code if it has one."""
         if isinstance(error, IsochroneError):
             stream.reset(error.code, error.message)
             return
@@ -451,109 +442,17 @@ class Channel(asyncio.Protocol):
         self._loop.call_exception_handler(context)
         stream.reset("internal", "The other side failed on this stream.")
 
-    def _reject(self, stream: Stream, code: str, message: str) -> None:
+    def handler_failed(self, error: Exception) -> None:
+        """A bug of the channel's owner: reported, and the channel goes on."""
+        self.counters["handler_failed"] += 1
+        context = {"message": f"The handler failed: {self!r}", "exception": error}
+        self._loop.call_exception_handler(context)
+
+    def reject(self, stream: Stream, code: str, message: str) -> None:
         """The peer broke a stream's rules: reset it, at both ends."""
         self.counters[code] += 1
         stream.reset(code, message)
-        self._guard(stream, stream.sink.on_reset, code, message)
-
-    def _on_open(self, flags: int, number: int, payload: bytes) -> None:
-        window, header, body = frames.read_open(payload)
-        if not self._is_peers(number) or number in self._streams:
-            raise InvalidInput(f"Stream {number} cannot be opened.", code="bad_frame")
-        if self._by_peer >= self._limits.streams_max:
-            self.counters["too_many_streams"] += 1
-            text = "The channel has too many streams."
-            self.emit(frames.reset_frame(number, "too_many_streams", text))
-            return
-        stream = Stream(
-            self,
-            number,
-            header,
-            _NOBODY,
-            window=frames.INITIAL_WINDOW,
-            send_window=window,
-            accepted=True,
-        )
-        self._streams[number] = stream
-        self._by_peer += 1
-        ended = flags == frames.FLAG_END
-        stream.received_end = ended
-        stream.received(len(body))
-        try:
-            stream.sink = cast(ChannelHandler, self._handler).on_open(stream, header, body, ended)
-        except Exception as error:
-            self._sink_failed(stream, error)
-            return
-        stream.delivered(len(body))
-
-    def _on_head(self, flags: int, number: int, payload: bytes) -> None:
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        header, body, trailer = frames.read_head(payload)
-        if not stream.head_came() or not stream.received(len(body)):
-            self._reject(stream, "bad_frame", "A head came where none may.")
-            return
-        self._guard(stream, stream.sink.on_head, header)
-        if body and not stream.dead:
-            self._guard(stream, stream.sink.on_data, body)
-            stream.delivered(len(body))
-        if flags and not stream.dead:
-            stream.ended()
-            self._guard(stream, stream.sink.on_end, trailer)
-
-    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        body, trailer = frames.read_last_data(payload) if flags else (payload, b"")
-        if not stream.received(len(body)):
-            self._reject(stream, "flow_control", "More data came than the window allows.")
-            return
-        if body:
-            self._guard(stream, stream.sink.on_data, body)
-            stream.delivered(len(body))
-        if flags and not stream.dead:
-            stream.ended()
-            self._guard(stream, stream.sink.on_end, trailer)
-
-    def _on_end(self, _flags: int, number: int, payload: bytes) -> None:
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        if not stream.received(0):
-            self._reject(stream, "bad_frame", "An end came where none may.")
-            return
-        stream.ended()
-        self._guard(stream, stream.sink.on_end, payload)
-
-    def _on_reset(self, _flags: int, number: int, payload: bytes) -> None:
-        code, message = frames.read_reset(payload)
-        if number == 0:
-            self.counters["goodbye"] += 1
-            self._end(Unavailable(message or f"The other side closed ({code}).", code=code))
-            return
-        stream = self._streams.get(number)
-        if stream is not None:
-            stream.bury()
-            self._guard(stream, stream.sink.on_reset, code, message)
-
-    def _on_window(self, _flags: int, number: int, payload: bytes) -> None:
-        credit = frames.read_window(payload)
-        stream = self._streams.get(number)
-        if stream is not None and not stream.credited(credit):
-            self._reject(stream, "flow_control", "The window grew beyond all measure.")
-
-    def _on_control(self, _flags: int, _number: int, payload: bytes) -> None:
-        try:
-            message = unpack_control(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidInput(f"A control message: {error}.", code="bad_frame") from None
-        cast(ChannelHandler, self._handler).on_control(message)
-
-    def _on_greeting(self, _flags: int, _number: int, _payload: bytes) -> None:
-        raise InvalidInput("A greeting came after the greeting.", code="bad_frame")
+        self.guard(stream, stream.sink.on_reset, code, message)
 
     # -- round trips -----------------------------------------------------------------------------
 
@@ -562,75 +461,15 @@ class Channel(asyncio.Protocol):
         interval_s = self.ping_interval_s
         if self._pings_in_vain * interval_s > self._limits.silence_max_s:
             self._transport.abort()
-            self._end(Unavailable("The other side fell silent.", code="channel_lost"))
+            self.end(Unavailable("The other side fell silent.", code="channel_lost"))
             return
         self._pings_in_vain += 1
         token = os.urandom(frames.PING_BYTES)
-        if len(self._pings) >= _PINGS_MAX:
-            del self._pings[next(iter(self._pings))]
-        self._pings[token] = time.monotonic()
+        self.round_trips.sent(token, time.monotonic())
         self.emit(frames.frame(frames.PING, token))
         self._write_out()
         self._timer = self._loop.call_later(interval_s, self._tick)
 
-    def _on_ping(self, _flags: int, _number: int, payload: bytes) -> None:
-        self.emit(frames.frame(frames.PONG, payload))
-
-    def _on_pong(self, _flags: int, _number: int, payload: bytes) -> None:
-        sent = self._pings.pop(payload, None)
-        if sent is None:
-            self.counters["unasked_pong"] += 1
-            return
-        rtt_ms = (self.last_heard - sent) * 1000.0
-        first = self.rtt_ms_last == 0.0
-        self.rtt_ms_last = rtt_ms
-        self.rtt_ms_min = rtt_ms if first else min(self.rtt_ms_min, rtt_ms)
-        self.rtt_ms_ewma = (
-            rtt_ms if first else self.rtt_ms_ewma + _RTT_WEIGHT * (rtt_ms - self.rtt_ms_ewma)
-        )
-
-
-class _Nobody:
-    """The sink of a stream whose owner has not answered yet."""
-
-    def on_head(self, header: bytes) -> None:
-        """Nothing."""
-
-    def on_data(self, data: bytes) -> None:
-        """Nothing."""
-
-    def on_end(self, trailer: bytes) -> None:
-        """Nothing."""
-
-    def on_reset(self, code: str, message: str) -> None:
-        """Nothing."""
-
-    def on_writable(self) -> None:
-        """Nothing."""
-
-
-_NOBODY: Final = _Nobody()
-
 
 def _ignore(_channel: Channel) -> None:
     """Default of ``on_closed``."""
-
-
-_Action = Callable[[Channel, int, int, bytes], None]
-# Indexed by kind; the reader lets no other kind through.
-_DISPATCH: Final[tuple[_Action, ...]] = (
-    Channel._on_greeting,
-    Channel._on_greeting,
-    Channel._on_greeting,
-    Channel._on_greeting,
-    Channel._on_greeting,
-    Channel._on_ping,
-    Channel._on_pong,
-    Channel._on_control,
-    Channel._on_open,
-    Channel._on_head,
-    Channel._on_data,
-    Channel._on_end,
-    Channel._on_reset,
-    Channel._on_window,
-)

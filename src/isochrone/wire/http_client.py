@@ -1,64 +1,30 @@
-"""A small pooled HTTP/1.1 client, callback style: for upstream engines, the CLI-free paths, tests.
+"""A small pooled HTTP/1.1 client, callback style: for upstream engines, and tests.
 
-No redirects, no cookies, no decompression. No retries, except once: a request sent on a kept-alive
-connection that the server had closed before any byte of an answer came goes again, on a fresh
-connection (bodies given as bytes only).
+No redirects, no cookies, no decompression, no task or future per request. No retries, except once:
+a request sent on a kept-alive connection that the server had closed before any byte of an answer
+came goes again, on a fresh connection (bodies given as bytes only): servers may close an idle
+connection at any moment, and such a race says nothing about the request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Mapping
-from typing import Protocol
+from collections import deque
 
-from isochrone.schema.errors import IsochroneError
+from isochrone.schema.errors import InvalidInput, Overloaded, Unavailable
+from isochrone.wire.http_client_connection import ClientConnection
 from isochrone.wire.http_exchange import Headers
+from isochrone.wire.http_request import Request, ResponseSink
 
-
-class ResponseSink(Protocol):
-    """Receives one answer. Exactly one of ``on_end`` and ``on_error`` comes, last."""
-
-    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Status and headers (names in lower case)."""
-
-    def on_data(self, data: bytes) -> None:
-        """A piece of the body, chunk framing removed."""
-
-    def on_end(self) -> None:
-        """The body is complete."""
-
-    def on_error(self, error: IsochroneError) -> None:
-        """Unavailable (cannot connect, cut off), Timeout, or TheirFault (not HTTP)."""
-
-
-class Request:
-    """One request in flight."""
-
-    def write(self, data: bytes) -> bool:
-        """Send a piece of a streamed body; False: wait for ``sink.on_writable`` when it has one."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """End a streamed body."""
-        raise NotImplementedError
-
-    def cancel(self) -> None:
-        """Drop it: the connection is closed, no callback comes any more."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """Stop reading the answer (backpressure)."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Read the answer again."""
-        raise NotImplementedError
+__all__ = ["HttpPool", "Request", "ResponseSink"]
 
 
 class HttpPool:
     """Connections to one server, kept alive and reused, at most ``connections_max``.
 
-    Requests beyond that wait in order, at most ``waiting_max``; then Overloaded.
+    Requests beyond that wait in order, at most ``waiting_max``; then Overloaded. ``name`` is the
+    server's address for messages.
     """
 
     def __init__(
@@ -73,7 +39,26 @@ class HttpPool:
         idle_timeout_s: float = 30.0,
         head_bytes_max: int = 64 * 1024,
     ) -> None:
-        raise NotImplementedError
+        self.host = host
+        self.port = port
+        self.name = f"{host}:{port}"
+        self.head_bytes_max = head_bytes_max
+        self._tls = tls
+        self._connections_max = connections_max
+        self._waiting_max = waiting_max
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._idle: list[ClientConnection] = []
+        self._open: set[ClientConnection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Request] = deque()
+        self._closed = False
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Connections open or being made."""
+        return len(self._open) + len(self._connecting)
 
     def request(
         self,
@@ -87,11 +72,149 @@ class HttpPool:
     ) -> Request:
         """Send a request. ``body`` None: streamed by ``Request.write``/``finish`` (chunked).
 
-        ``host`` and ``content-length`` are added. ``timeout_s``: to the answer's head; 0 = none.
+        ``host`` and the body's framing are added. ``timeout_s``: to the answer's head; 0 = none.
         Errors come through ``sink.on_error``, never as an exception, and never inside this call.
         """
-        raise NotImplementedError
+        if body is None:
+            framing = "transfer-encoding: chunked\r\n"
+        elif body or method not in ("GET", "HEAD", "DELETE"):
+            framing = f"content-length: {len(body)}\r\n"
+        else:
+            framing = ""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        text = f"{method} {path} HTTP/1.1\r\nhost: {host}:{self.port}\r\n{lines}{framing}\r\n"
+        request = Request(self, method, text.encode("latin-1", "replace"), body, sink)
+        breaks = len(headers) + (4 if framing else 3)
+        if text.count("\n") != breaks or text.count("\r") != breaks or " " in path:
+            request.fail_soon(InvalidInput("A header or path holds a line break or a space."))
+        elif self._closed:
+            request.fail_soon(Unavailable(f"The connection pool of {self.name} is closed."))
+        else:
+            if timeout_s:
+                request.expect_within(timeout_s)
+            self._dispatch(request)
+        return request
+
+    def _dispatch(self, request: Request) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                request.send_on(connection)
+                return
+        if len(self._waiting) >= self._waiting_max:
+            request.fail_soon(Overloaded(f"Too many requests wait for {self.name}."))
+            return
+        self._waiting.append(request)
+        self._connect_for_waiting()
+
+    def _connect_for_waiting(self) -> None:
+        """Make a connection for each request that waits, as far as the limit goes."""
+        while (
+            not self._closed
+            and len(self._connecting) < len(self._waiting)
+            and self.connections < self._connections_max
+        ):
+            self._connect(None)
+
+    def _connect(self, request: Request | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect_one(request))
+        self._connecting.add(task)
+        task.add_done_callback(self._connect_ended)
+
+    def _connect_ended(self, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        self._connect_for_waiting()
+
+    async def _connect_one(self, request: Request | None) -> None:
+        """Make one connection, for ``request`` or whichever waits first when it stands."""
+        loop = asyncio.get_running_loop()
+        why = "it closed the connection at once"
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: ClientConnection(self), self.host, self.port, ssl=self._tls
+                )
+        except TimeoutError:
+            why = f"no connection within {self._connect_timeout_s:g} s"
+        except OSError as error:
+            why = str(error)
+        else:
+            if connection.usable:
+                self._open.add(connection)
+                if request is None or request.over:
+                    self.free(connection)
+                else:
+                    request.send_on(connection)
+                return
+        waits = request or self._next_waiting()
+        if waits is not None:
+            waits.fail(
+                Unavailable(
+                    f"Cannot connect to {self.name}: {why}.",
+                    fix="Check that the server runs and that the address is right.",
+                    code="cannot_connect",
+                )
+            )
+
+    def _next_waiting(self) -> Request | None:
+        while self._waiting:
+            request = self._waiting.popleft()
+            if not request.over:
+                return request
+        return None
+
+    # -- for the connection ----------------------------------------------------------------------
+
+    def free(self, connection: ClientConnection) -> None:
+        """A connection can take a request."""
+        if not connection.usable:
+            return
+        request = self._next_waiting()
+        if request is not None:
+            request.send_on(connection)
+            return
+        if self._closed:
+            connection.drop()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._idle_timeout_s, self._sweep)
+
+    def gone(self, connection: ClientConnection) -> None:
+        """A connection closed; somebody who waits may need a new one."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._connect_for_waiting()
+
+    def again(self, request: Request) -> None:
+        """Send a request once more, on a fresh connection of its own."""
+        request.retried = True
+        self._connect(request)
+
+    def _sweep(self) -> None:
+        """Close what idled too long; the newest are at the end of the list."""
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._idle_timeout_s
+        expired = [connection for connection in self._idle if connection.idle_since <= oldest]
+        for connection in expired:
+            self._idle.remove(connection)
+            connection.drop()
+        if self._idle:
+            self._sweeper = loop.call_later(self._idle_timeout_s / 2, self._sweep)
 
     def close(self) -> None:
-        """Close all connections; requests in flight get Unavailable."""
-        raise NotImplementedError
+        """Close all connections; requests in flight or waiting get Unavailable."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for task in tuple(self._connecting):
+            task.cancel()
+        for connection in tuple(self._open):
+            connection.close(Unavailable(f"The connection pool of {self.name} was closed."))
+        while (request := self._next_waiting()) is not None:
+            request.fail(Unavailable(f"The connection pool of {self.name} was closed."))

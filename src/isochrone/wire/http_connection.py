@@ -13,6 +13,7 @@ connection from time to time and calls ``check``: no timer per request.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -90,7 +91,7 @@ class HttpConnection(asyncio.Protocol):
         service = self._service
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=service.limits.write_high_water)
-        self._since = service.loop.time()
+        self._since = time.monotonic()
         service.enter(self)
         if service.open > service.limits.connections_max:
             self._refuse(
@@ -130,7 +131,7 @@ class HttpConnection(asyncio.Protocol):
                 data = self._held + data
                 self._held = b""
             elif phase == _HEAD:
-                self._since = self._service.loop.time()
+                self._since = time.monotonic()
             self._consume(data)
         elif phase == _WORKING:
             self._held += data
@@ -159,7 +160,7 @@ class HttpConnection(asyncio.Protocol):
         if on:
             self._transport.pause_reading()
         else:
-            self._since = self._service.loop.time()
+            self._since = time.monotonic()
             self._transport.resume_reading()
 
     def date(self) -> str:
@@ -196,7 +197,7 @@ class HttpConnection(asyncio.Protocol):
     def _next(self) -> None:
         """The connection is free for another request; pipelined bytes may hold it already."""
         self._phase = _HEAD
-        self._since = self._service.loop.time()
+        self._since = time.monotonic()
         if self._reading_held:
             self._reading_held = False
             self._transport.resume_reading()
@@ -272,7 +273,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> bytes:
         """Deliver body bytes; returns what follows the request."""
-        self._since = self._service.loop.time()
+        self._since = time.monotonic()
         chunks = self._chunks
         if chunks is None:
             left = self._body_left
@@ -364,7 +365,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._phase = _DRAINING
         self._dropped_bytes = 0
-        self._since = self._service.loop.time()
+        self._since = time.monotonic()
         if self._reading_held:
             self._reading_held = False
             self._transport.resume_reading()
@@ -375,7 +376,7 @@ class HttpConnection(asyncio.Protocol):
         self.closing = True
         self._chunks = None
         self._held = b""
-        self._since = self._service.loop.time()
+        self._since = time.monotonic()
         if self._reading_held:
             self._reading_held = False
             self._transport.resume_reading()
@@ -401,7 +402,7 @@ class HttpConnection(asyncio.Protocol):
             self._guard(exchange, exchange.lost)
 
     def check(self, now: float) -> None:
-        """The sweep's visit: enforce the timeouts. ``now`` is ``loop.time()`` in seconds."""
+        """The sweep's visit: enforce the timeouts. ``now`` is ``time.monotonic()``."""
         limits = self._service.limits
         waited_s = now - self._since
         phase = self._phase

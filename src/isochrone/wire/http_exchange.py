@@ -68,7 +68,7 @@ class Exchange:
     Read-only facts: ``method`` (upper case), ``raw_path`` (as sent, without the query), ``path``
     (percent-decoded), ``query`` (without ``?``), ``headers`` (names in lower case; repeated
     headers joined by ``", "``; do not change the mapping, it may be shared), ``peer`` (address of
-    the client), ``started`` (``loop.time()`` in seconds when the head's first byte came).
+    the client), ``started`` (``time.monotonic()`` when the head's first byte came).
 
     Set inside the app's call: ``on_data(data)`` for each piece of the body, ``on_end()`` once when
     it is complete, ``on_abort()`` when the client hung up or failed before the answer was

@@ -137,7 +137,7 @@ def _interpret(method: str, target: bytes, headers: dict[str, str], minor: int) 
         query=query,
         headers=headers,
         minor=minor,
-        keep_alive=_keeps_alive(headers.get("connection"), minor),
+        keep_alive=keeps_alive(headers.get("connection"), minor),
         body_bytes=body_bytes,
         expects_continue=expect != "" and minor == 1 and body_bytes != 0,
     )
@@ -167,7 +167,8 @@ def _origin_form(target: bytes) -> str:
     return "/" + path.partition("#")[0] if slash else "/"
 
 
-def _keeps_alive(connection: str | None, minor: int) -> bool:
+def keeps_alive(connection: str | None, minor: int) -> bool:
+    """Whether a message with this ``Connection`` header lets the connection live on."""
     if connection is None:
         return minor == 1
     options = {option.strip() for option in connection.lower().split(",")}

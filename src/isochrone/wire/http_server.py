@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from email.utils import formatdate
 from typing import Final
@@ -56,7 +57,7 @@ class HttpServer:
     def _sweep(self) -> None:
         """Visit one bucket of connections: one timer for all of them."""
         service = self._service
-        now = service.loop.time()
+        now = time.monotonic()
         service.date = f"date: {formatdate(usegmt=True)}\r\n"
         for connection in tuple(service.buckets[self._bucket]):
             connection.check(now)
