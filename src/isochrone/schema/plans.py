@@ -41,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``coverage``: one row per audience country with its base URL (``gateway_url``), p50/p95 and
     the share of its audience inside the objective. ``base_urls``: every gateway that may serve
     the service (cell -> URL). ``unmet``: reasons as ``code: words``; the plan can still be applied.
+    ``blocking``: the reasons among them for which the declaration should be refused whole (no legal
+    place, nobody inside the objective, nothing affordable); empty: it may be applied.
     ``evidence_note``: one sentence for people on how the places are known. ``rule``: the version
     of the placement rule; ``inputs``: digest of what it looked at (kept only once it is applied).
     """
@@ -58,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_price_microusd_per_hour: int | None
     met_share: float
     unmet: tuple[str, ...]
+    blocking: tuple[str, ...] = ()
     evidence_note: str
 
 
@@ -103,8 +106,8 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     ``nodes`` carry ``holds`` 0: how many replicas of a service a node holds is counted from
     ``replicas``, and what they occupy is already taken off what is free. ``rtt_ms``: measured
     round trip from the cell's gateways to a node, where one was measured. ``trustworthy`` False:
-    the cell doubts its own view; nobody should move anything because of it. The greater
-    ``(epoch, sequence)`` of a cell wins.
+    the cell doubts its own view; nobody should move anything because of it. ``granted``: the
+    services it holds a quota of. The greater ``(epoch, sequence)`` of a cell wins.
     """
 
     cell: str
@@ -115,6 +118,7 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[FreeNode, ...]
     rtt_ms: dict[str, float]
     replicas: tuple[HeldReplica, ...]
+    granted: tuple[str, ...] = ()
 
 
 class QuotaAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,48 @@
+"""A controller process's configuration: one JSON file, read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from isochrone.schema.digests import decode
+from isochrone.schema.errors import InvalidInput
+
+
+class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which cell it controls, how it reaches the fabric, and where it keeps its documents.
+
+    ``key_path``: the controller's own key (made when missing); two controllers of a cell have two
+    keys and two directories. ``tick_s``: how often it looks when nothing tells it to look sooner.
+    ``ready_file``: written once it stands by or leads (JSON: pid, controller, cell).
+    """
+
+    key_path: str
+    cell: str
+    state_dir: str
+    fabric_servers: tuple[str, ...]
+    fabric_domain: str | None = None
+    tick_s: float = 0.1
+    ready_file: str = ""
+    log_level: str = "INFO"
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ready file holds."""
+
+    pid: int
+    controller: str
+    cell: str
+
+
+def load_config(path: Path) -> ControllerConfig:
+    """Read a configuration file; raises InvalidInput with the field that is wrong."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"The configuration {path} cannot be read: {error.strerror}.",
+            fix="Give the path of a controller's configuration file.",
+        ) from error
+    return decode(data, ControllerConfig, f"configuration {path}")

@@ -1,0 +1,41 @@
+"""A tenant's signed declaration as the controller uses it: read once, checked once, remembered."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from isochrone.schema.documents import SERVICE, unpack, unseal
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.service import Service, check_name, service_id
+
+REMEMBERED = 4096
+"""Checked documents kept in memory: a signature costs 50-100 µs, a look-up 1 µs."""
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A declaration whose signature was checked: its id names its tenant, who signed it."""
+
+    id: str
+    tenant: str
+    service: Service
+    document: bytes
+
+
+@lru_cache(maxsize=REMEMBERED)
+def declared(document: bytes) -> Declared:
+    """Read a packed signed declaration.
+
+    Raises InvalidInput (unreadable, bad name, replicas out of range) or Unauthorized.
+    """
+    service, tenant = unseal(unpack(document), SERVICE, Service)
+    check_name(service.name)
+    if not 1 <= service.replicas.min <= service.replicas.max <= 1000:
+        raise InvalidInput(
+            f"replicas: {service.replicas.min}..{service.replicas.max} is out of range.",
+            fix="Use 1 <= min <= max <= 1000.",
+        )
+    return Declared(
+        id=service_id(tenant, service.name), tenant=tenant, service=service, document=document
+    )

@@ -1,0 +1,164 @@
+"""What a placement looks at, gathered from the world, the other cells' offers and the atlas.
+
+First placements start from the atlas's prior for every distance. Once replicas run, the round
+trip that a cell's gateways *measured* to a node replaces the prior for it, so that a repair looks
+at what is and not at what was expected; clients are never measured, their distance stays a prior.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from isochrone.atlas.audience import audience_points
+from isochrone.atlas.blocs import blocs, blocs_version
+from isochrone.atlas.roundtrips import matrix
+from isochrone.controller.declared import Declared
+from isochrone.controller.view import World, free_nodes, held, rtts_of, sites_of
+from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
+from isochrone.schema.lease import Site
+from isochrone.schema.place import Place
+from isochrone.schema.plans import CellOffers, HeldReplica
+from isochrone.schema.service import AudienceShare
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Who decides and when: recorded, and looked at by no rule."""
+
+    cell: str
+    epoch: int
+    at_unix_ms: int
+
+
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a service could go: gateways and nodes of the cells, round trips that were measured."""
+
+    gateways: tuple[GatewaySite, ...]
+    nodes: tuple[FreeNode, ...]
+    rtt_ms: Mapping[str, float]
+
+
+def own_ground(world: World, service: str) -> Ground:
+    """This cell's ground for a service."""
+    return Ground(gateways=sites_of(world), nodes=free_nodes(world, service), rtt_ms=rtts_of(world))
+
+
+def whole_ground(world: World, others: Mapping[str, CellOffers], service: str) -> Ground:
+    """The ground of all cells: our own as we see it, the others' as they told us."""
+    grounds = [own_ground(world, service)]
+    grounds += [
+        _told_ground(others[cell], service) for cell in sorted(others) if cell != world.cell
+    ]
+    return Ground(
+        gateways=tuple(g for ground in grounds for g in ground.gateways),
+        nodes=_once(node for ground in grounds for node in ground.nodes),
+        rtt_ms={node: ms for ground in grounds for node, ms in ground.rtt_ms.items()},
+    )
+
+
+def gather(
+    kind: Literal["sites", "fit"],
+    declared: Declared,
+    ground: Ground,
+    stamp: Stamp,
+    *,
+    sites: tuple[Site, ...] = (),
+) -> PlacementInputs:
+    """The inputs of one decision; raises InvalidInput for an audience or bloc nobody knows."""
+    service = declared.service
+    audience = _points(service.audience)
+    gateways, nodes = ground.gateways, ground.nodes
+    repair = any(node.holds for node in nodes)
+    return PlacementInputs(
+        kind=kind,
+        service=service,
+        tenant=declared.tenant,
+        cell=stamp.cell,
+        epoch=stamp.epoch,
+        at_unix_ms=stamp.at_unix_ms,
+        seed=seed_of(declared.id),
+        blocs_version=blocs_version(),
+        blocs=_named_blocs((*service.residency.allow, *service.residency.deny)),
+        gateways=gateways,
+        audience=audience,
+        nodes=nodes,
+        client_rtt_ms=_rows([p.place for p in audience], [g.place for g in gateways]),
+        node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms if repair else {}),
+        sites=sites,
+    )
+
+
+def seed_of(service: str) -> int:
+    """The seed that breaks a service's ties: always the same, so that ties do not move it."""
+    return int.from_bytes(hashlib.blake2b(service.encode(), digest_size=6).digest(), "big")
+
+
+def all_replicas(
+    world: World, others: Mapping[str, CellOffers], service: str
+) -> dict[str, tuple[HeldReplica, ...]]:
+    """The service's replicas by cell: ours, and the others' as they told us."""
+    found = {world.cell: held(world, service)}
+    for cell in sorted(others):
+        if cell != world.cell:
+            rows = (row for row in others[cell].replicas if row.service == service)
+            found[cell] = tuple(rows)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _points(audience: tuple[AudienceShare, ...]) -> tuple[AudiencePoint, ...]:
+    return audience_points(audience)
+
+
+def _told_ground(offers: CellOffers, service: str) -> Ground:
+    holds = Counter(
+        row.node
+        for row in offers.replicas
+        if row.service == service and row.desired == "serving" and row.alive
+    )
+    nodes = tuple(
+        msgspec.structs.replace(
+            free, holds=holds[free.node.address], alive=free.alive or holds[free.node.address] > 0
+        )
+        for free in offers.nodes
+    )
+    return Ground(gateways=offers.gateways, nodes=nodes, rtt_ms=offers.rtt_ms)
+
+
+def _once(nodes: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
+    """Each node once, by address: one that moved between cells counts where it is alive."""
+    best: dict[str, FreeNode] = {}
+    for node in nodes:
+        known = best.get(node.node.address)
+        if known is None or (node.alive and not known.alive):
+            best[node.node.address] = node
+    return tuple(best[address] for address in sorted(best))
+
+
+def _named_blocs(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    known = blocs()
+    return {name: tuple(sorted(known[name])) for name in sorted(set(names)) if name in known}
+
+
+def _rows(rows: list[Place], columns: list[Place]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(ms) for ms in row) for row in matrix(rows, columns))
+
+
+def _node_rows(
+    gateways: tuple[GatewaySite, ...], nodes: tuple[FreeNode, ...], measured: Mapping[str, float]
+) -> tuple[tuple[float, ...], ...]:
+    prior = _rows([g.place for g in gateways], [n.node.place for n in nodes])
+    return tuple(
+        tuple(
+            round(measured[n.node.address], 2)
+            if g.cell == n.node.cell and n.node.address in measured
+            else prior[i][j]
+            for j, n in enumerate(nodes)
+        )
+        for i, g in enumerate(gateways)
+    )

@@ -1,0 +1,153 @@
+"""The observed world: one immutable picture that every decision of a pass is made from.
+
+It joins the tables (what is wanted and who exists) with the sight of the gateways (who is alive).
+Rule 4 of reliability lives here: a table whose view vanished, or a sight in doubt, makes the
+picture *untrustworthy*, and then nothing may be ended or moved because of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from isochrone.controller.declared import Declared
+from isochrone.controller.liveness import Sight
+from isochrone.schema.decision import FreeNode, GatewaySite
+from isochrone.schema.lease import Lease, LeaseState, LeaseStatus, Quota
+from isochrone.schema.node import Node
+from isochrone.schema.plans import HeldReplica
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the cell.
+
+    ``services``: declarations whose home is this cell. ``quotas``: grants that this cell holds,
+    with their declarations in ``granted``. ``doubt``: why the picture is not to be trusted.
+    """
+
+    cell: str
+    nodes: Mapping[str, Node]
+    leases: Mapping[str, Lease]
+    services: Mapping[str, Declared]
+    quotas: Mapping[str, Quota]
+    granted: Mapping[str, Declared]
+    sight: Sight
+    doubt: str = ""
+
+    def leases_of(self, service: str) -> list[Lease]:
+        """The service's leases in this cell, by id."""
+        return [self.leases[key] for key in sorted(self.leases) if self._is(key, service)]
+
+    def _is(self, key: str, service: str) -> bool:
+        return self.leases[key].service == service
+
+    def status(self, lease: Lease) -> LeaseStatus | None:
+        """What the lease's node says of it, as any gateway last heard."""
+        seen = self.sight.nodes.get(lease.node)
+        if seen is None:
+            return None
+        return next((status for status in seen.statuses if status.lease == lease.id), None)
+
+    def state(self, lease: Lease) -> LeaseState:
+        """The lease's state; one that nobody has spoken of is offered."""
+        status = self.status(lease)
+        return "offered" if status is None else status.state
+
+
+def sites_of(world: World) -> tuple[GatewaySite, ...]:
+    """Where the cell's gateways stand: one row per place, the lowest address speaks for it."""
+    rows: dict[tuple[float, float], GatewaySite] = {}
+    for presence in world.sight.gateways:
+        place = presence.place
+        row = GatewaySite(cell=world.cell, place=place, http_url=presence.http_url)
+        rows.setdefault((place.latitude, place.longitude), row)
+    return tuple(rows.values())
+
+
+def free_nodes(world: World, service: str = "") -> tuple[FreeNode, ...]:
+    """The cell's nodes with what is left of them, by address.
+
+    ``holds`` counts the leases of ``service`` that are wanted there. A node counts as alive for
+    a service that it holds unless it is dead; for others only if it is alive, listed and not
+    ejected: nothing new is put where we are unsure.
+    """
+    used = _used(world.leases.values())
+    holds = Counter(
+        lease.node
+        for lease in world.leases.values()
+        if lease.service == service and lease.desired == "serving"
+    )
+    return tuple(
+        _free(world.nodes[address], used.get(address, (0, 0, 0)), holds[address], world.sight)
+        for address in sorted(world.nodes)
+        if world.nodes[address].cell == world.cell
+    )
+
+
+def rtts_of(world: World) -> dict[str, float]:
+    """Measured round trips from the cell's gateways to its nodes, milliseconds."""
+    seen = world.sight.nodes
+    return {
+        address: seen[address].rtt_ms
+        for address in sorted(world.nodes)
+        if address in seen and seen[address].rtt_ms > 0
+    }
+
+
+def held(world: World, service: str = "") -> tuple[HeldReplica, ...]:
+    """The cell's replicas (of one service, or all) as other cells are told of them."""
+    rows = []
+    for key in sorted(world.leases):
+        lease = world.leases[key]
+        if service and lease.service != service:
+            continue
+        node = world.nodes.get(lease.node)
+        status = world.status(lease)
+        rows.append(
+            HeldReplica(
+                service=lease.service,
+                service_revision=lease.service_revision,
+                lease=lease.id,
+                node=lease.node,
+                provider=lease.provider,
+                metro=node.place.metro if node else "",
+                state=status.state if status else "offered",
+                desired=lease.desired,
+                price_microusd_per_hour=lease.price_microusd_per_hour,
+                alive=world.sight.verdict(lease.node) != "dead",
+                reason=status.reason if status else "",
+            )
+        )
+    return tuple(rows)
+
+
+def _used(leases: Iterable[Lease]) -> dict[str, tuple[int, int, int]]:
+    used: dict[str, tuple[int, int, int]] = {}
+    for lease in leases:
+        if lease.desired == "ended":
+            continue
+        cpu, memory, gpus = used.get(lease.node, (0, 0, 0))
+        need = lease.resources
+        used[lease.node] = (
+            cpu + need.cpu_milli,
+            memory + need.memory_mib,
+            gpus + need.gpu_count,
+        )
+    return used
+
+
+def _free(node: Node, used: tuple[int, int, int], holds: int, sight: Sight) -> FreeNode:
+    verdict = sight.verdict(node.address)
+    seen = sight.nodes.get(node.address)
+    ejected = seen is not None and seen.ejected
+    gpus = sum(1 for device in node.capacity.devices if device.kind == "gpu")
+    return FreeNode(
+        node=node,
+        free_cpu_milli=max(0, node.capacity.cpu_milli - used[0]),
+        free_memory_mib=max(0, node.capacity.memory_mib - used[1]),
+        free_gpus=max(0, gpus - used[2]),
+        holds=holds,
+        alive=verdict != "dead" if holds else verdict == "alive" and not ejected,
+    )
