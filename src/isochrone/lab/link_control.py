@@ -7,6 +7,7 @@ Blocking calls that take about a millisecond each; from a coroutine, call them d
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import subprocess
 import sys
@@ -69,6 +70,8 @@ class LinkControl:
 
     def set(self, name: str, rtt_ms: float | None = None, target_port: int | None = None) -> None:
         """Change a link's round trip from now on, or the target of new connections."""
+        if rtt_ms is not None and not math.isfinite(rtt_ms):  # JSON would make it "no change"
+            raise InvalidInput(f"A round trip of {rtt_ms} ms is no number.")
         self._ask(Set(name, rtt_ms, target_port))
 
     def cut(

@@ -139,6 +139,8 @@ def make_world(
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InvalidInput(f"The world has two of {what} {', '.join(twice)}.")
+    for metro in [cell.metro for cell in cells] + [site.metro for site in node_sites]:
+        city(metro)  # raises NotFound, also where no link would ask
     metro_of = {cell.name: cell.metro for cell in cells}
     links = tuple(
         _link(seed, source, metro, target, metro_of[target.cell])
