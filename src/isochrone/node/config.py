@@ -112,6 +112,14 @@ def read_config(path: Path) -> NodeConfig:
     return config
 
 
+def read_key(config: NodeConfig) -> PrivateKey:
+    """The node's key. Raises InvalidInput when the file is missing or holds something else."""
+    path = Path(config.key_path)
+    if not path.exists():
+        raise InvalidInput(f"The node's key {path} does not exist.", fix="Run `isochrone join`.")
+    return PrivateKey.load_or_create(path)
+
+
 def read_papers(config: NodeConfig, key: PrivateKey) -> Papers:
     """The grant beside the key. Raises InvalidInput or Unauthorized, with what to do."""
     fix = "Run `isochrone join` again with the provider's key."

@@ -1,0 +1,257 @@
+"""The node, whole: pure machines in the middle, doors, replicas and serving around them.
+
+The shell's duties, in this order, for every event (orders, an outcome, a tick):
+
+1. Step the lease machine (``leases.step``) with the event and the monotonic clock.
+2. Let serving know newer texts of leases, so that requests are fenced by them at once.
+3. Carry out the effects.
+4. When a state has changed: write it down and send a beat now instead of at the next quarter
+   second, since a cell waits for exactly these.
+
+It ends on SIGTERM or SIGINT: replicas drain, engines are stopped and waited for, channels say
+goodbye; in less than five seconds. Engine processes end by themselves when this one is killed
+(they read the end of their socket).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from isochrone.engines.spare import WorkerSpare
+from isochrone.node.cache import Cache
+from isochrone.node.config import NodeConfig, read_key, read_papers
+from isochrone.node.doors import DoorKeeping
+from isochrone.node.downloads import Downloads
+from isochrone.node.hardware import detect_capacity
+from isochrone.node.journal import Journal, Level
+from isochrone.node.lease_book import (
+    Book,
+    Closing,
+    Event,
+    GatewayLost,
+    HomeMoved,
+    OrdersSeen,
+    Tick,
+    statuses,
+)
+from isochrone.node.leases import step
+from isochrone.node.replica import CLOSING_DRAIN_S, Replicas
+from isochrone.node.serving import Serving
+from isochrone.node.state_dir import StateDir
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.frames import Beat, Control, Introduce, LogLine, Orders
+from isochrone.wire.channel import Channel
+from isochrone.wire.http_client import HttpPool
+
+BEAT_S = 0.25
+"""Gateways judge silence from this interval (rules.health)."""
+
+CLOSING_S = 2.5
+"""For draining and stopping together before engines are ended regardless."""
+
+
+class Node:
+    """One node process (a ``doors.Household``)."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.key = read_key(config)
+        self.papers = read_papers(config, self.key)
+        self.state = StateDir(Path(config.state_dir))
+        self.journal = Journal(self.state.folder / "logs", config.log_level, self._send_line)
+        self.capacity = detect_capacity(config, self.papers.grant)
+        self.book = Book(node=self.key.address, capacity=self.capacity)
+        self.cache = Cache(self.state.folder / "models", config.cache_quota_bytes)
+        self.doors = DoorKeeping(config, self.key, self.papers, self, self.journal)
+        self.spare = WorkerSpare() if self._wants_spare() else None
+        self.replicas = Replicas(
+            Downloads(self.cache, self.doors.sources, self._needed_files),
+            self.journal,
+            self.happen,
+            upstreams=config.upstreams,
+            pool_factory=make_pool,
+            spare=self.spare,
+        )
+        self.serving = Serving(self.key.address, self.replicas.by_lease)
+        self.on_open = self.serving.on_open
+        self._sequence = 0
+        self._ending = asyncio.Event()
+        self._quiet = asyncio.Event()  # closing, and every replica has ended
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._ready_told = False
+
+    async def run(self) -> None:
+        """Live until a signal says otherwise. Raises IsochroneError when it cannot start."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_error)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        psutil.cpu_percent(None)  # the first reading only starts the measurement
+        self.journal.tell(
+            "info", "started", node=self.key.address, provider=self.papers.provider,
+            capacity=msgspec.to_builtins(self.capacity), pid=os.getpid(),
+        )  # fmt: skip
+        await self._fill_spare()
+        self.doors.start()
+        self._on_beat()
+        await self._ending.wait()
+        await self._close()
+
+    # -- the household behind the doors ------------------------------------------------------
+
+    def on_home(self, cell: str) -> None:
+        """See ``Household``."""
+        self.happen(HomeMoved(cell))
+
+    def on_connected(self, channel: Channel) -> None:
+        """Introduce the node; say at once what it holds."""
+        channel.send_control(Introduce(capacity=self.capacity, home=True))
+        channel.send_control(self._beat())
+        if not self._ready_told:
+            self._ready_told = True
+            self._tell_ready(channel)
+
+    def on_lost(self, gateway: str) -> None:
+        """See ``Household``."""
+        self.happen(GatewayLost(gateway))
+
+    def on_control(self, gateway: str, message: Control) -> None:
+        """Orders; whatever else a newer gateway says is not for this version."""
+        if isinstance(message, Orders):
+            self.happen(OrdersSeen(gateway, message))
+
+    def idle(self) -> bool:
+        """See ``Household``."""
+        return not any(held.occupies for held in self.book.held.values())
+
+    # -- one event ---------------------------------------------------------------------------
+
+    def happen(self, event: Event) -> None:
+        """Step the lease machine and do what it asks for."""
+        former = self.book
+        self.book, effects = step(former, event, time.monotonic())
+        if self.book.closing and self.idle():
+            self._quiet.set()
+        if self.book is former:
+            return
+        self.replicas.follow({key: held.lease for key, held in self.book.held.items()})
+        for effect in effects:
+            self.replicas.carry_out(effect)
+        if self._tell_changes(former):
+            self._send_beat()
+
+    def _tell_changes(self, former: Book) -> bool:
+        """Log what changed; whether any state did."""
+        changed = False
+        for lease_id, held in self.book.held.items():
+            before = former.held.get(lease_id)
+            if before is None or (before.state, before.reason) != (held.state, held.reason):
+                changed = True
+                level: Level = "warning" if held.state == "failed" else "info"
+                text = f"{held.state}: {held.reason}" if held.reason else held.state
+                self.journal.tell_lease(level, "state", held.lease, text)
+        for code, count in self.book.refused.items():
+            if count != former.refused.get(code):
+                self.journal.tell("debug", "orders refused", code=code, count=count)
+                if code not in former.refused:
+                    self.journal.tell("warning", "orders refused for the first time", code=code)
+        return changed
+
+    # -- beats -------------------------------------------------------------------------------
+
+    def _on_beat(self) -> None:
+        self._beat_timer = asyncio.get_running_loop().call_later(BEAT_S, self._on_beat)
+        self.replicas.watch()
+        self.happen(Tick())
+        self._send_beat()
+
+    def _send_beat(self) -> None:
+        beat = self._beat()
+        for channel in self.doors.channels.values():
+            channel.send_control(beat)
+
+    def _beat(self) -> Beat:
+        self._sequence += 1
+        return Beat(
+            sequence=self._sequence,
+            in_flight=self.serving.in_flight,
+            cpu_percent=psutil.cpu_percent(None),
+            leases=statuses(self.book, self.replicas.fetched_bytes()),
+        )
+
+    def _send_line(self, line: LogLine) -> None:
+        for channel in self.doors.channels.values():
+            channel.send_control(line)
+
+    # -- beginning and end -------------------------------------------------------------------
+
+    def _wants_spare(self) -> bool:
+        return self.config.spare_workers > 0 and "onnx" in self.capacity.engines
+
+    async def _fill_spare(self) -> None:
+        if self.spare is None:
+            return
+        try:
+            await self.spare.fill()
+        except IsochroneError as error:
+            self.journal.tell("warning", "no spare worker", reason=error.sentence())
+
+    def _tell_ready(self, channel: Channel) -> None:
+        home = self.doors.home.cell
+        facts: dict[str, Any] = {
+            "pid": os.getpid(),
+            "node": self.key.address,
+            "provider": self.papers.provider,
+            "cell": home,
+            "gateway": channel.peer.address,
+            "capacity": msgspec.to_builtins(self.capacity),
+        }
+        if self.config.ready_file:
+            self.state.write_whole(Path(self.config.ready_file), msgspec.json.encode(facts))
+
+    async def _close(self) -> None:
+        """Drain, stop, say goodbye."""
+        self.journal.tell("info", "ending", in_flight=self.serving.in_flight)
+        self.replicas.drain_s = CLOSING_DRAIN_S
+        self.happen(Closing())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), CLOSING_S)
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        await self.replicas.close()
+        self._send_beat()
+        if self.spare is not None:
+            await self.spare.close()
+        await self.doors.close("going_away", "The node is ending.")
+        self.journal.tell("info", "ended")
+        self.journal.close()
+        self.state.release()
+
+    def _needed_files(self) -> set[str]:
+        """Digests of the files of leases that are held: the cache keeps these."""
+        return {
+            file.sha256
+            for held in self.book.held.values()
+            if held.state not in ("ended", "failed")
+            for file in held.lease.model.files
+        }
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that nobody caught: write it down; one request's fault must not end a node."""
+        error = context.get("exception")
+        self.journal.tell("error", "bug", text=str(context.get("message")), error=repr(error))
+
+
+def make_pool(host: str, port: int, tls: ssl.SSLContext | None) -> HttpPool:
+    """HTTP connections to a server of this provider (engines may not import the wire)."""
+    return HttpPool(host, port, tls=tls)
