@@ -30,16 +30,15 @@ from isochrone.engines.engine import (
     EngineStats,
 )
 from isochrone.engines.jobs import Job, JobQueue
-from isochrone.engines.options import OnnxOptions, check_options
+from isochrone.engines.options import OnnxOptions, check_options, pick
 from isochrone.engines.restarts import Restarts
 from isochrone.engines.spare import MODULE, WorkerSpare
 from isochrone.engines.worker import Worker, start_worker
 from isochrone.engines.worker_frames import Answer, Failed, Kind, Load, Ready, Run
+from isochrone.engines.worker_loading import load_worker
 from isochrone.schema.errors import (
-    InvalidInput,
     IsochroneError,
     Overloaded,
-    Timeout,
     Unavailable,
 )
 
@@ -167,29 +166,7 @@ class OnnxEngine:
         worker = self._spare.take() if self._spare is not None else None
         if worker is None:
             worker = await start_worker(MODULE)
-        loading = _Loading(self._loop)
-        worker.attach(loading)
-        worker.send(Kind.LOAD, 0, self._load)
-        try:
-            self._ready = await asyncio.wait_for(loading.ready, self.options.load_timeout_s)
-            if not worker.alive:
-                raise Unavailable("The worker was lost just after it had loaded.")
-        except TimeoutError:
-            worker.kill()
-            await worker.stop()
-            raise Timeout(
-                f"The model did not load in {self.options.load_timeout_s:g} s.",
-                fix="Raise the option load_timeout_s, or ask for more processor.",
-            ) from None
-        except _LostError:
-            reason = await worker.reason()
-            await worker.stop()
-            raise Unavailable(
-                f"While loading the model {reason}.", fix="It may need more memory."
-            ) from None
-        except BaseException:
-            await worker.stop()
-            raise
+        self._ready = await load_worker(worker, self._load, self.options.load_timeout_s)
         self._worker = worker
         self._started_at = self._loop.time()
         worker.attach(self)
@@ -306,57 +283,11 @@ class OnnxEngine:
             self._watch = None
 
 
-class _LostError(Exception):
-    """The worker went while it was loading."""
-
-
-class _Loading:
-    """A worker's handler until it is ready."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.ready: asyncio.Future[Ready] = loop.create_future()
-
-    def on_ready(self, ready: Ready) -> None:
-        if not self.ready.done():
-            self.ready.set_result(ready)
-
-    def on_failed(self, failed: Failed) -> None:
-        kinds = {kind.code: kind for kind in (InvalidInput, Overloaded, Timeout)}
-        kind = kinds.get(failed.code, Unavailable)
-        if not self.ready.done():
-            self.ready.set_exception(kind(failed.message, fix=failed.fix))
-
-    def on_lost(self) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(_LostError())
-
-    def on_answer(self, number: int, answer: Answer, body_length: int) -> None:
-        """Never: nothing was asked."""
-
-    def on_answer_data(self, data: bytes) -> None:
-        """Never."""
-
-    def on_answer_end(self) -> None:
-        """Never."""
-
-
 def _load(files: Mapping[str, Path], options: OnnxOptions) -> Load:
     paths = {"model": str(pick(files, ".onnx"))}
     if options.task == "embeddings":
         paths["tokenizer"] = str(pick(files, "tokenizer.json"))
     return Load(options.name, paths, msgspec.structs.asdict(options))
-
-
-def pick(files: Mapping[str, Path], suffix: str) -> Path:
-    """The one file whose declared name ends in ``suffix``. Raises ``InvalidInput``."""
-    found = [path for name, path in files.items() if name.endswith(suffix)]
-    if len(found) != 1:
-        names = ", ".join(files) or "none"
-        raise InvalidInput(
-            f"The model needs exactly one {suffix} file, it has: {names}.",
-            fix="List the files in the declaration.",
-        )
-    return found[0]
 
 
 def _nobody(_: str) -> None:

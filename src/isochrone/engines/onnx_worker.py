@@ -5,19 +5,14 @@ one, that many threads take turns at reading (leader and followers), so that no 
 threads; onnxruntime releases the interpreter while it computes.
 
 Rules: before each run everything that has arrived is read, so that a cancellation overtakes the
-requests before it. When the other end of the pipe is gone the process ends at once, in the middle
-of a run too: a worker never outlives its node.
+requests before it.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 
 from isochrone.engines import oip, openai_embeddings
@@ -26,56 +21,15 @@ from isochrone.engines.options import OnnxOptions, check_options
 from isochrone.engines.worker_frames import (
     Answer,
     Failed,
-    FrameReader,
     Kind,
     Load,
     Ready,
     Run,
     decode,
-    encode,
     split,
 )
+from isochrone.engines.worker_pipe import Pipe
 from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault
-
-#: One read of the pipe, bytes: the size of its kernel buffer on Linux.
-READ_BYTES = 208 * 1024
-
-
-class Pipe:
-    """The worker's end of the socket pair: blocking frames in, whole frames out."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._reader = FrameReader()
-        self._buffer = bytearray(READ_BYTES)
-        self._writing = threading.Lock()
-
-    def read(self, *, wait: bool) -> Iterator[tuple[Kind, int, memoryview]]:
-        """The frames of one read. Without ``wait``, none when nothing has arrived.
-
-        Raises ``EOFError`` when the node is gone.
-        """
-        try:
-            size = self._sock.recv_into(self._buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise EOFError from error
-        if not size:
-            raise EOFError
-        yield from self._reader.feed(memoryview(self._buffer)[:size])
-
-    def write(self, kind: Kind, number: int, document: object, body: list[bytes]) -> None:
-        """Write one frame; ``body`` is sent without being joined."""
-        parts = [encode(kind, number, document, sum(map(len, body))), *body]
-        views = [memoryview(part) for part in parts]
-        with self._writing:
-            while views:
-                sent = self._sock.sendmsg(views[:64])
-                while views and sent >= len(views[0]):
-                    sent -= len(views.pop(0))
-                if sent:
-                    views[0] = views[0][sent:]
 
 
 class Worker:
@@ -170,37 +124,17 @@ def _json_head(body: bytes) -> list[tuple[str, str]]:
     return [("content-type", "application/json"), ("content-length", str(len(body)))]
 
 
-def end_with_node(sock: socket.socket) -> None:
-    """Ends the process as soon as the other end is gone, whatever it is doing."""
-    poll = select.poll()
-    poll.register(sock.fileno(), 0)  # no events asked: only a hang-up or an error wakes it
-    while True:
-        for _, event in poll.poll():
-            if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
-                os._exit(0)
-
-
 def main() -> None:
     """Serve the node at the other end of the socket whose descriptor is the argument."""
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=end_with_node, args=(sock,), daemon=True).start()
-    pipe = Pipe(sock)
+    pipe = Pipe.inherited(int(sys.argv[1]))
     try:
-        pipe.write(Kind.AWAKE, 0, None, [])
-        frames: list[tuple[Kind, int, memoryview]] = []
-        while not frames:
-            frames = list(pipe.read(wait=True))
-        worker = Worker(decode(frames[0][2], Load))
+        worker = Worker(pipe.read_load())
+        model = worker.model
+        ready = Ready(model.metadata(), model.device, model.load_ms, worker.warm_ms)
+        pipe.write(Kind.READY, 0, ready, [])
+        worker.serve(pipe)
     except IsochroneError as error:
         pipe.write(Kind.FAILED, 0, Failed(error.code, error.message, error.fix), [])
-        return
-    except EOFError:
-        return
-    model = worker.model
-    ready = Ready(model.metadata(), model.device, model.load_ms, worker.warm_ms)
-    pipe.write(Kind.READY, 0, ready, [])
-    try:
-        worker.serve(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

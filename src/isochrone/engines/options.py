@@ -7,6 +7,7 @@ A declaration carries options as text (``"2"``, ``"true"``); they become numbers
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -92,3 +93,15 @@ def check_options(options: Mapping[str, Any], kind: type[_Options]) -> _Options:
         raise InvalidInput(
             f"Engine option refused: {error}.", fix=f"Known options: {known}."
         ) from error
+
+
+def pick(files: Mapping[str, Path], suffix: str) -> Path:
+    """The one file whose declared name ends in ``suffix``. Raises ``InvalidInput``."""
+    found = [path for name, path in files.items() if name.endswith(suffix)]
+    if len(found) != 1:
+        names = ", ".join(files) or "none"
+        raise InvalidInput(
+            f"The model needs exactly one {suffix} file, it has: {names}.",
+            fix="List the files in the declaration.",
+        )
+    return found[0]

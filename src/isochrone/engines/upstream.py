@@ -4,22 +4,17 @@ Intuition: a request passes through as it is. Only the model's name changes, sin
 the service and the upstream knows the model by its own name; every other value keeps its bytes.
 The answer streams back as it comes and is not rewritten (its ``model`` is the upstream's).
 
-Rules: an answer of 2xx or of the caller's fault (400, 404 of something else, 413, 422 …) is passed
-on. 429 becomes ``Overloaded``; 5xx, 401, 403 and a 404 that names the model become ``Unavailable``:
-they are this provider's trouble, and another replica may do better. Hop-by-hop headers, cookies
-and server names stay behind. When the endpoint cannot be reached the engine is ``restarting`` and
-asks again with back-off.
-
-The wire room's HTTP client is passed in: this room must not import it. ``HttpPoolLike`` says what
-is needed; ``isochrone.wire.http_client.HttpPool`` has this shape.
+Rules: which answers are passed on and which count as this provider's trouble is said in
+``upstream_response.py``. When the endpoint cannot be reached the engine is ``restarting`` and asks
+again with back-off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -34,11 +29,17 @@ from isochrone.engines.engine import (
     EngineState,
     EngineStats,
 )
-from isochrone.engines.jobs import Job, JobQueue, Pausable
+from isochrone.engines.jobs import Job, JobQueue
 from isochrone.engines.options import UpstreamOptions, check_options
 from isochrone.engines.restarts import Restarts
-from isochrone.engines.usage import UsageCounter
-from isochrone.schema.errors import InvalidInput, IsochroneError, Overloaded, Unavailable
+from isochrone.engines.upstream_response import (
+    HttpPoolLike,
+    PassingResponse,
+    PoolFactory,
+    ResponseSink,
+    WholeResponse,
+)
+from isochrone.schema.errors import InvalidInput, IsochroneError, Unavailable
 
 #: Where each operation goes, after ``base_url``. ``{model}`` is percent-encoded.
 PATHS = {
@@ -57,60 +58,13 @@ OPERATIONS = {
     "chat": {"chat.completions", "completions"},
 }
 
-#: Answer headers that are passed on.
-_PASSED = ("content-type", "content-length", "cache-control", oip.LENGTH_HEADER, "retry-after")
-
 #: Request headers that are passed on.
 _SENT = ("content-type", "accept", oip.LENGTH_HEADER)
-
-#: Bytes of an upstream's error that a message quotes.
-_QUOTE_BYTES = 300
 
 #: Longest wait for the upstream to say that it is there, seconds.
 _PROBE_TIMEOUT_S = 10.0
 
-#: Largest document read at a probe, bytes.
-_PROBE_BYTES_MAX = 4 * 1024 * 1024
-
-
-class ResponseSink(Protocol):
-    """Receives one HTTP response."""
-
-    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Status and headers (names in lower case)."""
-
-    def on_data(self, data: bytes) -> None:
-        """The next piece of the body, de-chunked."""
-
-    def on_end(self) -> None:
-        """The response is complete."""
-
-    def on_error(self, error: IsochroneError) -> None:
-        """The exchange failed; nothing more will come."""
-
-
-class HttpPoolLike(Protocol):
-    """What an engine needs of an HTTP client: a pool of connections to one host."""
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes | None,
-        sink: ResponseSink,
-        *,
-        timeout_s: float = 0.0,
-    ) -> Pausable:
-        """Send one request; ``timeout_s`` to the response's head. Never raises, never calls
-        ``sink`` inside."""
-
-    def close(self) -> None:
-        """Close every connection."""
-
-
-#: ``pool_factory(host, port, tls)``: ``tls`` is a client context, or None for plain HTTP.
-PoolFactory = Callable[[str, int, ssl.SSLContext | None], HttpPoolLike]
+__all__ = ["HttpPoolLike", "PoolFactory", "ResponseSink", "UpstreamEngine", "rename"]
 
 
 class UpstreamEngine:
@@ -212,7 +166,7 @@ class UpstreamEngine:
             path,
             self._headers(request.headers),
             body,
-            _Passing(self, job, request),
+            PassingResponse(self, job, request.operation),
             timeout_s=self.options.head_timeout_s,
         )
         job.request = None
@@ -273,7 +227,7 @@ class UpstreamEngine:
         """Metadata of the model. Raises ``Unavailable`` or ``InvalidInput`` with what to do."""
         oip_api = self.options.api == "oip"
         path = PATHS["metadata"].format(model=quote(self._model, safe="")) if oip_api else None
-        whole = _Whole(self._loop)
+        whole = WholeResponse(self._loop)
         if self._pool is None:
             raise Unavailable("The upstream engine is stopped.")
         call = self._pool.request(
@@ -327,78 +281,6 @@ class UpstreamEngine:
         self._jobs.fail_all(error)
 
 
-class _Passing:
-    """One response on its way to one job's sink."""
-
-    def __init__(self, engine: UpstreamEngine, job: Job, request: EngineRequest) -> None:
-        self._engine, self._job = engine, job
-        self._now = job.queue_time
-        self._started_at = self._now()
-        self._counter = UsageCounter(request.operation)
-        self._error: IsochroneError | None = None
-        self._quote = b""
-
-    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
-        self._error = _refusal(status)
-        if self._error is None and self._job.sink is not None:
-            self._counter.begin(headers.get("content-type", ""))
-            passed = [(name, headers[name]) for name in _PASSED if name in headers]
-            self._job.sink.on_head(status, passed)
-
-    def on_data(self, data: bytes) -> None:
-        if self._error is not None:
-            self._quote = (self._quote + data)[:_QUOTE_BYTES]
-        elif self._job.sink is not None:
-            self._counter.feed(data)
-            self._job.sink.on_data(data)
-
-    def on_end(self) -> None:
-        if self._error is not None:
-            said = " ".join(self._quote.decode(errors="replace").split())
-            self._error.message += f" It said: {said}" if said else ""
-            self._end(self._error)
-            return
-        sink, self._job.sink = self._job.sink, None
-        self._engine.finished(self._job)
-        if sink is not None:
-            job, tokens = self._job, self._counter.tokens()
-            engine_us = round((self._now() - self._started_at) * 1e6)
-            queue_us = round((job.sent_at - job.submitted_at) * 1e6)
-            sink.on_end(EngineStats(engine_us, queue_us, *tokens))
-
-    def on_error(self, error: IsochroneError) -> None:
-        self._engine.unreachable(error)
-        self._end(error)
-
-    def _end(self, error: IsochroneError) -> None:
-        self._engine.finished(self._job)
-        self._job.fail(error)
-
-
-class _Whole:
-    """A small response, collected."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.done: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        self._status = 0
-        self._body = bytearray()
-
-    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
-        self._status = status
-
-    def on_data(self, data: bytes) -> None:
-        if len(self._body) + len(data) <= _PROBE_BYTES_MAX:
-            self._body += data
-
-    def on_end(self) -> None:
-        if not self.done.done():
-            self.done.set_result((self._status, bytes(self._body)))
-
-    def on_error(self, error: IsochroneError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
 class _Entry(msgspec.Struct):
     id: str
 
@@ -422,15 +304,6 @@ def rename(request: EngineRequest, model: str) -> bytes:
         raise InvalidInput("malformed JSON: nested too deeply") from None
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
-
-
-def _refusal(status: int) -> IsochroneError | None:
-    """What an upstream's status means for us; None: pass the answer on."""
-    if status == 429:
-        return Overloaded("The upstream is overloaded.")
-    if status >= 500 or status in (401, 403, 404):
-        return Unavailable(f"The upstream answered {status}.")
-    return None
 
 
 def _fault(operation: str, message: str) -> bytes:
