@@ -13,11 +13,14 @@ reason: the last error, or the deadline.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from isochrone.gateway.bearer import Caller
 from isochrone.gateway.routes import RoutedService
 from isochrone.schema.errors import IsochroneError, Overloaded, Timeout
+
+if TYPE_CHECKING:
+    from isochrone.gateway.dispatch import Try
 
 AGAIN_S: Final = 0.2
 """Before a node that refused is asked again: time for an engine to restart or a queue to drain,
@@ -109,7 +112,7 @@ class Flight:
         self.deadline_s = deadline_s
         self.waited_s = waited_s
         self.attempts = 0
-        self.live: list[object] = []
+        self.live: list[Try] = []
         self.tried: dict[str, float] = {}
         self.committed = False
         self.over = False

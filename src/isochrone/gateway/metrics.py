@@ -156,4 +156,6 @@ class Registry:
 
     def text(self) -> bytes:
         """The whole exposition, version 0.0.4."""
-        return ("\n".join(line for metric in self._metrics for line in metric.lines()) + "\n").encode()
+        return (
+            "\n".join(line for metric in self._metrics for line in metric.lines()) + "\n"
+        ).encode()

@@ -39,19 +39,25 @@ class RoutedService:
     serve, ``legal``: those that the mask admits.
     """
 
-    __slots__ = ("here_legal", "legal", "replicas", "route")
+    __slots__ = ("_admitted", "_blocs", "here_legal", "legal", "replicas", "route")
 
     def __init__(
-        self,
-        route: ServiceRoute,
-        replicas: tuple[ReplicaRoute, ...],
-        legal: tuple[ReplicaRoute, ...],
-        here_legal: bool,
+        self, route: ServiceRoute, replicas: tuple[ReplicaRoute, ...], here: str, blocs: Blocs
     ) -> None:
+        self._admitted: dict[str, bool] = {}
+        self._blocs = blocs
         self.route = route
         self.replicas = replicas
-        self.legal = legal
-        self.here_legal = here_legal
+        self.legal = tuple(r for r in replicas if self.admits(r.place.country))
+        self.here_legal = self.admits(here)
+
+    def admits(self, country: str) -> bool:
+        """Whether the service's mask admits a (declared) place in ``country``."""
+        known = self._admitted.get(country)
+        if known is None:
+            known = legal_in(self.route.residency, country, self._blocs)
+            self._admitted[country] = known
+        return known
 
     @property
     def id(self) -> str:
@@ -131,14 +137,7 @@ class RouteBook:
         replicas = tuple(
             sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
         )
-        countries = {replica.place.country for replica in replicas}
-        admitted = {c for c in countries if legal_in(newest.residency, c, self._blocs)}
-        self._services[service] = RoutedService(
-            newest,
-            replicas,
-            tuple(replica for replica in replicas if replica.place.country in admitted),
-            legal_in(newest.residency, self._here.country, self._blocs),
-        )
+        self._services[service] = RoutedService(newest, replicas, self._here.country, self._blocs)
 
 
 class SnapshotFolder:

@@ -1,0 +1,105 @@
+"""What an answer says of itself: which replica, where, how long each part took.
+
+``isochrone-overhead-ms`` is the platform's own time::
+
+    overhead = (first write of the answer − first byte of the request − waiting for the body)
+               − network − engine − queue,          never below 0
+
+``network`` is the least round trip measured lately on the channels that the request crossed (a
+relay: both of them), ``engine`` and ``queue`` are the node's own measurements. So what is left is
+parsing, choosing, framing, the node's own handling, and whatever the network took beyond its least:
+jitter counts against us. For a streamed answer the times run to its first byte, and ``held`` (from
+the request's last byte at the node to the head) stands for engine and queue; a node that does not
+tell it leaves the header out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from isochrone.schema.frames import AnswerHeader, AnswerTrailer
+from isochrone.schema.routing import ReplicaRoute
+
+# Headers of an answer that belong to one hop, or that the gateway states itself.
+_OURS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "date",
+        "keep-alive",
+        "server-timing",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Milliseconds of one answer's way."""
+
+    overhead_ms: float
+    network_ms: float
+    queue_ms: float
+    engine_ms: float
+
+
+def timing_of_whole(total_ms: float, rtt_ms: float, trailer: AnswerTrailer) -> Timing:
+    """The times of a whole answer; ``rtt_ms``: this gateway's channel's least round trip."""
+    network_ms = rtt_ms + trailer.relay_rtt_us / 1000
+    engine_ms = trailer.engine_us / 1000
+    queue_ms = trailer.queue_us / 1000
+    overhead_ms = max(0.0, total_ms - network_ms - engine_ms - queue_ms)
+    return Timing(overhead_ms, network_ms, queue_ms, engine_ms)
+
+
+def timing_of_stream(total_ms: float, rtt_ms: float, header: AnswerHeader) -> Timing | None:
+    """The times to a streamed answer's first byte; None when the node did not tell its part."""
+    if not header.held_us:
+        return None
+    held_ms = header.held_us / 1000
+    return Timing(max(0.0, total_ms - rtt_ms - held_ms), rtt_ms, 0.0, held_ms)
+
+
+def passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A replica's headers without those of the hop, and without any that could inject one."""
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in _OURS
+        and not name.lower().startswith("isochrone-")
+        and "\n" not in value
+        and "\r" not in value
+        and name.isascii()
+        and name.replace("-", "").isalnum()
+    ]
+
+
+def replica_headers(
+    replica: ReplicaRoute, request_id: str, attempts: int, reroute_s: float, timing: Timing | None
+) -> list[tuple[str, str]]:
+    """The headers that every answer of a replica carries."""
+    headers = [
+        ("x-request-id", request_id),
+        ("isochrone-replica", replica.lease),
+        ("isochrone-node", replica.node),
+        ("isochrone-place", replica.place.metro),
+        ("isochrone-jurisdiction", replica.place.country),
+        ("isochrone-cell", replica.cell),
+        ("isochrone-attempts", str(attempts)),
+    ]
+    if reroute_s >= 0:
+        headers.append(("isochrone-reroute-ms", f"{reroute_s * 1000:.3f}"))
+    if timing is not None:
+        headers.append(("isochrone-overhead-ms", f"{timing.overhead_ms:.3f}"))
+        headers.append(
+            (
+                "server-timing",
+                f"overhead;dur={timing.overhead_ms:.3f}, network;dur={timing.network_ms:.3f}, "
+                f"queue;dur={timing.queue_ms:.3f}, engine;dur={timing.engine_ms:.3f}",
+            )
+        )
+    return headers

@@ -1,0 +1,199 @@
+"""Request bodies: kept whole while small, streamed when large, bounded together.
+
+A body up to ``replay_bytes_max`` is kept, so that its request can be tried again. A larger one
+becomes an ``ArrivingBody``, which feeds one stream as fast as that takes it and holds the client
+back meanwhile. All kept bytes of the process come out of one ``Budget``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from isochrone.gateway.dispatch import Upload
+from isochrone.schema.errors import InvalidInput, IsochroneError, Overloaded, TooLarge
+from isochrone.wire.channel import Stream
+from isochrone.wire.http_server import Exchange
+
+GZIP_STEP_BYTES: Final = 64 * 1024
+"""Input of one decompression step."""
+
+
+class Budget:
+    """Bytes of request bodies in memory. ``used`` never passes ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Reserve; raises Overloaded when the process holds too much."""
+        if self.used + size > self.most:
+            raise Overloaded("The gateway holds too many request bodies.", fix="Try again soon.")
+        self.used += size
+
+    def give_back(self, size: int) -> None:
+        """Release."""
+        self.used -= size
+
+
+class ArrivingBody(Upload):
+    """A large body on its way from a client to one replica's stream."""
+
+    def __init__(self, exchange: Exchange, head: list[bytes]) -> None:
+        self._exchange = exchange
+        self._waiting = head
+        self._ended = False
+        self._stream: Stream | None = None
+        exchange.on_data = self._data
+        exchange.on_end = self._end
+        exchange.pause_reading()
+
+    def attach(self, stream: Stream) -> None:
+        """Send what has come and what comes to ``stream``."""
+        self._stream = stream
+        room = True
+        for piece in self._waiting:
+            room = stream.write(piece)
+        self._waiting = []
+        if self._ended:
+            stream.finish()
+        elif room:
+            self._exchange.resume_reading()
+
+    def writable(self) -> None:
+        """The stream takes more."""
+        self._exchange.resume_reading()
+
+    def _data(self, data: bytes) -> None:
+        if self._stream is None:
+            self._waiting.append(data)  # one socket read at most: reading is paused
+        elif not self._stream.write(data):
+            self._exchange.pause_reading()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._stream is not None:
+            self._stream.finish()
+
+
+class BodyTaker:
+    """Collects one request's body; calls ``whole(body, waited_s)`` or ``large(arriving)``.
+
+    ``waited_s``: seconds from the head to the body's end, which are the client's. ``fail`` takes
+    the errors. ``large`` None: bodies beyond ``kept_max`` are refused with 413. What is kept is
+    given back to the budget by ``release``, which the request's end calls.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_exchange",
+        "_fail",
+        "_head_s",
+        "_kept",
+        "_kept_max",
+        "_large",
+        "_pieces",
+        "_whole",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        budget: Budget,
+        kept_max: int,
+        whole: Callable[[bytes, float], None],
+        fail: Callable[[IsochroneError], None],
+        large: Callable[[ArrivingBody], None] | None = None,
+    ) -> None:
+        self._exchange = exchange
+        self._budget = budget
+        self._kept_max = kept_max
+        self._whole = whole
+        self._fail = fail
+        self._large = large
+        self._pieces: list[bytes] = []
+        self._kept = 0
+        self._head_s = monotonic()
+        exchange.on_data = self._data
+        exchange.on_end = self._end
+        exchange.on_abort = self.release
+
+    def release(self) -> None:
+        """The kept bytes are no longer needed."""
+        self._budget.give_back(self._kept)
+        self._kept = 0
+        self._pieces = []
+
+    def _data(self, data: bytes) -> None:
+        kept = self._kept + len(data)
+        try:
+            if kept > self._kept_max and self._large is None:
+                raise TooLarge(
+                    f"The body is larger than {self._kept_max} bytes.",
+                    fix="Send less in one request.",
+                )
+            if kept <= self._kept_max:
+                self._budget.take(len(data))
+        except IsochroneError as error:
+            self._stop()
+            self._fail(error)
+            return
+        self._pieces.append(data)
+        if kept <= self._kept_max:
+            self._kept = kept
+            return
+        pieces = self._pieces
+        self._stop()
+        if self._large is not None:
+            self._large(ArrivingBody(self._exchange, pieces))
+
+    def _end(self) -> None:
+        pieces = self._pieces
+        self._pieces = []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._whole(body, monotonic() - self._head_s)
+
+    def _stop(self) -> None:
+        self._exchange.on_data = _drop
+        self._exchange.on_end = _nothing
+        self.release()
+
+
+def _drop(_data: bytes) -> None:
+    """The rest of a refused body is thrown away."""
+
+
+def _nothing() -> None:
+    """Its end, too."""
+
+
+def gunzip(body: bytes, bytes_max: int) -> bytes:
+    """A gzip or zlib body unpacked, at most ``bytes_max`` bytes of it.
+
+    Blocking for large ones. Raises InvalidInput (damaged) and TooLarge (a bomb).
+    """
+    # 32: accept both the gzip and the zlib envelope, as HTTP's "gzip" and "deflate" mean.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    pieces: list[bytes] = []
+    room = bytes_max
+    try:
+        for at in range(0, len(body), GZIP_STEP_BYTES):
+            data = body[at : at + GZIP_STEP_BYTES]
+            while data:
+                piece = unpacker.decompress(data, room + 1)
+                room -= len(piece)
+                if room < 0:
+                    raise TooLarge(
+                        f"The body unpacks to more than {bytes_max} bytes.",
+                        fix="Send less in one request.",
+                    )
+                pieces.append(piece)
+                data = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise InvalidInput("The compressed body is damaged.") from error
+    if not unpacker.eof:
+        raise InvalidInput("The compressed body ends too early.")
+    return b"".join(pieces)

@@ -1,0 +1,456 @@
+"""The request machine's shell: ranks replicas, opens streams, retries, hedges, cuts.
+
+Intuition: every request is a probe. It goes to the best legal replica; the first sign of trouble
+(a refusal, a reset, a lost channel, the silence of its node, slowness) sends it to the next one,
+at once and without the client noticing. ``flight`` decides the course, ``fleet`` knows the
+replicas, this file performs the effects.
+
+Rules: callbacks only, no task or future per request. A try that lost is reset, so that its engine
+stops. One sweep (10 ms while few requests fly, 50 ms beyond) serves deadlines, hedges, held
+requests and the nodes that fell silent; it stands still while nothing flies. Only what the fleet
+offers is ever asked, and the fleet offers only what the masks of service and key admit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+from isochrone.gateway.answers import (
+    passed_on,
+    replica_headers,
+    timing_of_stream,
+    timing_of_whole,
+)
+from isochrone.gateway.config import GatewayLimits
+from isochrone.gateway.fleet import Fleet, Option
+from isochrone.gateway.flight import Flight, may_hedge, next_move, why_failed
+from isochrone.gateway.gather import Gather
+from isochrone.gateway.traffic import Traffic
+from isochrone.schema.errors import IsochroneError, OurFault, Overloaded, TheirFault, Unavailable
+from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
+from isochrone.wire.channel import Stream
+
+SWEEP_S: Final = 0.01
+SWEEP_BUSY_S: Final = 0.05
+BUSY_FLIGHTS: Final = 256
+"""Up to here the fast sweep costs under 1 % of a core."""
+
+HEDGES_MIN: Final = 16
+HEDGE_SHARE: Final = 0.2
+"""Second copies under way: at most this share of all requests (but some always), so that a fleet
+that is slow because it is loaded is not loaded twice."""
+
+# A replica's own 5xx answers that say "not here, not now" (Envoy's gateway-error list).
+_ELSEWHERE_STATUSES: Final = frozenset({502, 503, 504})
+
+
+class Upload:
+    """A body that is too large to keep: goes to one replica while it arrives."""
+
+    def attach(self, stream: Stream) -> None:
+        """Send what has come and what comes to ``stream``."""
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        """The stream takes more."""
+        raise NotImplementedError
+
+
+class Try(Gather):
+    """One replica asked for one request: the sink of its stream."""
+
+    __slots__ = ("asked_s", "dispatcher", "flight", "hedge", "option", "stream")
+
+    def __init__(
+        self, dispatcher: Dispatcher, flight: Flight, option: Option, now_s: float, *, hedge: bool
+    ) -> None:
+        super().__init__(dispatcher.loop)
+        self.dispatcher = dispatcher
+        self.flight = flight
+        self.option = option
+        self.asked_s = now_s
+        self.hedge = hedge
+        self.stream: Stream | None = None
+
+    def whole(self, header: AnswerHeader, body: bytes, trailer: AnswerTrailer) -> None:
+        """The complete answer, in one piece."""
+        self.dispatcher.whole(self, header, body, trailer)
+
+    def begin(self, header: AnswerHeader) -> None:
+        """A streamed answer begins."""
+        self.dispatcher.begin(self, header)
+
+    def piece(self, data: bytes) -> None:
+        """A piece of a streamed answer."""
+        self.flight.last_data_s = monotonic()
+        if not self.flight.reply.piece(data) and self.stream is not None:
+            self.stream.pause()
+
+    def end(self, trailer: AnswerTrailer) -> None:
+        """A streamed answer is complete."""
+        self.dispatcher.ended(self, trailer)
+
+    def reset(self, code: str, message: str) -> None:
+        """The stream died, before or after ``begin``."""
+        error = Unavailable(message or f"The replica's stream broke ({code}).", code=code)
+        self.dispatcher.failed(self, error)
+
+    def spoilt(self, message: str) -> None:
+        """The node broke the protocol."""
+        self.dispatcher.failed(self, Unavailable(message, code="bad_answer"))
+
+    def on_writable(self) -> None:
+        """The stream takes more of an uploaded body."""
+        upload = self.dispatcher.uploads.get(self.flight)
+        if upload is not None:
+            upload.writable()
+
+
+class Dispatcher:
+    """All requests in flight at this gateway."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fleet: Fleet,
+        limits: GatewayLimits,
+        traffic: Traffic,
+    ) -> None:
+        self.loop = loop
+        self.uploads: dict[Flight, Upload] = {}
+        self._fleet = fleet
+        self._limits = limits
+        self._traffic = traffic
+        self._flights: dict[Flight, None] = {}
+        self._held: dict[Flight, None] = {}
+        self._hedges = 0
+        self._timer: asyncio.TimerHandle | None = None
+        fleet.on_silent = self._node_silent
+
+    @property
+    def in_flight(self) -> int:
+        """Requests taken and not ended."""
+        return len(self._flights)
+
+    def submit(self, flight: Flight, upload: Upload | None = None) -> None:
+        """Take a request; its reply is called once at least, perhaps before this returns.
+
+        Raises Overloaded when the gateway or the key has too many requests in flight.
+        """
+        limits = self._limits
+        if len(self._flights) >= limits.in_flight_max:
+            raise Overloaded("The gateway has too many requests in flight.", fix="Try again soon.")
+        if flight.caller.in_flight >= limits.in_flight_per_key_max:
+            raise Overloaded(
+                f"This key has {limits.in_flight_per_key_max} requests in flight, its limit.",
+                fix="Wait for answers before asking more.",
+                code="rate_limited",
+                status=429,
+                retry="here",
+            )
+        flight.caller.in_flight += 1
+        self._flights[flight] = None
+        if upload is not None:
+            self.uploads[flight] = upload
+        self._advance(flight, monotonic())
+        if self._timer is None and self._flights:
+            self._arm()
+
+    def cancel(self, flight: Flight) -> None:
+        """The client hung up: stop everything that was begun for it."""
+        if not flight.over:
+            self._traffic.cancelled()
+            self._finish(flight, "cancelled")
+
+    def paused(self, flight: Flight, *, on: bool) -> None:
+        """The client reads slowly (or again): hold the replica back (or on)."""
+        for attempt in flight.live:
+            stream = attempt.stream
+            if stream is not None:
+                if on:
+                    stream.pause()
+                else:
+                    stream.resume()
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _advance(self, flight: Flight, now_s: float) -> None:
+        """Make the next move of an uncommitted request without a try under way."""
+        move = next_move(flight, now_s, self._limits.attempts_max)
+        if move == "wait":
+            return
+        if move == "send" and self._send_next(flight, now_s, hedge=False):
+            return
+        if move == "send" and self._hold(flight, now_s):
+            return
+        self._fail(flight, why_failed(flight, now_s))
+
+    def _send_next(self, flight: Flight, now_s: float, *, hedge: bool) -> bool:
+        """Ask the best replica that may be tried; False when there is none."""
+        for option in self._fleet.options(flight, now_s):
+            if self._send(flight, option, now_s, hedge=hedge):
+                return True
+        return False
+
+    def _send(self, flight: Flight, option: Option, now_s: float, *, hedge: bool) -> bool:
+        attempt = Try(self, flight, option, now_s, hedge=hedge)
+        replica = option.replica
+        ask = Ask(
+            request_id=flight.request_id,
+            service=flight.service.id,
+            lease=replica.lease,
+            lease_revision=replica.lease_revision,
+            node=replica.node,
+            operation=flight.operation,
+            headers=dict(flight.headers),
+            timeout_ms=max(1, int((flight.deadline_s - now_s) * 1000)),
+            relay=option.relay,
+        )
+        upload = self.uploads.get(flight)
+        try:
+            attempt.stream = option.channel.open(
+                pack(ask),
+                flight.body or b"",
+                end=upload is None,
+                sink=attempt,
+                window=option.window_bytes,
+            )
+        except IsochroneError as error:
+            self._fleet.failed(option, error.code, now_s)
+            flight.tried[replica.node] = now_s
+            return False
+        self._sent(flight, attempt, now_s)
+        if upload is not None and attempt.stream is not None:
+            upload.attach(attempt.stream)
+        return True
+
+    def _sent(self, flight: Flight, attempt: Try, now_s: float) -> None:
+        """Account for a try that is under way."""
+        option = attempt.option
+        flight.attempts += 1
+        flight.live.append(attempt)
+        flight.tried[option.replica.node] = now_s
+        self._fleet.asked(option, attempt, now_s)
+        self._held.pop(flight, None)
+        if attempt.hedge:
+            flight.hedged = True
+            self._hedges += 1
+            self._traffic.hedged()
+        elif flight.error is not None:
+            if flight.reroute_s < 0:
+                flight.reroute_s = now_s - flight.error_s
+            self._traffic.retried(flight.error.code)
+        if flight.service.route.hedge and not flight.hedged and flight.body is not None:
+            flight.hedge_at_s = now_s + option.hedge_after_ms / 1000
+
+    def _hold(self, flight: Flight, now_s: float) -> bool:
+        """Keep a request for which no replica can be asked now; False when it may not wait."""
+        if flight.held_until_s == 0.0:
+            if not flight.service.legal or len(self._held) >= self._limits.held_max:
+                return False
+            flight.held_until_s = min(flight.deadline_s, now_s + self._limits.hold_ms / 1000)
+            self._traffic.held()
+        if now_s >= flight.held_until_s:
+            return False
+        self._held[flight] = None
+        return True
+
+    # -- what a try reports ----------------------------------------------------------------------
+
+    def whole(
+        self, attempt: Try, header: AnswerHeader, body: bytes, trailer: AnswerTrailer
+    ) -> None:
+        """A complete answer came: pass it on, or try elsewhere."""
+        now_s = monotonic()
+        if self._refused(attempt, header, now_s):
+            return
+        flight, option = attempt.flight, attempt.option
+        latency_ms = (now_s - attempt.asked_s) * 1000
+        self._fleet.answered(option, latency_ms, trailer, now_s)
+        self._commit(attempt)
+        total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
+        timing = timing_of_whole(total_ms, option.rtt_ms, trailer)
+        self._traffic.answered(flight, header.status, total_ms, timing)
+        headers = passed_on(header.headers)
+        headers += replica_headers(
+            option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+        )
+        self._finish(flight, "")
+        flight.reply.whole(header.status, headers, body)
+
+    def begin(self, attempt: Try, header: AnswerHeader) -> None:
+        """A streamed answer began: pass it on, or try elsewhere."""
+        now_s = monotonic()
+        if self._refused(attempt, header, now_s):
+            return
+        flight, option = attempt.flight, attempt.option
+        self._commit(attempt)
+        flight.last_data_s = now_s
+        total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
+        timing = timing_of_stream(total_ms, option.rtt_ms, header)
+        self._traffic.answered(flight, header.status, total_ms, timing)
+        headers = passed_on(header.headers)
+        headers += replica_headers(
+            option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+        )
+        flight.reply.begin(header.status, headers)
+
+    def ended(self, attempt: Try, trailer: AnswerTrailer) -> None:
+        """A streamed answer is complete."""
+        now_s = monotonic()
+        flight = attempt.flight
+        self._fleet.answered(
+            attempt.option, (now_s - attempt.asked_s) * 1000, trailer, now_s, streamed=True
+        )
+        self._finish(flight, "")
+        flight.reply.end()
+
+    def failed(self, attempt: Try, error: IsochroneError) -> None:
+        """A try died; before the first byte the request goes elsewhere, after it, it is cut."""
+        now_s = monotonic()
+        self._fleet.failed(attempt.option, error.code, now_s)
+        self._lost(attempt, error, now_s)
+
+    def _refused(self, attempt: Try, header: AnswerHeader, now_s: float) -> bool:
+        """Handle an answer that is a refusal; False when it is an answer to pass on."""
+        if header.status < 400:
+            return False
+        flight = attempt.flight
+        if header.code:
+            error = refusal(header)
+            self._fleet.refused(attempt.option, header.code, now_s)
+            if error.retry == "elsewhere":
+                self._lost(attempt, error, now_s)
+            else:
+                self._fail(flight, error)
+            return True
+        last = flight.body is None or flight.attempts >= self._limits.attempts_max
+        if header.status not in _ELSEWHERE_STATUSES or last:
+            return False
+        error = Unavailable(
+            f"The replica answered {header.status}.", code="engine_failed", status=header.status
+        )
+        self._fleet.failed(attempt.option, error.code, now_s)
+        self._lost(attempt, error, now_s)
+        return True
+
+    def _lost(self, attempt: Try, error: IsochroneError, now_s: float) -> None:
+        """Drop a try, and do the next thing for its request."""
+        flight = attempt.flight
+        self._drop(attempt, error.code)
+        if flight.over:
+            return
+        if flight.error is None:
+            flight.error_s = now_s
+        flight.error = error
+        if flight.committed:
+            self._traffic.cut()
+            self._finish(flight, error.code)
+            flight.reply.cut()
+            return
+        flight.tried[attempt.option.replica.node] = now_s
+        self._advance(flight, now_s)
+
+    def _commit(self, attempt: Try) -> None:
+        """This try's answer goes to the client: the other one is called off."""
+        flight = attempt.flight
+        flight.committed = True
+        for other in list(flight.live):
+            if other is not attempt:
+                self._drop(other, "lost_race")
+
+    def _drop(self, attempt: Try, code: str) -> None:
+        """A try is over: reset its stream (a no-op when that is over too) and forget it."""
+        flight = attempt.flight
+        attempt.close()
+        if attempt.stream is not None:
+            attempt.stream.reset(code)
+        if attempt in flight.live:
+            flight.live.remove(attempt)
+            self._fleet.done(attempt.option, attempt)
+            if attempt.hedge:
+                self._hedges -= 1
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _fail(self, flight: Flight, error: IsochroneError) -> None:
+        total_ms = (monotonic() - flight.started_s) * 1000
+        self._traffic.failed(flight, error, total_ms)
+        self._finish(flight, error.code)
+        headers = [
+            ("x-request-id", flight.request_id),
+            ("isochrone-attempts", str(flight.attempts)),
+        ]
+        flight.reply.fail(error, headers)
+
+    def _finish(self, flight: Flight, code: str) -> None:
+        """Forget a request and whatever is still under way for it."""
+        if flight.over:
+            return
+        flight.over = True
+        for attempt in list(flight.live):
+            self._drop(attempt, code or "finished")
+        flight.caller.in_flight -= 1
+        self._flights.pop(flight, None)
+        self._held.pop(flight, None)
+        self.uploads.pop(flight, None)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        few = len(self._flights) <= BUSY_FLIGHTS
+        self._timer = self.loop.call_later(SWEEP_S if few else SWEEP_BUSY_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now_s = monotonic()
+        self._fleet.judge(now_s)
+        hedges_max = max(HEDGES_MIN, int(len(self._flights) * HEDGE_SHARE))
+        for flight in list(self._flights):
+            if flight.over:
+                continue
+            if flight.committed:
+                self._check_idle(flight, now_s)
+            elif now_s >= flight.deadline_s:
+                self._fail(flight, why_failed(flight, now_s))
+            elif flight in self._held:
+                self._advance(flight, now_s)
+            elif self._hedges < hedges_max:
+                self._hedge(flight, now_s)
+        if self._flights:
+            self._arm()
+
+    def _hedge(self, flight: Flight, now_s: float) -> None:
+        """Send a second copy when one is due; look again later when there is nowhere to send."""
+        if may_hedge(flight, now_s, self._limits.attempts_max) and not self._send_next(
+            flight, now_s, hedge=True
+        ):
+            flight.hedge_at_s = now_s + SWEEP_BUSY_S
+
+    def _check_idle(self, flight: Flight, now_s: float) -> None:
+        if now_s - flight.last_data_s < self._limits.stream_idle_ms / 1000:
+            return
+        self._traffic.cut()
+        self._finish(flight, "timeout")
+        flight.reply.cut()
+
+    def _node_silent(self, tries: list[Try]) -> None:
+        """A node fell silent: everything that waits for its first byte goes elsewhere, now."""
+        now_s = monotonic()
+        error = Unavailable("The replica's node fell silent.", code="silent")
+        for attempt in tries:
+            if not attempt.flight.committed:
+                self._lost(attempt, error, now_s)
+
+
+def refusal(header: AnswerHeader) -> IsochroneError:
+    """The error that a refusing answer tells."""
+    kind = OurFault if header.status >= 500 else TheirFault
+    return kind(
+        header.message or f"The replica refused ({header.code}).",
+        code=header.code,
+        status=header.status,
+        retry=header.retry or "never",
+    )

@@ -1,0 +1,442 @@
+"""The nodes and gateways that this one can reach, and what it believes of them.
+
+A node is reached by its own channel to us, else through a gateway that has one (a relay, one hop).
+Beats over a channel, and digests on the fabric for nodes elsewhere, feed the failure detector; the
+requests themselves feed each replica's ``Load``. ``options`` is the only way to a replica: it gives
+the admitted ones in the order of ``rules.routing``, and nothing else is ever asked.
+
+Rules: the mask is applied to the node's country *and* to a relay's, for the service and for the
+key. A node whose proven grant names another country than the routing table is not asked. When most
+nodes fall silent together it is our own view that is in doubt, and nobody is taken for dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from isochrone.gateway.flight import Flight, may_try
+from isochrone.gateway.lines import Line
+from isochrone.gateway.loads import Load
+from isochrone.gateway.routes import RouteBook
+from isochrone.rules import health
+from isochrone.rules.routing import RouteCandidate, hedge_after_ms, rank
+from isochrone.schema.frames import AnswerTrailer, Beat, Introduce
+from isochrone.schema.lease import LeaseStatus
+from isochrone.schema.place import Place
+from isochrone.schema.routing import GatewayPresence, NodePresence, ReplicaRoute
+from isochrone.wire.channel import Channel
+
+if TYPE_CHECKING:
+    from isochrone.gateway.dispatch import Try
+
+CONCURRENCY: Final = 1
+"""Requests that a replica works on at once, as far as a gateway knows (one worker)."""
+
+DIGEST_OLD_S: Final = 3.0
+"""A digest older than this says nothing about where a node is: 12 missed ones."""
+
+FRESHER_MS: Final = 50.0
+"""Two digests tell of different beats when the beat's instant moved by more than this."""
+
+LOAD_IDLE_S: Final = 600.0
+"""A replica's load is forgotten that long after its last use."""
+
+REVIEW_SLOW_S: Final = 1.0
+"""How often replicas are compared with their peers."""
+
+
+class Sighting:
+    """A node in another gateway's digest. ``heard_s``: when its newest beat became known here."""
+
+    __slots__ = ("beat_s", "heard_s", "presence")
+
+    def __init__(self, presence: NodePresence, beat_s: float, heard_s: float) -> None:
+        self.presence = presence
+        self.beat_s = beat_s
+        self.heard_s = heard_s
+
+
+class KnownNode:
+    """A node: our channel to it (``line``), or the gateways that see it (``via``)."""
+
+    __slots__ = (
+        "address",
+        "beat",
+        "foreign",
+        "grant",
+        "health",
+        "introduced",
+        "line",
+        "place",
+        "provider",
+        "statuses",
+        "tries",
+        "via",
+    )
+
+    def __init__(self, address: str, now_s: float) -> None:
+        self.address = address
+        self.provider = ""
+        self.place: Place | None = None
+        self.grant = b""
+        self.line: Line | None = None
+        self.introduced: Introduce | None = None
+        self.beat: Beat | None = None
+        self.statuses: dict[str, LeaseStatus] = {}
+        self.foreign = 0
+        self.health = health.fresh(now_s)
+        self.tries: dict[Try, None] = {}
+        self.via: dict[str, Sighting] = {}
+
+
+class KnownPeer:
+    """Another gateway that we hold a channel to."""
+
+    __slots__ = ("address", "cell", "line", "place")
+
+    def __init__(self, address: str, cell: str, place: Place, line: Line) -> None:
+        self.address = address
+        self.cell = cell
+        self.place = place
+        self.line = line
+
+
+class Option:
+    """One way to one replica. ``route_ms``: its smoothed round trip, through a relay both hops."""
+
+    __slots__ = ("candidate", "load", "node", "relay", "replica", "route_ms", "via")
+
+    def __init__(
+        self,
+        replica: ReplicaRoute,
+        node: KnownNode,
+        via: Line,
+        relay: bool,
+        route_ms: float,
+        load: Load,
+        candidate: RouteCandidate,
+    ) -> None:
+        self.replica = replica
+        self.node = node
+        self.via = via
+        self.relay = relay
+        self.route_ms = route_ms
+        self.load = load
+        self.candidate = candidate
+
+    @property
+    def channel(self) -> Channel:
+        """Where to open the stream."""
+        return self.via.channel
+
+    @property
+    def rtt_ms(self) -> float:
+        """The least round trip of that channel lately."""
+        return self.via.floor_ms
+
+    @property
+    def window_bytes(self) -> int:
+        """What may be sent ahead to us."""
+        return self.via.window_bytes
+
+    @property
+    def hedge_after_ms(self) -> float:
+        """How long to wait before a second copy."""
+        return hedge_after_ms(self.candidate)
+
+
+class Fleet:
+    """All known nodes, peers and replica loads. ``on_silent``: told of a silent node's tries."""
+
+    def __init__(self, book: RouteBook) -> None:
+        self.nodes: dict[str, KnownNode] = {}
+        self.peers: dict[str, KnownPeer] = {}
+        self.on_silent: Callable[[list[Try]], None] = _ignore
+        self.doubtful = False
+        self.ejections = 0
+        self._book = book
+        self._loads: dict[str, Load] = {}
+        self._busy: dict[str, KnownNode] = {}
+        self._reviewed_slow_s = 0.0
+
+    # -- who is there ---------------------------------------------------------------------------------
+
+    def node(self, address: str, now_s: float) -> KnownNode:
+        """The node, made known if it was not."""
+        known = self.nodes.get(address)
+        if known is None:
+            known = self.nodes[address] = KnownNode(address, now_s)
+        return known
+
+    def node_joined(
+        self,
+        address: str,
+        provider: str,
+        place: Place,
+        grant: bytes,
+        channel: Channel,
+        now_s: float,
+    ) -> KnownNode:
+        """A node opened a channel; an older one of the same node is closed."""
+        known = self.node(address, now_s)
+        old = known.line
+        known.provider, known.place, known.grant = provider, place, grant
+        known.line = Line(channel, now_s)
+        known.health = health.step(known.health, health.ChannelOpened(), now_s)
+        known.introduced, known.beat, known.statuses = None, None, {}
+        if old is not None:
+            old.channel.close("replaced", "The node opened a newer channel.")
+        return known
+
+    def node_left(self, address: str, channel: Channel, now_s: float) -> None:
+        """A node's channel is gone."""
+        known = self.nodes.get(address)
+        if known is None or known.line is None or known.line.channel is not channel:
+            return
+        known.line = None
+        known.introduced, known.beat, known.statuses = None, None, {}
+        known.health = health.step(known.health, health.ChannelLost(), now_s)
+        if not known.via:
+            del self.nodes[address]
+
+    def beat(self, address: str, beat: Beat, now_s: float) -> None:
+        """A beat came over a node's channel."""
+        known = self.nodes.get(address)
+        if known is None or known.line is None:
+            return
+        known.beat = beat
+        known.statuses = {status.lease: status for status in beat.leases}
+        known.foreign = max(0, beat.in_flight - len(known.tries))
+        known.health = health.step(known.health, health.Beat(), now_s)
+
+    def digest(self, presence: GatewayPresence, now_s: float) -> None:
+        """Another gateway told which nodes it sees."""
+        seen = set()
+        for entry in presence.nodes:
+            seen.add(entry.node)
+            known = self.node(entry.node, now_s)
+            beat_s = now_s - entry.beat_age_ms / 1000
+            old = known.via.get(presence.gateway)
+            fresher = old is None or (beat_s - old.beat_s) * 1000 > FRESHER_MS
+            heard_s = now_s if fresher or old is None else old.heard_s
+            known.via[presence.gateway] = Sighting(entry, beat_s, heard_s)
+            if fresher and known.line is None:
+                known.foreign = entry.in_flight
+                known.health = health.step(_present(known.health), health.Beat(), now_s)
+        for address, known in list(self.nodes.items()):
+            if address not in seen and known.via.pop(presence.gateway, None) is not None:
+                self._forget_unseen(known)
+
+    def gateway_forgotten(self, gateway: str) -> None:
+        """A gateway has not been heard for long: nothing goes through it."""
+        for known in list(self.nodes.values()):
+            if known.via.pop(gateway, None) is not None:
+                self._forget_unseen(known)
+
+    def peer_joined(self, peer: KnownPeer) -> None:
+        """A channel to another gateway is open."""
+        self.peers[peer.address] = peer
+
+    def peer_left(self, address: str, channel: Channel) -> None:
+        """It is gone."""
+        peer = self.peers.get(address)
+        if peer is not None and peer.line.channel is channel:
+            del self.peers[address]
+
+    def load(self, lease: str, now_s: float) -> Load:
+        """What is known of a replica by having used it."""
+        load = self._loads.get(lease)
+        if load is None:
+            load = self._loads[lease] = Load(now_s)
+        return load
+
+    @property
+    def loads(self) -> Mapping[str, Load]:
+        """By lease."""
+        return self._loads
+
+    # -- ways to replicas -----------------------------------------------------------------------------
+
+    def options(self, flight: Flight, now_s: float) -> Iterator[Option]:
+        """The replicas that may be asked now, best first."""
+        found = [
+            option
+            for replica in flight.service.legal
+            if flight.caller.admits(replica.place.country)
+            and (option := self._option(flight, replica, now_s)) is not None
+        ]
+        if not found:
+            return
+        busy = {attempt.option.replica.node for attempt in flight.live}
+        order = rank([option.candidate for option in found], flight.number)
+        others = any(option.replica.node not in flight.tried for option in found)
+        for index in order:
+            node = found[index].replica.node
+            if node not in busy and may_try(flight, node, now_s, others=others):
+                yield found[index]
+
+    def _option(self, flight: Flight, replica: ReplicaRoute, now_s: float) -> Option | None:
+        known = self.nodes.get(replica.node)
+        if known is None:
+            return None
+        load = self.load(replica.lease, now_s)
+        suspect = load.suspect(now_s) or (not self.doubtful and self._silent(known, now_s))
+        line = known.line
+        if line is not None:
+            if known.place is None or known.place.country != replica.place.country:
+                return None
+            status = known.statuses.get(replica.lease)
+            ready = known.beat is None or (status is not None and status.state == "serving")
+            candidate = _candidate(replica, line.rtt_ms, known, load, suspect or not ready)
+            return Option(replica, known, line, False, line.rtt_ms, load, candidate)
+        way = self._relay(flight, known, now_s)
+        if way is None:
+            return None
+        peer, sighting = way
+        rtt_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
+        ejected = sighting.presence.ejected
+        candidate = _candidate(replica, rtt_ms, known, load, suspect or ejected)
+        return Option(replica, known, peer.line, True, rtt_ms, load, candidate)
+
+    def _relay(
+        self, flight: Flight, known: KnownNode, now_s: float
+    ) -> tuple[KnownPeer, Sighting] | None:
+        """The nearest admitted gateway that sees the node now."""
+        best: tuple[KnownPeer, Sighting] | None = None
+        best_ms = 0.0
+        for gateway, sighting in known.via.items():
+            peer = self.peers.get(gateway)
+            if peer is None or now_s - sighting.heard_s > DIGEST_OLD_S:
+                continue
+            country = peer.place.country
+            if not (flight.service.admits(country) and flight.caller.admits(country)):
+                continue
+            way_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
+            if best is None or way_ms < best_ms:
+                best, best_ms = (peer, sighting), way_ms
+        return best
+
+    # -- what became of them --------------------------------------------------------------------------
+
+    def asked(self, option: Option, attempt: Try, now_s: float) -> None:
+        """A stream was opened."""
+        option.load.in_flight += 1
+        option.load.last_used_s = now_s
+        option.node.tries[attempt] = None
+        self._busy[option.node.address] = option.node
+
+    def done(self, option: Option, attempt: Try) -> None:
+        """A try is over, however it ended."""
+        tries = option.node.tries
+        if attempt in tries:
+            del tries[attempt]
+            option.load.in_flight -= 1
+            if not tries:
+                self._busy.pop(option.node.address, None)
+
+    def answered(
+        self,
+        option: Option,
+        latency_ms: float,
+        trailer: AnswerTrailer,
+        now_s: float,
+        *,
+        streamed: bool = False,
+    ) -> None:
+        """It answered; a streamed answer's length says nothing about speed."""
+        if streamed:
+            option.load.health = health.step(
+                option.load.health, health.Answered(trailer.engine_us / 1000), now_s
+            )
+        else:
+            option.load.answered(latency_ms, option.route_ms, trailer, now_s)
+
+    def failed(self, option: Option, code: str, now_s: float) -> None:
+        """It failed by its own fault."""
+        option.load.failed(code, now_s)
+
+    def refused(self, option: Option, code: str, now_s: float) -> None:
+        """It declined."""
+        option.load.refused(code, now_s)
+
+    # -- judgement ------------------------------------------------------------------------------------
+
+    def verdict(self, known: KnownNode, now_s: float) -> health.Verdict:
+        """What to believe of a node now."""
+        return health.verdict(known.health, now_s)
+
+    def judge(self, now_s: float) -> None:
+        """Every sweep: what waits at a node that fell silent goes elsewhere."""
+        silent = [known for known in self._busy.values() if self._silent(known, now_s)]
+        if silent and not self._doubt(now_s):
+            for known in silent:
+                self.on_silent(list(known.tries))
+
+    def review(self, now_s: float) -> None:
+        """Four times a second: round trips, doubt, and once a second who is slow."""
+        self._doubt(now_s)
+        for known in self.nodes.values():
+            if known.line is not None:
+                known.line.sample(now_s)
+        for peer in self.peers.values():
+            peer.line.sample(now_s)
+        if now_s - self._reviewed_slow_s >= REVIEW_SLOW_S:
+            self._reviewed_slow_s = now_s
+            self._rest_slow(now_s)
+
+    def _doubt(self, now_s: float) -> bool:
+        """Whether so many nodes are silent that we doubt our own view."""
+        silent = sum(1 for known in self.nodes.values() if self._silent(known, now_s))
+        self.doubtful = health.view_is_doubtful(silent, len(self.nodes))
+        return self.doubtful
+
+    def _silent(self, known: KnownNode, now_s: float) -> bool:
+        return health.verdict(known.health, now_s) in ("silent", "lost")
+
+    def _rest_slow(self, now_s: float) -> None:
+        for lease, load in list(self._loads.items()):
+            if not load.in_flight and now_s - load.last_used_s > LOAD_IDLE_S:
+                del self._loads[lease]
+        for service in self._book.services.values():
+            loads = [self._loads[r.lease] for r in service.legal if r.lease in self._loads]
+            if len(loads) < 2:
+                continue
+            for load in loads:
+                peers = [other.health for other in loads if other is not load]
+                if load.suspect(now_s) or not health.is_slow(load.health, peers):
+                    continue
+                resting = sum(1 for x in self._loads.values() if now_s < x.health.ejected_until_s)
+                if health.may_eject(resting, len(self._loads)):
+                    load.rest(now_s)
+                    self.ejections += 1
+
+    def _forget_unseen(self, known: KnownNode) -> None:
+        if known.line is None and not known.via and not known.tries:
+            self.nodes.pop(known.address, None)
+
+
+def _candidate(
+    replica: ReplicaRoute, rtt_ms: float, known: KnownNode, load: Load, suspect: bool
+) -> RouteCandidate:
+    return RouteCandidate(
+        lease=replica.lease,
+        node=replica.node,
+        provider=replica.provider,
+        legal=True,  # only legal replicas come here: see Fleet.options
+        rtt_ms=rtt_ms,
+        in_flight=load.in_flight + known.foreign,
+        concurrency=CONCURRENCY,
+        service_ms=load.service_ms,
+        deviation_ms=load.deviation_ms,
+        suspect=suspect,
+    )
+
+
+def _present(state: health.Health) -> health.Health:
+    """A node that we lost and another gateway sees is there."""
+    return health.step(state, health.ChannelOpened(), state.heard_s) if state.lost else state
+
+
+def _ignore(_tries: list[Try]) -> None:
+    """Default of ``on_silent``."""
