@@ -28,7 +28,8 @@ def test_a_shorter_line_lets_nothing_overtake() -> None:
     line.delay_s = 1.0
     line.push(b"fast", 0.1)
     assert contents(line, 4.9) == []
-    assert contents(line, 5.0) == [b"slow", b"fast"]
+    assert line.pop_due(5.0) == (5.0, b"slow")
+    assert line.pop_due(5.0) == (5.0, b"fast")  # due then, not late
 
 
 def test_nothing_sets_out_before_the_line_is_open() -> None:

@@ -83,9 +83,9 @@ class Connection:
     def arrived(self, end: End, content: bytes | Signal) -> None:
         """``end`` read something: it sets out to the other side."""
         self._send(self.other(end), content, self.loop.woke_s)
-        if content is Signal.END or end.transport is None or not end.reads.full:
-            return  # after its end a socket must not be paused: resuming would read the end again
-        if not end.reading_paused:
+        # A full line pauses its socket, so an end of stream never finds one full; a socket that has
+        # ended is thus never paused, and never resumed into reading its end again.
+        if end.reads.full and end.transport is not None and not end.reading_paused:
             end.reading_paused = True
             end.transport.pause_reading()
 
