@@ -40,7 +40,7 @@ def test_a_timer_that_nobody_waits_for_any_more_does_no_harm() -> None:
         with left, right:
             left.setblocking(False)
             handle = loop.call_later(0.02, lambda: None)
-            right.send(b"x")
+            loop.call_later(0.001, right.send, b"x")
             await loop.sock_recv(left, 1)  # wakes before the timer, which stays armed
             handle.cancel()
             # Now nothing is scheduled, and the timer expires while only the socket is waited for.
