@@ -1,0 +1,95 @@
+"""What a cell is made of, and where its files lie: one struct, written as one JSON file.
+
+Layout of ``data_dir``: ``cell.json`` (what runs: see ``record.py``), ``config.json``, and one
+folder per part (``fabric``, ``hub``, ``controller-1``, ``gateway-1``, ``node-1``) with its key,
+configuration, ready file, state and ``.log``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from isochrone.gateway.config import GatewayLimits, StaticPeer
+from isochrone.schema.digests import decode
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.node import Offer
+from isochrone.schema.place import Place
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+"""0 lets the system choose; a restarted part keeps the port it was given first."""
+
+
+class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cell's hub, which joins it with other cells' fabrics; a cell alone needs none.
+
+    ``host`` and ``port``: where other hubs reach this one. ``peers``: cell → ``host:port`` of its
+    hub as reached from here. Every hub must know every other; unknown ones are refused.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    peers: dict[str, str] = {}
+
+
+class LocalNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of this machine that runs with the cell. ``provider_key``: path of the key that owns
+    it (made when missing); empty: a key in the cell's folder."""
+
+    provider_key: str = ""
+    offer: Offer = Offer(cpu_core_microusd_per_hour=20_000, memory_gib_microusd_per_hour=2_000)
+    cpu_milli_max: int | None = None
+    memory_mib_max: int | None = None
+
+
+class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One cell on one machine.
+
+    ``http_port`` and ``channel_port``: of the first gateway; further ones take the next ports
+    (or any, when 0). ``announce``: "host:port" that nodes and gateways dial for the first
+    gateway's channels (empty: as bound). ``resolve``: announced "host:port" of others → as
+    reached from here. ``operators``: gateway keys of other cells that may open channels.
+    ``fabric_port``: of the cell's fabric server, loopback only.
+    """
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9](-?[a-z0-9]){0,30}$")]
+    place: Place
+    data_dir: str
+    http_host: str = "127.0.0.1"
+    http_port: Port = 0
+    public_url: str = ""
+    channel_host: str = "127.0.0.1"
+    channel_port: Port = 0
+    announce: str = ""
+    fabric_port: Port = 0
+    controllers: Annotated[int, Meta(ge=1, le=3)] = 1
+    gateways: Annotated[int, Meta(ge=1, le=16)] = 1
+    hub: HubConfig | None = None
+    resolve: dict[str, str] = {}
+    operators: tuple[str, ...] = ()
+    peers: tuple[StaticPeer, ...] = ()
+    admins: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    limits: GatewayLimits = GatewayLimits()
+    node: LocalNode | None = None
+    log_level: str = "INFO"
+
+    @property
+    def folder(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+
+def load_config(path: Path) -> CellConfig:
+    """Read a configuration file; raises InvalidInput with the field that is wrong."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"The configuration {path} cannot be read: {error.strerror}.",
+            fix="Start a cell with `isochrone up`.",
+        ) from error
+    return decode(data, CellConfig, f"configuration {path}")

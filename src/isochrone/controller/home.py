@@ -1,0 +1,229 @@
+"""When the home cell decides where a service goes, and what it then grants: a pure machine.
+
+Intuition: a decision stands until there is a reason to look again. Cells repair themselves, so a
+dead node is no reason; a cell that says it cannot place what it was granted is one. The reasons:
+
+1. the tenant declared another revision (at once);
+2. a granted cell cannot place its grant and has said so for ``TROUBLE_S``, or is gone;
+3. nodes or cells appeared that the standing decision did not know (after ``CALM_S`` without more
+   of them, as nodes come in crowds), or any change at all while something is unmet.
+
+Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
+margin, and when the sites come out the same, the decision of before stands and is the one on
+record. In doubt about our own view nothing but a first decision is made.
+
+Quotas follow from the standing decision alone and are repeated as long as it stands; ``(epoch,
+revision)`` orders them. A cell that holds the service without a site in the decision is sent a
+quota of nothing, which withdraws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from isochrone.controller.declared import Declared
+from isochrone.controller.inputs import Stamp, gather, whole_ground
+from isochrone.controller.view import World
+from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
+from isochrone.schema.lease import Quota, Site
+from isochrone.schema.plans import CellOffers, QuotaAnswer
+
+TROUBLE_S = 3.0
+"""How long a cell may say "I cannot place this" before its service is placed anew: a node that
+restarts is back sooner."""
+
+CALM_S = 1.0
+"""New nodes are waited for until none came for so long; a decision per node would be noise."""
+
+PAUSE_S = 3.0
+"""Between two decisions of one revision: quotas of the last one must arrive and be answered."""
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """What a decision depended on, without what changes all the time."""
+
+    nodes: frozenset[tuple[str, int]]
+    cells: frozenset[str]
+    troubled: frozenset[str]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision in force for a service. ``order``: its number in this epoch, for quotas.
+
+    ``known``: the situation it was made in (None: made before this process led). Instants are
+    monotonic seconds; ``changed_s``: when the situation last changed, ``now``: what it is.
+    """
+
+    revision: int
+    decision: str
+    sites: tuple[tuple[str, Site], ...]
+    unmet: bool
+    order: int
+    decided_s: float
+    known: Situation | None
+    now: Situation
+    changed_s: float
+
+
+def restored(decision: Decision, digest: str, now_s: float) -> Standing:
+    """The standing of a decision that an earlier process or another controller made."""
+    nowhere = Situation(frozenset(), frozenset(), frozenset())
+    return Standing(
+        revision=decision.service_revision,
+        decision=digest,
+        sites=decision.sites,
+        unmet=bool(decision.unmet),
+        order=1,
+        decided_s=now_s,
+        known=None,
+        now=nowhere,
+        changed_s=now_s,
+    )
+
+
+def situation(
+    world: World,
+    others: Mapping[str, CellOffers],
+    answers: Mapping[str, QuotaAnswer],
+) -> Situation:
+    """What there is now: nodes alive anywhere, cells present, cells in trouble with the service."""
+    own = world.sight.nodes
+    nodes = {
+        (address, node.revision)
+        for address, node in world.nodes.items()
+        if address in own and own[address].verdict == "alive"
+    }
+    for offers in others.values():
+        nodes |= {(free.node.address, free.node.revision) for free in offers.nodes if free.alive}
+    troubled = {cell for cell, answer in answers.items() if _in_trouble(answer)}
+    return Situation(frozenset(nodes), frozenset((world.cell, *others)), frozenset(troubled))
+
+
+def _in_trouble(answer: QuotaAnswer) -> bool:
+    """Whether a cell says that it cannot do what it was asked; silence is not an answer."""
+    refused = not answer.accepted and answer.code not in ("stale", "unavailable")
+    return refused or bool(answer.unmet)
+
+
+def observe(standing: Standing, seen: Situation, now_s: float) -> Standing:
+    """Remember what is seen; a restored standing counts as made in the first situation seen."""
+    known = seen if standing.known is None else standing.known
+    if seen == standing.now and known is standing.known:
+        return standing
+    changed_s = now_s if seen != standing.now else standing.changed_s
+    return msgspec.structs.replace(standing, known=known, now=seen, changed_s=changed_s)
+
+
+def reason_to_decide(
+    standing: Standing | None, declared: Declared, doubt: str, now_s: float
+) -> str:
+    """Why a decision is due now, in words; empty when the standing one stands."""
+    if declared.service.deleted:
+        return ""
+    if standing is None:
+        return "first decision"
+    if standing.revision != declared.service.revision:
+        return f"revision {declared.service.revision} was declared"
+    if doubt or standing.known is None or now_s - standing.decided_s < PAUSE_S:
+        return ""
+    return _changed(standing, standing.known, now_s)
+
+
+def _changed(standing: Standing, known: Situation, now_s: float) -> str:
+    now, calm_s = standing.now, now_s - standing.changed_s
+    if now == known:
+        return ""
+    granted = {cell for cell, _ in standing.sites}
+    gone = sorted(granted & known.cells - now.cells)
+    if gone:
+        return f"cell {gone[0]} is gone"
+    troubled = sorted(granted & now.troubled)
+    if troubled and calm_s >= TROUBLE_S:
+        return f"cell {troubled[0]} cannot place its quota"
+    if calm_s < CALM_S:
+        return ""
+    if now.nodes - known.nodes or now.cells - known.cells:
+        return "new nodes or cells"
+    return "the situation changed while something is unmet" if standing.unmet else ""
+
+
+def inputs_for(
+    world: World, others: Mapping[str, CellOffers], declared: Declared, stamp: Stamp
+) -> PlacementInputs:
+    """What the decision on a service's sites looks at; raises InvalidInput (audience, blocs)."""
+    return gather("sites", declared, whole_ground(world, others, declared.id), stamp)
+
+
+def without_trouble(inputs: PlacementInputs, troubled: frozenset[str]) -> PlacementInputs:
+    """The inputs with nothing new to be put into cells that cannot place what they have."""
+    nodes = tuple(
+        msgspec.structs.replace(node, alive=False) if _hopeless(node, troubled) else node
+        for node in inputs.nodes
+    )
+    return msgspec.structs.replace(inputs, nodes=nodes)
+
+
+def _hopeless(node: FreeNode, troubled: frozenset[str]) -> bool:
+    return node.node.cell in troubled and not node.holds
+
+
+def stand(
+    standing: Standing | None, decision: Decision, digest: str, seen: Situation, now_s: float
+) -> tuple[Standing, bool]:
+    """The standing after a decision, and whether it replaces the one before (is to be recorded)."""
+    same = (
+        standing is not None
+        and standing.revision == decision.service_revision
+        and sorted_sites(standing.sites) == sorted_sites(decision.sites)
+    )
+    if standing is not None and same:
+        kept = msgspec.structs.replace(
+            standing, known=seen, now=seen, decided_s=now_s, unmet=bool(decision.unmet)
+        )
+        return kept, False
+    made = Standing(
+        revision=decision.service_revision,
+        decision=digest,
+        sites=decision.sites,
+        unmet=bool(decision.unmet),
+        order=standing.order + 1 if standing else 1,
+        decided_s=now_s,
+        known=seen,
+        now=seen,
+        changed_s=now_s,
+    )
+    return made, True
+
+
+def sorted_sites(sites: tuple[tuple[str, Site], ...]) -> list[tuple[str, str, int]]:
+    """Sites in one order, so that two decisions can be compared."""
+    return sorted((cell, site.metro, site.replicas) for cell, site in sites)
+
+
+def quotas_for(
+    declared: Declared,
+    standing: Standing | None,
+    holders: frozenset[str],
+    home_cell: str,
+    epoch: int,
+) -> dict[str, Quota]:
+    """The quota of every cell that has a site or holds the service, by cell."""
+    live = standing is not None and not declared.service.deleted
+    sites: dict[str, list[Site]] = {cell: [] for cell in holders}
+    for cell, site in standing.sites if standing is not None and live else ():
+        sites.setdefault(cell, []).append(site)
+    return {
+        cell: Quota(
+            service=declared.id,
+            service_document=declared.document,
+            home_cell=home_cell,
+            cell=cell,
+            sites=tuple(sites[cell]),
+            epoch=epoch,
+            revision=(standing.order if standing else 0) + (1 if declared.service.deleted else 0),
+            decision=standing.decision if standing else "",
+        )
+        for cell in sorted(sites)
+    }

@@ -1,0 +1,131 @@
+"""The shell of ``leadership``: carries its writes to the table, remembers epochs on disk.
+
+Started, it runs by itself until closed; the controller asks ``may_act()`` before every order and
+puts ``epoch`` into it. Closing a leader hands over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from isochrone.controller import leadership
+from isochrone.controller.shelf import Shelf
+from isochrone.fabric.connection import Fabric
+from isochrone.fabric.table import Table
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.leadership import LEADERSHIP_KEY, Leadership
+
+STEP_S = 0.05
+"""How often the machine is asked: well below ``leadership.BEAT_S``."""
+
+log = logging.getLogger(__name__)
+
+
+class Leading:
+    """This process's part in the leadership. ``on_lead`` is called when it begins to lead."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        table: Table[Leadership],
+        me: str,
+        shelf: Shelf,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fabric = fabric
+        self._table = table
+        self._shelf = shelf
+        self._clock = clock
+        self._state = leadership.start(me, _read_floor(shelf), clock())
+        self._told = False
+        self.on_lead: list[Callable[[], None]] = []
+        self._task = asyncio.create_task(self._run(), name="leadership")
+
+    @property
+    def epoch(self) -> int:
+        """The epoch to put into orders."""
+        return self._state.epoch
+
+    @property
+    def leader(self) -> str:
+        """Who leads as far as is known; empty: nobody."""
+        return self._state.entry.leader if self._state.entry else ""
+
+    def may_act(self) -> bool:
+        """Whether an order may be sent at this instant."""
+        return self._fabric.connected and leadership.may_act(self._state, self._clock())
+
+    def learn(self, epoch: int) -> None:
+        """Somebody has seen this epoch of our cell: never act below it."""
+        self._step(leadership.Learned(epoch))
+
+    async def close(self) -> None:
+        """Stop, and let a standby take over at once if we led."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        write = leadership.resignation(self._state)
+        if write is not None:
+            with contextlib.suppress(IsochroneError):
+                await self._table.put(LEADERSHIP_KEY, write.entry, revision=write.revision)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except OSError as error:
+                log.error("the epoch cannot be kept on disk: %s", error)
+            await asyncio.sleep(STEP_S)
+
+    async def _look(self) -> None:
+        entry = self._table.entries.get(LEADERSHIP_KEY) if self._table.trustworthy else None
+        self._step(leadership.Seen(entry.value, entry.revision) if entry else _NOTHING)
+        connected = self._fabric.connected and self._table.seen.is_set()
+        write = self._step(leadership.Tick(connected))
+        if write is not None:
+            await self._carry_out(write)
+        self._tell()
+
+    async def _carry_out(self, write: leadership.Write) -> None:
+        sent_s = self._clock()
+        try:
+            if write.entry.epoch != self._state.epoch:
+                # Before it is claimed: an epoch that was used is never used again.
+                self._keep_floor(write.entry.epoch)
+            revision = await self._table.put(LEADERSHIP_KEY, write.entry, revision=write.revision)
+        except IsochroneError as error:
+            log.debug("leadership not written: %s", error.sentence())
+            self._step(leadership.Failed())
+            return
+        self._step(leadership.Wrote(write.entry, revision, sent_s))
+
+    def _step(self, event: leadership.Event) -> leadership.Write | None:
+        self._state, write = leadership.step(self._state, event, self._clock())
+        return write
+
+    def _tell(self) -> None:
+        leads = self._state.role == "lead"
+        if leads == self._told:
+            return
+        self._told = leads
+        if leads:
+            log.info("leading %s in epoch %d", self._fabric.cell, self._state.epoch)
+            for callback in self.on_lead:
+                callback()
+        else:
+            log.warning("standing by in %s; %s leads", self._fabric.cell, self.leader or "nobody")
+
+    def _keep_floor(self, epoch: int) -> None:
+        self._shelf.keep("epoch", str(epoch).encode())
+
+
+_NOTHING = leadership.Seen(None, 0)
+
+
+def _read_floor(shelf: Shelf) -> int:
+    text = shelf.read("epoch") or b"0"
+    return int(text) if text.isdigit() else 0
