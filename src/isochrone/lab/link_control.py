@@ -170,12 +170,14 @@ def _await_ready(process: subprocess.Popen[bytes], path: Path, log_path: Path) -
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
     process.terminate()
     try:
         return process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+    finally:
+        # Only now: two reasons to end at once would race, and a late SIGTERM kill the exit.
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
