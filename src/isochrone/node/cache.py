@@ -163,10 +163,15 @@ class Part:
 
     def _resume(self) -> int:
         """Hash what is there; a part that is longer than the file would be starts anew."""
-        if os.fstat(self._descriptor).st_size > self.size_bytes:
+        size = os.fstat(self._descriptor).st_size
+        if size > self.size_bytes:
             os.ftruncate(self._descriptor, 0)
+            size = 0
         done = 0
-        while block := os.pread(self._descriptor, READ_BYTES, done):
+        while done < size:
+            block = os.pread(self._descriptor, min(READ_BYTES, size - done), done)
+            if not block:
+                break
             self._hash.update(block)
             done += len(block)
         return done

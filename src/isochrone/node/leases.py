@@ -186,23 +186,22 @@ def _admit(book: Book, held: Held) -> Held:
 
 def _present(book: Book, held: Held, lease: Lease) -> Book:
     newer = rank(lease) > held.rank
-    revived = held.state in ("ended", "failed") and newer
-    if held.state == "ended" and held.lease.desired == "serving":
-        revived = True  # it was ended because it was absent, and is wanted after all
+    if not newer:
+        lease = held.lease  # an older text says only that the lease is not absent
+    held = replace(held, absent_since_s=None)
     wanted = lease.desired == "serving" and not book.closing
-    if revived and wanted:
+    by_absence = held.state == "ended" and held.lease.desired == "serving"
+    if wanted and (by_absence or (newer and held.state in ("ended", "failed"))):
         return _start(book, lease)
     same = lease.model == held.lease.model and lease.resources == held.lease.resources
-    if newer and not same and held.state not in ("ended", "failed"):
+    if not same and held.state not in ("ended", "failed"):
         return _put(book, _wind_down(held))  # its successor starts when this one has ended
-    if newer:
-        held = replace(held, lease=lease)
-    held = replace(held, absent_since_s=None)
-    if not wanted or held.lease.desired != "serving":
-        return _put(book, _wind_down(held))
-    if held.state == "accepted":
+    held = replace(held, lease=lease)
+    if not wanted:
+        held = _wind_down(held)
+    elif held.state == "accepted":
         held = _admit(book, held)
-    elif held.state == "draining" and same and not held.stopping and held.todo != "stop":
+    elif held.state == "draining" and not held.stopping and held.todo != "stop":
         held = replace(held, state="serving", todo="resume", reason="")
     return _put(book, held)
 

@@ -16,11 +16,10 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isochrone.engines.engine import Engine, make_engine
 from isochrone.engines.spare import WorkerSpare
-from isochrone.engines.upstream import PoolFactory
 from isochrone.node.config import UpstreamServer
 from isochrone.node.downloads import Downloads, may_help
 from isochrone.node.journal import Journal
@@ -38,6 +37,9 @@ from isochrone.node.lease_book import (
 )
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.lease import Lease
+
+if TYPE_CHECKING:
+    from isochrone.engines.upstream import PoolFactory
 
 DRAIN_S = 30.0
 """For requests in flight when a replica is withdrawn: a gateway's own limit for one request."""
