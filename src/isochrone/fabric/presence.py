@@ -1,0 +1,116 @@
+"""Presence: each gateway process tells the cells four times a second what it sees.
+
+The reader judges age by its own monotonic clock, from when a digest arrived; nothing expires in a
+store. An older sequence of the same boot is refused (messages can be reordered across cells).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from isochrone.fabric.connection import Fabric
+from isochrone.schema.routing import GatewayPresence
+
+PERIOD_S = 0.25
+FORGET_S = 30.0
+"""A gateway unheard for so long is dropped from the board."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(GatewayPresence)
+
+
+def subject(cell: str, gateway: str) -> str:
+    """Where a gateway's digests are published."""
+    return f"iso.{cell}.presence.{gateway}"
+
+
+class PresencePublisher:
+    """Publishes ``digest(sequence)`` every ``PERIOD_S``; ``now()`` sends one at once."""
+
+    def __init__(self, fabric: Fabric, digest: Callable[[int], GatewayPresence]) -> None:
+        self._fabric = fabric
+        self._digest = digest
+        self._sequence = 0
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def now(self) -> None:
+        """Publish one digest immediately (a node came or went)."""
+        self._sequence += 1
+        presence = self._digest(self._sequence)
+        self._fabric.publish(subject(presence.cell, presence.gateway), _ENCODER.encode(presence))
+
+    async def _run(self) -> None:
+        while True:
+            self.now()
+            await asyncio.sleep(PERIOD_S)
+
+    async def close(self) -> None:
+        """Stop publishing."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """The newest digest of a gateway and when it arrived (reader's monotonic seconds)."""
+
+    presence: GatewayPresence
+    at_s: float
+
+
+class PresenceBoard:
+    """The newest digest of every gateway heard. ``on_digest`` callbacks get each accepted one."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, Heard] = {}
+        self.refused = 0
+        self.on_digest: list[Callable[[GatewayPresence], None]] = []
+
+    @classmethod
+    async def follow(
+        cls,
+        fabric: Fabric,
+        *,
+        cells: str = "*",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> PresenceBoard:
+        """A board fed by the fabric; ``cells``: one cell's name or ``*``."""
+        board = cls(clock)
+        await fabric.subscribe(f"iso.{cells}.presence.*", board.receive)
+        return board
+
+    def receive(self, _subject: str, data: bytes) -> None:
+        """Take one digest; unreadable or older ones are refused and counted."""
+        try:
+            presence = _DECODER.decode(data)
+        except msgspec.DecodeError:
+            self.refused += 1
+            return
+        held = self._heard.get(presence.gateway)
+        if (
+            held is not None
+            and held.presence.boot == presence.boot
+            and held.presence.sequence >= presence.sequence
+        ):
+            self.refused += 1
+            return
+        self._heard[presence.gateway] = Heard(presence, self._clock())
+        for callback in self.on_digest:
+            callback(presence)
+
+    def heard(self, cell: str | None = None) -> list[tuple[GatewayPresence, float]]:
+        """(digest, age in seconds) of every gateway heard lately, ordered by address."""
+        now_s = self._clock()
+        for gateway in [g for g, h in self._heard.items() if now_s - h.at_s > FORGET_S]:
+            del self._heard[gateway]
+        return [
+            (h.presence, now_s - h.at_s)
+            for _, h in sorted(self._heard.items())
+            if cell is None or h.presence.cell == cell
+        ]

