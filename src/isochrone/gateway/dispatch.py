@@ -101,6 +101,12 @@ class Try(Gather):
         """The node broke the protocol."""
         self.dispatcher.failed(self, Unavailable(message, code="bad_answer"))
 
+    def fell_silent(self) -> None:
+        """Its node fell silent: what waits for its first byte goes elsewhere, now."""
+        if not self.flight.committed:
+            error = Unavailable("The replica's node fell silent.", code="silent")
+            self.dispatcher.abandoned(self, error)
+
     def on_writable(self) -> None:
         """The stream takes more of an uploaded body."""
         upload = self.dispatcher.uploads.get(self.flight)
@@ -127,7 +133,6 @@ class Dispatcher:
         self._held: dict[Flight, None] = {}
         self._hedges = 0
         self._timer: asyncio.TimerHandle | None = None
-        fleet.on_silent = self._node_silent
 
     @property
     def in_flight(self) -> int:
@@ -289,7 +294,7 @@ class Dispatcher:
         self._commit(attempt)
         flight.last_data_s = now_s
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
-        timing = timing_of_stream(total_ms, option.rtt_ms, header)
+        timing = timing_of_stream(total_ms, option.rtt_ms + option.beyond_ms, header)
         self._traffic.answered(flight, header.status, total_ms, timing)
         headers = passed_on(header.headers)
         headers += replica_headers(
@@ -312,6 +317,10 @@ class Dispatcher:
         now_s = monotonic()
         self._fleet.failed(attempt.option, error.code, now_s)
         self._lost(attempt, error, now_s)
+
+    def abandoned(self, attempt: Try, error: IsochroneError) -> None:
+        """A try is given up because of its node, not because of its replica."""
+        self._lost(attempt, error, monotonic())
 
     def _refused(self, attempt: Try, header: AnswerHeader, now_s: float) -> bool:
         """Handle an answer that is a refusal; False when it is an answer to pass on."""
@@ -435,14 +444,6 @@ class Dispatcher:
         self._traffic.cut()
         self._finish(flight, "timeout")
         flight.reply.cut()
-
-    def _node_silent(self, tries: list[Try]) -> None:
-        """A node fell silent: everything that waits for its first byte goes elsewhere, now."""
-        now_s = monotonic()
-        error = Unavailable("The replica's node fell silent.", code="silent")
-        for attempt in tries:
-            if not attempt.flight.committed:
-                self._lost(attempt, error, now_s)
 
 
 def refusal(header: AnswerHeader) -> IsochroneError:

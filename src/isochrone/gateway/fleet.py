@@ -12,8 +12,8 @@ nodes fall silent together it is our own view that is in doubt, and nobody is ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
 
 from isochrone.gateway.flight import Flight, may_try
 from isochrone.gateway.lines import Line
@@ -26,9 +26,6 @@ from isochrone.schema.lease import LeaseStatus
 from isochrone.schema.place import Place
 from isochrone.schema.routing import GatewayPresence, NodePresence, ReplicaRoute
 from isochrone.wire.channel import Channel
-
-if TYPE_CHECKING:
-    from isochrone.gateway.dispatch import Try
 
 CONCURRENCY: Final = 1
 """Requests that a replica works on at once, as far as a gateway knows (one worker)."""
@@ -44,6 +41,13 @@ LOAD_IDLE_S: Final = 600.0
 
 REVIEW_SLOW_S: Final = 1.0
 """How often replicas are compared with their peers."""
+
+
+class Asked(Protocol):
+    """A request under way at a node, as the fleet sees it."""
+
+    def fell_silent(self) -> None:
+        """Its node fell silent: go elsewhere."""
 
 
 class Sighting:
@@ -86,7 +90,7 @@ class KnownNode:
         self.statuses: dict[str, LeaseStatus] = {}
         self.foreign = 0
         self.health = health.fresh(now_s)
-        self.tries: dict[Try, None] = {}
+        self.tries: dict[Asked, None] = {}
         self.via: dict[str, Sighting] = {}
 
 
@@ -136,6 +140,11 @@ class Option:
         return self.via.floor_ms
 
     @property
+    def beyond_ms(self) -> float:
+        """The round trip beyond that channel, as the relaying gateway told it."""
+        return max(0.0, self.route_ms - self.via.rtt_ms) if self.relay else 0.0
+
+    @property
     def window_bytes(self) -> int:
         """What may be sent ahead to us."""
         return self.via.window_bytes
@@ -147,12 +156,11 @@ class Option:
 
 
 class Fleet:
-    """All known nodes, peers and replica loads. ``on_silent``: told of a silent node's tries."""
+    """All known nodes, peers and replica loads. ``doubtful``: we doubt our own view."""
 
     def __init__(self, book: RouteBook) -> None:
         self.nodes: dict[str, KnownNode] = {}
         self.peers: dict[str, KnownPeer] = {}
-        self.on_silent: Callable[[list[Try]], None] = _ignore
         self.doubtful = False
         self.ejections = 0
         self._book = book
@@ -160,7 +168,7 @@ class Fleet:
         self._busy: dict[str, KnownNode] = {}
         self._reviewed_slow_s = 0.0
 
-    # -- who is there ---------------------------------------------------------------------------------
+    # -- who is there ------------------------------------------------------------------------------
 
     def node(self, address: str, now_s: float) -> KnownNode:
         """The node, made known if it was not."""
@@ -256,7 +264,7 @@ class Fleet:
         """By lease."""
         return self._loads
 
-    # -- ways to replicas -----------------------------------------------------------------------------
+    # -- ways to replicas --------------------------------------------------------------------------
 
     def options(self, flight: Flight, now_s: float) -> Iterator[Option]:
         """The replicas that may be asked now, best first."""
@@ -317,16 +325,16 @@ class Fleet:
                 best, best_ms = (peer, sighting), way_ms
         return best
 
-    # -- what became of them --------------------------------------------------------------------------
+    # -- what became of them -----------------------------------------------------------------------
 
-    def asked(self, option: Option, attempt: Try, now_s: float) -> None:
+    def asked(self, option: Option, attempt: Asked, now_s: float) -> None:
         """A stream was opened."""
         option.load.in_flight += 1
         option.load.last_used_s = now_s
         option.node.tries[attempt] = None
         self._busy[option.node.address] = option.node
 
-    def done(self, option: Option, attempt: Try) -> None:
+    def done(self, option: Option, attempt: Asked) -> None:
         """A try is over, however it ended."""
         tries = option.node.tries
         if attempt in tries:
@@ -334,6 +342,17 @@ class Fleet:
             option.load.in_flight -= 1
             if not tries:
                 self._busy.pop(option.node.address, None)
+
+    def direct(self, replica: ReplicaRoute, now_s: float) -> Option | None:
+        """The way to a replica over its node's own channel, whatever its load; for relays."""
+        known = self.nodes.get(replica.node)
+        if known is None or known.line is None or known.place is None:
+            return None
+        if known.place.country != replica.place.country:
+            return None
+        load, line = self.load(replica.lease, now_s), known.line
+        candidate = _candidate(replica, line.rtt_ms, known, load, False)
+        return Option(replica, known, line, False, line.rtt_ms, load, candidate)
 
     def answered(
         self,
@@ -360,7 +379,7 @@ class Fleet:
         """It declined."""
         option.load.refused(code, now_s)
 
-    # -- judgement ------------------------------------------------------------------------------------
+    # -- judgement ---------------------------------------------------------------------------------
 
     def verdict(self, known: KnownNode, now_s: float) -> health.Verdict:
         """What to believe of a node now."""
@@ -371,7 +390,8 @@ class Fleet:
         silent = [known for known in self._busy.values() if self._silent(known, now_s)]
         if silent and not self._doubt(now_s):
             for known in silent:
-                self.on_silent(list(known.tries))
+                for attempt in list(known.tries):
+                    attempt.fell_silent()
 
     def review(self, now_s: float) -> None:
         """Four times a second: round trips, doubt, and once a second who is slow."""
@@ -436,7 +456,3 @@ def _candidate(
 def _present(state: health.Health) -> health.Health:
     """A node that we lost and another gateway sees is there."""
     return health.step(state, health.ChannelOpened(), state.heard_s) if state.lost else state
-
-
-def _ignore(_tries: list[Try]) -> None:
-    """Default of ``on_silent``."""

@@ -1,0 +1,255 @@
+"""Requests that another gateway sends for a node of ours: one hop, copied frame by frame.
+
+A relaying gateway sees the data in the clear, so the mask covers it: the service must admit this
+gateway's country, the asking gateway's and the node's, by *our* routing tables, whatever the other
+side believed. What cannot be relayed is refused before the first byte with ``retry=elsewhere``; the
+asking gateway does the retrying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from isochrone.gateway.fleet import Fleet, Option
+from isochrone.gateway.gather import Gather
+from isochrone.gateway.routes import RouteBook
+from isochrone.schema.errors import Forbidden, IsochroneError, Overloaded, Stale
+from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
+from isochrone.wire.channel import Stream, StreamSink
+
+RELAYED_MAX: Final = 4096
+"""Requests relayed at once: as many as one channel carries."""
+
+
+class DeafSink:
+    """The sink of a stream that was answered at once: what still comes is dropped."""
+
+    def on_head(self, header: bytes) -> None:
+        """Dropped."""
+
+    def on_data(self, data: bytes) -> None:
+        """Dropped."""
+
+    def on_end(self, trailer: bytes) -> None:
+        """Dropped."""
+
+    def on_reset(self, code: str, message: str) -> None:
+        """Dropped."""
+
+    def on_writable(self) -> None:
+        """Dropped."""
+
+
+DEAF: Final = DeafSink()
+
+
+def refuse_stream(stream: Stream, error: IsochroneError) -> StreamSink:
+    """Answer a stream with a refusal."""
+    header = AnswerHeader(
+        status=error.status, code=error.code, message=error.sentence(), retry=error.retry
+    )
+    stream.answer(pack(header), end=True)
+    return DEAF
+
+
+class RelayDesk:
+    """Takes relayed requests. ``counters``: ``relayed`` and refusals by code."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, book: RouteBook, fleet: Fleet) -> None:
+        self.loop = loop
+        self.fleet = fleet
+        self.counters: Counter[str] = Counter()
+        self.in_flight = 0
+        self._book = book
+
+    def open(self, stream: Stream, ask: Ask, body: bytes, ended: bool, country: str) -> StreamSink:
+        """Handle a stream that a gateway in ``country`` opened; never raises."""
+        try:
+            option = self._admit(ask, country)
+            relayed = Relayed(self, stream, option)
+            relayed.send(ask, body, ended)
+        except IsochroneError as error:
+            self.counters[error.code] += 1
+            return refuse_stream(stream, error)
+        self.counters["relayed"] += 1
+        return DEAF if ended and relayed.over else relayed.incoming
+
+    def _admit(self, ask: Ask, country: str) -> Option:
+        if not ask.relay:
+            raise Forbidden("A gateway asks for relays only.")
+        if self.in_flight >= RELAYED_MAX:
+            raise Overloaded("This gateway relays too many requests.")
+        service = self._book.services.get(ask.service)
+        if service is None:
+            raise Stale("This gateway does not know the service.", retry="elsewhere")
+        if not (service.here_legal and service.admits(country)):
+            raise Forbidden(
+                "The service's residency does not admit this relay.",
+                code="residency",
+                retry="elsewhere",
+            )
+        for replica in service.legal:
+            if replica.lease == ask.lease and replica.node == ask.node:
+                option = self.fleet.direct(replica, monotonic())
+                if option is not None:
+                    return option
+        raise Stale("This gateway has no channel to that replica.", retry="elsewhere")
+
+
+class Relayed(Gather):
+    """One relayed request: the sink of the node's stream, and (``incoming``) of the asker's."""
+
+    __slots__ = ("_began_s", "_desk", "_down", "_option", "_passed_s", "_up", "incoming", "over")
+
+    def __init__(self, desk: RelayDesk, up: Stream, option: Option) -> None:
+        super().__init__(desk.loop)
+        self._desk = desk
+        self._up = up
+        self._option = option
+        self._down: Stream | None = None
+        self._began_s = monotonic()
+        self._passed_s = 0.0
+        self.over = False
+        self.incoming = _Incoming(self)
+
+    def send(self, ask: Ask, body: bytes, ended: bool) -> None:
+        """Ask the node; raises Unavailable or Overloaded when its channel takes no stream."""
+        option = self._option
+        self._down = option.channel.open(
+            pack(msgspec.structs.replace(ask, relay=False)),
+            body,
+            end=ended,
+            sink=self,
+            window=option.window_bytes,
+        )
+        self._passed_s = monotonic() - self._began_s
+        self._desk.in_flight += 1
+        self._desk.fleet.asked(option, self, self._began_s)
+
+    # -- from the asking gateway -------------------------------------------------------------
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request; the asker waits when the node does not take it."""
+        if self._down is not None and not self._down.write(data):
+            self._up.pause()
+
+    def body_ended(self) -> None:
+        """The request is whole."""
+        if self._down is not None:
+            self._down.finish()
+
+    def called_off(self, code: str, message: str) -> None:
+        """The asking gateway wants it no more, or is gone."""
+        self.close()
+        if self._down is not None:
+            self._down.reset(code, message)
+        self._leave()
+
+    def asker_writable(self) -> None:
+        """The asking gateway takes more of the answer."""
+        if self._down is not None:
+            self._down.resume()
+
+    # -- from the node -----------------------------------------------------------------------
+
+    def whole(self, header: AnswerHeader, body: bytes, trailer: AnswerTrailer) -> None:
+        """The complete answer, in one piece."""
+        now_s = monotonic()
+        self._judge(header, trailer, now_s)
+        self._up.answer(pack(header), body, end=True, trailer=self._trailer(trailer))
+        self._leave()
+
+    def begin(self, header: AnswerHeader) -> None:
+        """A streamed answer begins."""
+        self._up.answer(pack(header))
+
+    def piece(self, data: bytes) -> None:
+        """A piece of it."""
+        if not self._up.write(data) and self._down is not None:
+            self._down.pause()
+
+    def end(self, trailer: AnswerTrailer) -> None:
+        """It is complete."""
+        self._up.finish(self._trailer(trailer))
+        self._leave()
+
+    def reset(self, code: str, message: str) -> None:
+        """The node's stream died."""
+        self._desk.fleet.failed(self._option, code, monotonic())
+        self._up.reset(code, message)
+        self._leave()
+
+    def spoilt(self, message: str) -> None:
+        """The node broke the protocol."""
+        if self._down is not None:
+            self._down.reset("bad_answer", message)
+        self.reset("bad_answer", message)
+
+    def fell_silent(self) -> None:
+        """The node fell silent: the asker goes elsewhere if it still can."""
+        if self.streaming:
+            return
+        self.close()
+        if self._down is not None:
+            self._down.reset("silent")
+        self._up.reset("silent", "The replica's node fell silent.")
+        self._leave()
+
+    def on_writable(self) -> None:
+        """The node takes more of the request."""
+        self._up.resume()
+
+    def _judge(self, header: AnswerHeader, trailer: AnswerTrailer, now_s: float) -> None:
+        if header.code:
+            self._desk.fleet.refused(self._option, header.code, now_s)
+        else:
+            latency_ms = (now_s - self._began_s) * 1000
+            self._desk.fleet.answered(self._option, latency_ms, trailer, now_s)
+
+    def _trailer(self, trailer: AnswerTrailer) -> bytes:
+        return pack(
+            msgspec.structs.replace(
+                trailer,
+                relay_us=int(self._passed_s * 1e6),
+                relay_rtt_us=int(self._option.rtt_ms * 1000),
+            )
+        )
+
+    def _leave(self) -> None:
+        if not self.over:
+            self.over = True
+            self._desk.in_flight -= 1
+            self._desk.fleet.done(self._option, self)
+
+
+class _Incoming:
+    """The request's side: a StreamSink for the asking gateway's stream."""
+
+    __slots__ = ("_relayed",)
+
+    def __init__(self, relayed: Relayed) -> None:
+        self._relayed = relayed
+
+    def on_head(self, header: bytes) -> None:
+        """A request has none."""
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the request."""
+        self._relayed.body(data)
+
+    def on_end(self, trailer: bytes) -> None:
+        """The request is whole."""
+        self._relayed.body_ended()
+
+    def on_reset(self, code: str, message: str) -> None:
+        """The asker is gone."""
+        self._relayed.called_off(code, message)
+
+    def on_writable(self) -> None:
+        """The asker takes more."""
+        self._relayed.asker_writable()
