@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import time
@@ -46,9 +45,10 @@ LAST_WORDS_BYTES = 2000
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run a part. ``ready_file`` empty: ready as soon as it runs.
+    """How to run a part. ``ready_file`` None: ready as soon as it runs; its name may be a pattern.
 
-    ``grace_s``: how long it may take to end after SIGTERM before it is killed.
+    ``grace_s``: how long it may take to end after SIGTERM before it is killed. ``word``: a last
+    word that holds it explains best why the part ended (else its last line does).
     """
 
     name: str
@@ -57,7 +57,7 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     ready_file: Path | None = None
     ready_within_s: float = 20.0
     grace_s: float = 6.0
-    env: dict[str, str] = {}
+    word: str = ""
 
 
 class Child:
@@ -129,7 +129,8 @@ class Child:
         spec = self.spec
         if spec.ready_file is not None:
             spec.ready_file.parent.mkdir(parents=True, exist_ok=True)
-            spec.ready_file.unlink(missing_ok=True)
+            for old in spec.ready_file.parent.glob(spec.ready_file.name):
+                old.unlink()
         with _open_log(spec.log_path) as log:
             self._log_from = log.tell()
             try:
@@ -139,7 +140,6 @@ class Child:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    env={**os.environ, **spec.env},
                 )
             except OSError as error:
                 raise Unavailable(
@@ -174,17 +174,19 @@ class Child:
                 lines = log.read().decode(errors="replace").strip().splitlines()
         except OSError:
             lines = []
-        return lines[-1].strip() if lines else "it said nothing."
+        telling = [line for line in lines if self.spec.word in line]
+        return (telling or lines or ["it said nothing."])[-1].strip()
 
     def _look_ready(self) -> bool:
-        if self.spec.ready_file is None:
+        path = self.spec.ready_file
+        if path is None:
             return self.pid is not None
-        try:
-            content = msgspec.json.decode(self.spec.ready_file.read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return False
-        self.ready = content if isinstance(content, dict) else {}
-        return True
+        for found in path.parent.glob(path.name):
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                content = msgspec.json.decode(found.read_bytes())
+                self.ready = content if isinstance(content, dict) else {}
+                return True
+        return False
 
     async def _keep_up(self) -> None:
         while True:

@@ -20,18 +20,20 @@ from isochrone.schema.node import Offer
 from isochrone.schema.place import Place
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-"""0 lets the system choose; a restarted part keeps the port it was given first."""
+"""0 lets the system choose; the part keeps that port when it is started again."""
 
 
 class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cell's hub, which joins it with other cells' fabrics; a cell alone needs none.
 
-    ``host`` and ``port``: where other hubs reach this one. ``peers``: cell → ``host:port`` of its
-    hub as reached from here. Every hub must know every other; unknown ones are refused.
+    ``port``: where other hubs reach this one, on ``host``. ``peers``: cell → ``host:port`` of its
+    hub as reached from here. Every hub must know every other, unknown ones are refused, and all
+    share ``password``.
     """
 
     host: str = "127.0.0.1"
-    port: Port = 0
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    password: Annotated[str, Meta(min_length=16)]
     peers: dict[str, str] = {}
 
 

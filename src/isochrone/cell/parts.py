@@ -1,0 +1,199 @@
+"""How each part of a cell is run: its folder, its configuration file, its command.
+
+Everything a part is told stands in one JSON file (the fabric server's in NATS's own format), so a
+part can be started by hand with the same line: ``python -m isochrone.gateway FOLDER/config.json``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+import msgspec
+
+from isochrone.cell.child import ChildSpec
+from isochrone.cell.config import CellConfig
+from isochrone.cell.ports import Ports
+from isochrone.controller.config import ControllerConfig
+from isochrone.fabric.server import (
+    Credentials,
+    HubSpec,
+    ServerSpec,
+    client_url,
+    hub_config,
+    server_binary,
+    server_config,
+)
+from isochrone.gateway.config import GatewayConfig
+from isochrone.node.config import DoorAddress
+from isochrone.node.enrol import enrol
+from isochrone.schema.identity import PrivateKey
+
+LOOPBACK = "127.0.0.1"
+"""Fabric servers listen here only: everything inside a cell of this kind is one machine."""
+
+
+class FabricParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The cell's fabric servers in the order of their start, and the URL that parts use."""
+
+    specs: tuple[ChildSpec, ...]
+    url: str
+
+
+def fabric_parts(config: CellConfig, ports: Ports) -> FabricParts:
+    """The fabric server, behind a hub when the cell has neighbours. Writes their configuration."""
+    credentials = _credentials(config)
+    specs: list[ChildSpec] = []
+    leaf_of = 0
+    if config.hub is not None:
+        leaf_of = ports.take("hub leaf", LOOPBACK)
+        hub = HubSpec(
+            cell=config.name,
+            folder=str(config.folder / "hub"),
+            credentials=credentials,
+            others=config.hub.peers,
+            host=LOOPBACK,
+            port=ports.take("hub", LOOPBACK),
+            leaf_port=leaf_of,
+            gateway_port=ports.take("hub gateway", config.hub.host, config.hub.port),
+        )
+        specs.append(_nats(config, "hub", hub_config(hub)))
+    port = ports.take("fabric", LOOPBACK, config.fabric_port)
+    server = ServerSpec(
+        cell=config.name,
+        folder=str(config.folder / "fabric"),
+        credentials=credentials,
+        host=LOOPBACK,
+        port=port,
+        leaf_of=leaf_of,
+    )
+    specs.append(_nats(config, "fabric", server_config(server)))
+    return FabricParts(specs=tuple(specs), url=client_url(LOOPBACK, port, credentials))
+
+
+def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSpec:
+    """Controller ``number`` (from 1)."""
+    name = f"controller-{number}"
+    folder = config.folder / name
+    told = ControllerConfig(
+        key_path=str(folder / "controller.key"),
+        cell=config.name,
+        state_dir=str(folder / "state"),
+        fabric_servers=(fabric_url,),
+        fabric_domain=config.name,
+        ready_file=str(folder / "ready.json"),
+        log_level=config.log_level,
+    )
+    return _python(name, folder, "isochrone.controller", told)
+
+
+def gateway_key(config: CellConfig, number: int) -> PrivateKey:
+    """The key of gateway ``number`` (from 1); made when it does not exist."""
+    return PrivateKey.load_or_create(config.folder / f"gateway-{number}" / "gateway.key")
+
+
+def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports) -> ChildSpec:
+    """Gateway ``number`` (from 1)."""
+    name = f"gateway-{number}"
+    folder = config.folder / name
+    own = tuple(gateway_key(config, n + 1).address for n in range(config.gateways))
+    announced = config.announce if number == 1 else ""
+    announce_host, _, announce_port = announced.rpartition(":")
+    told = GatewayConfig(
+        key_path=str(folder / "gateway.key"),
+        cell=config.name,
+        place=config.place,
+        state_dir=str(folder / "state"),
+        http_host=config.http_host,
+        http_port=ports.take(f"{name} HTTP", config.http_host, _nth(config.http_port, number)),
+        public_url=config.public_url if number == 1 else "",
+        channel_host=config.channel_host,
+        channel_port=ports.take(
+            f"{name} channels", config.channel_host, _nth(config.channel_port, number)
+        ),
+        announce_host=announce_host,
+        announce_port=int(announce_port or 0),
+        fabric_servers=(fabric_url,),
+        fabric_domain=config.name,
+        resolve=config.resolve,
+        peers=config.peers,
+        allow_operators=tuple(dict.fromkeys((*own, *config.operators))),
+        admins=config.admins,
+        tenants=config.tenants,
+        limits=config.limits,
+        ready_file=str(folder / "ready.json"),
+        log_level=config.log_level,
+    )
+    return _python(name, folder, "isochrone.gateway", told)
+
+
+def node_part(config: CellConfig, door: DoorAddress) -> ChildSpec:
+    """The local node, enrolled by its provider's key; ``config.node`` must be there."""
+    local = config.node
+    assert local is not None
+    name = "node-1"
+    folder = config.folder / name
+    provider = Path(local.provider_key) if local.provider_key else config.folder / "provider.key"
+    path = enrol(
+        folder,
+        provider=PrivateKey.load_or_create(provider),
+        place=config.place,
+        offer=local.offer,
+        doors=(door,),
+        cpu_milli_max=local.cpu_milli_max,
+        memory_mib_max=local.memory_mib_max,
+        resolve=config.resolve,
+    )
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-m", "isochrone.node", str(path)),
+        log_path=folder / f"{name}.log",
+        ready_file=folder / "ready.json",
+    )
+
+
+def _nth(first_port: int, number: int) -> int:
+    return first_port + number - 1 if first_port else 0
+
+
+def _python(name: str, folder: Path, module: str, told: msgspec.Struct) -> ChildSpec:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    path.touch(mode=0o600)  # it holds the fabric's password
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-m", module, str(path)),
+        log_path=folder / f"{name}.log",
+        ready_file=folder / "ready.json",
+    )
+
+
+def _nats(config: CellConfig, name: str, text: str) -> ChildSpec:
+    folder = config.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "nats.conf"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return ChildSpec(
+        name=name,
+        argv=(server_binary(), "-c", str(path)),
+        log_path=folder / "nats.log",
+        ready_file=folder / "nats-server_*.ports",
+        word="[FTL]",
+    )
+
+
+def _credentials(config: CellConfig) -> Credentials:
+    """The fabric's passwords: drawn once, kept beside its data."""
+    path = config.folder / "credentials.json"
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=Credentials)
+    except (OSError, msgspec.DecodeError):
+        kept = Credentials(client=secrets.token_hex(16), system=secrets.token_hex(16))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(kept))
+    gateway = config.hub.password if config.hub else ""
+    return msgspec.structs.replace(kept, gateway=gateway)
