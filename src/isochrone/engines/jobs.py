@@ -11,6 +11,7 @@ served.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -98,7 +99,8 @@ class JobQueue:
         run: Callable[[Job], None],
         drop: Callable[[Job], None],
     ) -> None:
-        self.time = loop.time
+        # Not loop.time(): uvloop's counts whole milliseconds and stands still inside a callback.
+        self.time = time.monotonic
         self.running: OrderedDict[int, Job] = OrderedDict()
         self._loop = loop
         self._waiting: OrderedDict[int, Job] = OrderedDict()

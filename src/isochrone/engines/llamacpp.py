@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ class LlamaEngine:
             await worker.stop()
             raise
         self._worker, self._server = worker, server
-        self._started_at = self._loop.time()
+        self._started_at = time.monotonic()
         worker.attach(self)
 
     def on_lost(self) -> None:
@@ -162,7 +163,7 @@ class LlamaEngine:
             reason = await worker.reason()
             await worker.stop()
             self.on_died(reason)
-        stood_s = self._loop.time() - self._started_at
+        stood_s = time.monotonic() - self._started_at
         while self._state == "restarting":
             self._restarts, delay_s = self._restarts.after(stood_s)
             stood_s = 0.0

@@ -13,6 +13,7 @@ A worker that answers nothing for ``run_timeout_s`` while it has work is killed 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ class OnnxEngine:
             worker = await start_worker(MODULE)
         self._ready = await load_worker(worker, self._load, self.options.load_timeout_s)
         self._worker = worker
-        self._started_at = self._loop.time()
+        self._started_at = time.monotonic()
         worker.attach(self)
         if self._spare is not None:
             self._spare.replace()
@@ -190,7 +191,7 @@ class OnnxEngine:
             reason = await worker.reason()
             await worker.stop()
             self.on_died(reason)
-        stood_s = self._loop.time() - self._started_at
+        stood_s = time.monotonic() - self._started_at
         while self._state == "restarting":
             self._restarts, delay_s = self._restarts.after(stood_s)
             await asyncio.sleep(delay_s)
@@ -212,7 +213,7 @@ class OnnxEngine:
         worker.send(Kind.RUN, job.number, Run(request.operation, headers), request.body)
         job.request = None  # the body is on its way: do not keep it twice
         if self._watch is None:
-            self._progress_at = self._loop.time()
+            self._progress_at = time.monotonic()
             self._watch = self._loop.call_later(WATCH_S, self._look)
 
     def _drop(self, job: Job) -> None:
@@ -221,7 +222,7 @@ class OnnxEngine:
 
     def on_answer(self, number: int, answer: Answer, body_length: int) -> None:
         """Head of an answer: see ``WorkerHandler``."""
-        self._progress_at = self._loop.time()
+        self._progress_at = time.monotonic()
         self._current, self._answer = self._jobs.running.get(number), answer
         job = self._current
         if job is not None and job.sink is not None and not answer.error:
@@ -273,7 +274,7 @@ class OnnxEngine:
         self._watch = None
         if not self._jobs.running or self._worker is None:
             return
-        if self._loop.time() - self._progress_at > self.options.run_timeout_s:
+        if time.monotonic() - self._progress_at > self.options.run_timeout_s:
             self._worker.kill()  # on_lost follows
         self._watch = self._loop.call_later(WATCH_S, self._look)
 

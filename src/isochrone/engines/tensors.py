@@ -123,6 +123,8 @@ def from_json(data: list[Any], datatype: str, shape: Sequence[int]) -> Array:
         raw = np.asarray(data)
     except (ValueError, OverflowError) as error:
         raise InvalidInput("data is not a regular array of numbers") from error
+    if datatype == "UINT64" and raw.dtype.kind == "f":
+        raw = _large_integers(data)  # numpy takes a mix of small and huge integers for floats
     _expect_count(raw.size, elements, datatype, shape)
     if elements:
         _expect_exact(raw, datatype, dtype)
@@ -162,6 +164,13 @@ def _expect_exact(raw: Array, datatype: str, dtype: np.dtype[Any]) -> None:
         if low < limits.min or high > limits.max:
             worst = low if low < limits.min else high
             raise InvalidInput(f"{worst} is beyond the range of {datatype}")
+
+
+def _large_integers(data: list[Any]) -> Array:
+    raw = np.array(data, np.object_)
+    if not all(type(element) is int and 0 <= element < 2**64 for element in raw.reshape(-1)):
+        raise InvalidInput("data has elements that are not UINT64")
+    return raw.astype(np.uint64)
 
 
 def _flatten(data: list[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -105,14 +106,14 @@ class UpstreamEngine:
             drop=self._drop,
         )
         self._pool = self._pool_factory(self._host, self._port, self._tls)
-        started_at = self._loop.time()
+        started_at = time.monotonic()
         try:
             self._metadata = await self._probe()
         except BaseException:
             await self.stop()
             raise
-        self._load_ms = (self._loop.time() - started_at) * 1000
-        self._started_at = self._loop.time()
+        self._load_ms = (time.monotonic() - started_at) * 1000
+        self._started_at = time.monotonic()
         self._state = "ready"
 
     def submit(self, request: EngineRequest, sink: AnswerSink) -> Cancel:
@@ -210,7 +211,7 @@ class UpstreamEngine:
 
     async def _come_back(self, reason: str) -> None:
         self.on_died(reason)
-        stood_s = self._loop.time() - self._started_at
+        stood_s = time.monotonic() - self._started_at
         while self._state == "restarting":
             self._restarts, delay_s = self._restarts.after(stood_s)
             await asyncio.sleep(delay_s)
@@ -220,7 +221,7 @@ class UpstreamEngine:
             except IsochroneError as error:
                 self.on_died(error.sentence())
             else:
-                self._started_at = self._loop.time()
+                self._started_at = time.monotonic()
                 self._state = "ready"
 
     async def _probe(self) -> dict[str, Any]:
