@@ -375,8 +375,8 @@ class Channel(asyncio.Protocol):
     def _fresh_id(self) -> int:
         number = self._next_id
         while number in self.streams:
-            number = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
-        self._next_id = number + 2 if number < 0xFFFFFFFD else number & 1 or 2
+            number = _id_after(number)
+        self._next_id = _id_after(number)
         return number
 
     def _is_peers(self, number: int) -> bool:
@@ -433,7 +433,7 @@ class Channel(asyncio.Protocol):
             self.sink_failed(stream, error)
 
     def sink_failed(self, stream: Stream, error: Exception) -> None:
-        """A sink (or ``on_open``) raised: its stream is reset, with the error's code if it has one."""
+        """A sink or ``on_open`` raised: reset its stream, with the error's code if it is ours."""
         if isinstance(error, IsochroneError):
             stream.reset(error.code, error.message)
             return
@@ -469,6 +469,11 @@ class Channel(asyncio.Protocol):
         self.emit(frames.frame(frames.PING, token))
         self._write_out()
         self._timer = self._loop.call_later(interval_s, self._tick)
+
+
+def _id_after(number: int) -> int:
+    """The next number of the same parity; they wrap after two thousand million streams."""
+    return number + 2 if number <= 0xFFFFFFFD else 2 - number % 2
 
 
 def _ignore(_channel: Channel) -> None:

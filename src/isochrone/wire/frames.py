@@ -119,7 +119,7 @@ class FrameReader:
         needed = PREFIX_BYTES
         while size - position >= PREFIX_BYTES:
             length, kind, flags, stream = _PREFIX.unpack_from(data, position)
-            if length > _LIMITS[kind] or flags or not stream:
+            if length > _LIMITS[kind] or flags or (stream == 0) == (kind >= OPEN):
                 _check(length, kind, flags, stream)
             end = position + PREFIX_BYTES + length
             if end > size:

@@ -76,6 +76,7 @@ class Stream:
 
     __slots__ = (
         "_answered",
+        "_beyond",
         "_carrier",
         "_dead",
         "_finished",
@@ -122,6 +123,7 @@ class Stream:
         self._queued = 0
         self._send_window = send_window
         self._wants_room = False
+        self._beyond = 0
         self._window = window
         self._unconsumed = 0
         self._owed = 0
@@ -179,8 +181,8 @@ class Stream:
     def write(self, data: bytes) -> bool:
         """Send a piece of the body. False: window or transport full; wait for ``on_writable``.
 
-        The data is kept; a writer that goes on although more than ``stream_backlog_max`` bytes
-        wait, or whose channel holds too many, has its stream reset with ``overloaded``.
+        The data is kept; a writer that goes on for more than ``stream_backlog_max`` bytes after a
+        False, or whose channel holds too many, has its stream reset with ``overloaded``.
         Ignored (True) after finish or reset; raises OurFault before ``answer``.
         """
         if self._dead or self._finished or self._trailer is not None:
@@ -196,7 +198,9 @@ class Stream:
                 carrier.emit(frames.data_frame(self.id, data))
             self._wants_room = self._send_window == 0
             return not self._wants_room
-        if self._queued > carrier.stream_backlog_max or not carrier.backlog(size):
+        if self._wants_room:
+            self._beyond += size
+        if self._beyond > carrier.stream_backlog_max or not carrier.backlog(size):
             self._overflow()
             return False
         if self._queue is None:
@@ -264,6 +268,7 @@ class Stream:
     def _tell_room(self) -> None:
         if self._wants_room and self._send_window > 0 and not self._dead:
             self._wants_room = False
+            self._beyond = 0
             self.sink.on_writable()
 
     def _overflow(self) -> None:
