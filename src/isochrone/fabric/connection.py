@@ -189,9 +189,11 @@ class Fabric:
     async def close(self) -> None:
         """Stop following, write snapshots, close the connection."""
         self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            # A cancellation that meets a completed wait_for is swallowed (Python 3.11): again.
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.wait(list(self._tasks), timeout=0.1)
         for table in self._tables:
             table.save()
         with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
