@@ -54,7 +54,7 @@ FILES: tuple[tuple[str, str, str], ...] = (
 SENTENCES: tuple[str, ...] = (
     "The express train to Frankfurt leaves at seven in the morning.",
     "When does the first train to Frankfurt depart?",
-    "A replica should answer near the people who use it.",
+    "The model should run close to the people who use it.",
     "Run the model close to its users.",
     "The ferry crosses the fjord twice a day.",
     "There is a boat over the water in the morning and in the evening.",
