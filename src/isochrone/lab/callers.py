@@ -111,7 +111,7 @@ class Clients:
             extra_headers={"x-request-id": request_id},
         )
         parsed = raw.parse()
-        answer = np.asarray([item.embedding for item in parsed.data], dtype=np.float32)
+        answer = np.asarray(parsed.data[0].embedding, dtype=np.float32)
         return case.agrees({"embedding": answer}), dict(raw.headers)
 
     async def complete(self, case: Case, request_id: str) -> tuple[bool, Mapping[str, str]]:
