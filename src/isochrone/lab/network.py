@@ -169,7 +169,8 @@ class Network:
         for node in self.nodes.values():
             node.stop()
         deadline_s = time.monotonic() + NODE_STOP_S
-        await asyncio.to_thread(lambda: [n.wait(deadline_s) for n in self.nodes.values()])
+        for node in self.nodes.values():
+            await asyncio.to_thread(node.wait, deadline_s)
         await asyncio.gather(*(c.stop() for c in self.cells.values()), return_exceptions=True)
         if self.links is not None:
             await asyncio.to_thread(self.links.stop)
@@ -185,10 +186,9 @@ class Network:
             cell.config = msgspec.structs.replace(cell.config, operators=others)
         if self._central_metro:
             self.cells[CENTRAL] = Cell(self._central_config())
-        done = 0
-        for starting in asyncio.as_completed([cell.start() for cell in self.cells.values()]):
+        starts = asyncio.as_completed([cell.start() for cell in self.cells.values()])
+        for done, starting in enumerate(starts, 1):
             await starting
-            done += 1
             said("cells", done, len(self.cells))
 
     def _cell_config(self, site: CellSite, password: str) -> CellConfig:
