@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from isochrone.schema.errors import InvalidInput, IsochroneError, Unavailable
+from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault, Unavailable
 from isochrone.wire.http_answer import UNTIL_CLOSE, AnswerHead, parse_answer_head
 from isochrone.wire.http_chunks import ChunkDecoder
 from isochrone.wire.http_head import CHUNKED
@@ -177,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
             return b""
         raw = data[:end]
         head = self._head
-        if head is None or raw != self._memo_head:
+        if head is None or raw != self._memo_head or request.method == "HEAD":
             head = parse_answer_head(raw, request.method)
             # An answer to HEAD frames its body differently: never remember it for the next one.
             keep = end <= _MEMO_BYTES_MAX and request.method != "HEAD"
@@ -200,7 +200,12 @@ class ClientConnection(asyncio.Protocol):
         request = cast("Request", self._request)
         if self._chunks is not None:
             pieces: list[bytes] = []
-            rest = self._chunks.feed(data, pieces)
+            try:
+                rest = self._chunks.feed(data, pieces)
+            except TheirFault as fault:
+                raise InvalidInput(
+                    f"{self._pool.name} sent a broken body: {fault.message}", code="bad_answer"
+                ) from None
             for piece in pieces:
                 if self._request is request:
                     request.guard(request.sink.on_data, piece)
