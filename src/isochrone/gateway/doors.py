@@ -142,7 +142,7 @@ class DoorKeeper:
     def _admit_node(self, channel: Channel, papers: NodePapers, now_s: float) -> ChannelHandler:
         address = channel.peer.address
         self._fleet.node_joined(
-            address, papers.provider, papers.grant.place, papers.packed, channel, now_s
+            address, papers.provider, papers.grant, papers.packed, channel, now_s
         )
         handler = NodeHandler(self, channel, address)
         self._hooks.node_changed(address)

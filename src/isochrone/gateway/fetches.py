@@ -117,7 +117,7 @@ class FetchDesk:
         check_sha256(fetch.sha256)
         if len(self._tasks) >= SERVED_MAX:
             raise Overloaded("This gateway serves too many fetches.")
-        if fetch.offset_bytes < 0 or not 0 <= fetch.length_bytes:
+        if fetch.offset_bytes < 0 or fetch.length_bytes < 0:
             raise Forbidden("The range is negative.")
         rule = self._rule(fetch.sha256, fetch.service, node)
         if rule is None:

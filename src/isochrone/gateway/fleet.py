@@ -23,6 +23,7 @@ from isochrone.rules import health
 from isochrone.rules.routing import RouteCandidate, hedge_after_ms, rank
 from isochrone.schema.frames import AnswerTrailer, Beat, Introduce
 from isochrone.schema.lease import LeaseStatus
+from isochrone.schema.node import NodeGrant
 from isochrone.schema.place import Place
 from isochrone.schema.routing import GatewayPresence, NodePresence, ReplicaRoute
 from isochrone.wire.channel import Channel
@@ -72,6 +73,7 @@ class KnownNode:
         "health",
         "introduced",
         "line",
+        "packed",
         "place",
         "provider",
         "statuses",
@@ -83,7 +85,8 @@ class KnownNode:
         self.address = address
         self.provider = ""
         self.place: Place | None = None
-        self.grant = b""
+        self.grant: NodeGrant | None = None
+        self.packed = b""
         self.line: Line | None = None
         self.introduced: Introduce | None = None
         self.beat: Beat | None = None
@@ -181,15 +184,16 @@ class Fleet:
         self,
         address: str,
         provider: str,
-        place: Place,
-        grant: bytes,
+        grant: NodeGrant,
+        packed: bytes,
         channel: Channel,
         now_s: float,
     ) -> KnownNode:
         """A node opened a channel; an older one of the same node is closed."""
         known = self.node(address, now_s)
         old = known.line
-        known.provider, known.place, known.grant = provider, place, grant
+        known.provider, known.place = provider, grant.place
+        known.grant, known.packed = grant, packed
         known.line = Line(channel, now_s)
         known.health = health.step(known.health, health.ChannelOpened(), now_s)
         known.introduced, known.beat, known.statuses = None, None, {}
