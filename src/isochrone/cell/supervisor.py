@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,4 +120,4 @@ class _Supervisor:
         try:
             write_record(self._folder, record)
         except OSError as error:
-            print(f"The cell's record cannot be written: {error.strerror}.", flush=True)  # noqa: T201
+            sys.stderr.write(f"The cell's record cannot be written: {error.strerror}.\n")

@@ -21,6 +21,8 @@ CELL_GONE_S = 30.0
 on purpose: a cut between cells heals, the cut-off cell goes on serving, and moving its replicas
 costs more than waiting."""
 
+FORGIVE_S = 5.0
+
 
 class Known(msgspec.Struct, frozen=True):
     """The newest offers of a cell and when they arrived (monotonic seconds)."""
@@ -45,9 +47,13 @@ def offers_of(world: World, epoch: int, sequence: int) -> CellOffers:
     )
 
 
-def newer(known: Known | None, offers: CellOffers) -> bool:
-    """Whether ``offers`` replaces what is known of its cell."""
-    if known is None:
+def newer(known: Known | None, offers: CellOffers, now_s: float) -> bool:
+    """Whether ``offers`` replaces what is known of its cell.
+
+    The greater (epoch, sequence) does; after ``FORGIVE_S`` of silence anything does, as a cell
+    that lost its disk counts from the beginning again.
+    """
+    if known is None or now_s - known.received_s > FORGIVE_S:
         return True
     old = known.offers
     return (offers.epoch, offers.sequence) > (old.epoch, old.sequence)

@@ -1,0 +1,216 @@
+"""One controller process: it looks, and while it leads it acts on what it sees.
+
+Two loops over one observed world. The *repair* loop is short: it is woken by every change of a
+table or a node, fits this cell's quotas and publishes routes, so that a dead node's replica is
+replaced within a moment. The *home* loop may compute for long: it decides sites and grants
+quotas. A third one puts documents on disk. All look again every tick whether or not anything woke
+them; an event is only a hint.
+
+A standby runs the same loops and does nothing in them, so it is warm when it takes over. Without
+the fabric nothing is written and nothing is decided; what runs goes on, and that is said once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from isochrone.controller.config import ControllerConfig
+from isochrone.controller.deciding import decided
+from isochrone.controller.declared import Declared, declared
+from isochrone.controller.fitting import Fitting
+from isochrone.controller.granting import Granting
+from isochrone.controller.holding import Holding
+from isochrone.controller.inputs import Stamp, gather, whole_ground
+from isochrone.controller.leading import Leading
+from isochrone.controller.lookout import Lookout
+from isochrone.controller.plan import plan_of, refusal_of
+from isochrone.controller.publishing import Neighbours, RoutesTeller
+from isochrone.controller.records import Records
+from isochrone.controller.shelf import Shelf
+from isochrone.controller.tables import Tables
+from isochrone.fabric.connection import Fabric
+from isochrone.fabric.presence import PresenceBoard
+from isochrone.schema.digests import decode
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.lease import Quota
+from isochrone.schema.plans import Plan, PlanAnswer
+
+COALESCE_S = 0.01
+"""Changes that arrive together are looked at together."""
+
+HOME_EVERY_S = 0.25
+"""The home loop's tick: quotas and decisions are matters of seconds."""
+
+KEEP_EVERY_S = 0.2
+"""How far the documents on disk may lag behind: an fsync each, beside the repairs' way."""
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Build it with ``open``; it works until ``close``."""
+
+    def __init__(
+        self, config: ControllerConfig, fabric: Fabric, tables: Tables, board: PresenceBoard
+    ) -> None:
+        state = Path(config.state_dir)
+        self.address = PrivateKey.load_or_create(Path(config.key_path)).address
+        self._config = config
+        self._fabric = fabric
+        self._tables = tables
+        self._board = board
+        me = f"{self.address}/{secrets.token_hex(4)}"
+        self.leading = Leading(fabric, tables.leadership, me, Shelf(state / "leadership"))
+        self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
+        self._holding = Holding(config.cell, tables, self.leading.may_act)
+        self._fitting = Fitting(tables, self.leading, self._records)
+        self._granting = Granting(fabric, self.leading, self._records, self._holding)
+        self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
+        self._neighbours = Neighbours(fabric, config.cell)
+        self._lookout = Lookout(config.cell, tables, board)
+        self._world = self._lookout.look()
+        self._wake = asyncio.Event()
+        self._said = ""
+        self._loops: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, config: ControllerConfig) -> Controller:
+        """Connect (or start from disk) and begin to work."""
+        state = Path(config.state_dir)
+        fabric = await Fabric.connect(
+            list(config.fabric_servers),
+            config.cell,
+            "controller",
+            state / "fabric",
+            domain=config.fabric_domain,
+        )
+        tables = await Tables.open(fabric, state)
+        board = await PresenceBoard.follow(fabric, cells=config.cell)
+        controller = cls(config, fabric, tables, board)
+        await controller._begin()
+        return controller
+
+    async def _begin(self) -> None:
+        for table in self._tables.watched():
+            table.on_change.append(self._wake.set)
+        self._board.on_digest.append(lambda _digest: self._wake.set())
+        self.leading.on_lead.append(self._wake.set)
+        await self._neighbours.listen()
+        await self._fabric.respond(f"iso.{self._config.cell}.quota", self._on_quota)
+        await self._fabric.respond(f"iso.{self._config.cell}.plan", self._on_plan)
+        self._loops = [
+            asyncio.create_task(_loop("repair", self._repair, self._until_woken)),
+            asyncio.create_task(_loop("home", self._work_home, _pause(HOME_EVERY_S))),
+            asyncio.create_task(_loop("keep", self._tables.keep, _pause(KEEP_EVERY_S))),
+        ]
+
+    async def close(self) -> None:
+        """Hand over, put documents on disk, disconnect."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.leading.close()
+        await self._tables.keep()
+        await self._fabric.close()
+
+    async def _until_woken(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._config.tick_s)
+            await asyncio.sleep(COALESCE_S)
+        self._wake.clear()
+
+    async def _repair(self) -> None:
+        """Look; as the leader fit this cell's quotas, publish routes and offers."""
+        self._world = self._lookout.look()
+        self._say_doubt()
+        self._learn_epochs()
+        if not self.leading.may_act():
+            return
+        if self._tables.doubt():
+            await self._tables.reseed()
+        self._holding.unmet = await self._fitting.work(self._lookout.look())
+        self._world = self._lookout.look()
+        epoch = self.leading.epoch
+        await self._routes.tell(self._world, epoch)
+        self._neighbours.tell(self._world, epoch)
+
+    def _learn_epochs(self) -> None:
+        """Gateways remember our cell's tables: nobody may act below an epoch that they saw."""
+        for presence in self._world.sight.gateways:
+            epoch, _ = presence.routes_seen.get(self._config.cell, (0, 0))
+            self.leading.learn(epoch)
+
+    async def _work_home(self) -> None:
+        """As the leader decide sites and grant quotas for the services whose home is here."""
+        if self.leading.may_act() and not self._tables.doubt():
+            await self._granting.work(self._world, self._neighbours.present())
+            await self._records.hand_over()
+
+    async def _on_quota(self, data: bytes) -> bytes | None:
+        """A home controller's order; a standby leaves it to the leader."""
+        if not self.leading.may_act():
+            return None
+        answer = await self._holding.take(decode(data, Quota, "quota"), self._world)
+        self._wake.set()
+        return msgspec.json.encode(answer)
+
+    async def _on_plan(self, data: bytes) -> bytes | None:
+        """Where would this declaration go? Nothing is kept."""
+        if not self.leading.may_act():
+            return None
+        try:
+            answer = PlanAnswer(plan=await self._plan(declared(data)))
+        except IsochroneError as error:
+            answer = PlanAnswer(refusal=refusal_of(error))
+        return msgspec.json.encode(answer)
+
+    async def _plan(self, asked: Declared) -> Plan:
+        stamp = Stamp(
+            cell=self._config.cell,
+            epoch=self.leading.epoch,
+            at_unix_ms=time.time_ns() // 1_000_000,
+        )
+        ground = whole_ground(self._world, self._neighbours.present(), asked.id)
+        inputs = gather("sites", asked, ground, stamp)
+        return plan_of(inputs, await decided(inputs))
+
+    def _say_doubt(self) -> None:
+        """Say once what keeps us from acting, and once that it is over."""
+        text = ""
+        if not self._fabric.connected:
+            text = "the fabric is away: nothing is decided or written, what runs goes on"
+        elif self._world.doubt:
+            text = f"in doubt, ending nothing: {self._world.doubt}"
+        if text != self._said:
+            self._said = text
+            log.warning("%s", text or "no more doubt")
+
+
+async def _loop(
+    name: str, work: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]]
+) -> None:
+    """Work, wait, for ever; what the fabric or a peer did wrong ends one pass only."""
+    while True:
+        try:
+            await work()
+        except IsochroneError as error:
+            log.info("%s: %s", name, error.sentence())
+        except Exception:
+            log.exception("%s: a pass failed; looking again", name)
+        await wait()
+
+
+def _pause(seconds: float) -> Callable[[], Awaitable[None]]:
+    async def wait() -> None:
+        await asyncio.sleep(seconds)
+
+    return wait

@@ -1,0 +1,212 @@
+"""The home cell's work on its own services: decide sites, put them on record, grant quotas.
+
+The shell around ``home``. A quota is repeated every ``REPEAT_S`` to every cell that has a site or
+still holds the service, and at once when it changes; who does not answer is simply asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from isochrone.controller import home
+from isochrone.controller.deciding import decided
+from isochrone.controller.declared import Declared
+from isochrone.controller.holding import Holding
+from isochrone.controller.inputs import Stamp
+from isochrone.controller.leading import Leading
+from isochrone.controller.records import Records
+from isochrone.controller.view import World
+from isochrone.fabric.connection import Fabric
+from isochrone.schema.digests import decode, digest
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.lease import Quota
+from isochrone.schema.plans import CellOffers, QuotaAnswer
+
+REPEAT_S = 2.0
+"""How often an unchanged quota is sent again: a cell that lost it has it back within that."""
+
+RETRY_S = 0.5
+"""... and how often one that was not answered or not accepted."""
+
+REQUEST_TIMEOUT_S = 1.5
+
+WARM_S = 1.5
+"""A new leader waits for the other cells' offers (one a second) before it decides anything."""
+
+log = logging.getLogger(__name__)
+
+Others = Mapping[str, CellOffers]
+
+
+class Sent(msgspec.Struct):
+    """The last try to hand a cell its quota."""
+
+    quota: Quota
+    at_s: float
+    answered: bool = False
+
+
+class Granting:
+    """Decisions and quotas of the services at home here."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        leading: Leading,
+        records: Records,
+        holding: Holding,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._fabric = fabric
+        self._leading = leading
+        self._records = records
+        self._holding = holding
+        self._clock = clock
+        self._unix_ms = unix_ms
+        self._standings: dict[str, home.Standing] = {}
+        self._answers: dict[str, dict[str, QuotaAnswer]] = {}
+        self._sent: dict[tuple[str, str], Sent] = {}
+        self._refused: dict[str, int] = {}
+        self._epoch = 0
+        self._began_s = float("-inf")
+
+    async def work(self, world: World, others: Others) -> None:
+        """One pass over our services: decide what is due, send what is due."""
+        if self._epoch != self._leading.epoch:
+            self._begin_epoch()
+        for id_ in sorted(world.services):
+            if not self._leading.may_act():
+                return
+            await self._decide_if_due(world, others, world.services[id_])
+        await self._send_due(world, others)
+
+    def _begin_epoch(self) -> None:
+        """A new epoch numbers its quotas anew and trusts no memory of an earlier one."""
+        self._epoch = self._leading.epoch
+        self._began_s = self._clock()
+        self._standings, self._answers, self._sent = {}, {}, {}
+        self._refused = {}
+
+    async def _decide_if_due(self, world: World, others: Others, declared: Declared) -> None:
+        now_s = self._clock()
+        answers = self._answers.get(declared.id, {})
+        seen = home.situation(world, others, answers)
+        standing = self._standings.get(declared.id) or self._restored(declared, now_s)
+        if standing is not None:
+            standing = self._standings[declared.id] = home.observe(standing, seen, now_s)
+        reason = home.reason_to_decide(standing, declared, world.doubt, now_s)
+        if not reason or self._refused.get(declared.id) == declared.service.revision:
+            return
+        blind = not world.sight.gateways and not others
+        if blind or now_s - self._began_s < WARM_S:
+            return
+        try:
+            await self._decide(world, others, declared, standing, seen, reason)
+        except IsochroneError as error:
+            # A declaration that no rule can read was accepted by mistake; said once.
+            self._refused[declared.id] = declared.service.revision
+            log.error("%s cannot be placed: %s", declared.id, error.sentence())
+
+    def _restored(self, declared: Declared, now_s: float) -> home.Standing | None:
+        decision = self._records.latest(declared.id, "sites")
+        if decision is None or decision.service_revision != declared.service.revision:
+            return None
+        return home.restored(decision, digest(decision), now_s)
+
+    async def _decide(
+        self,
+        world: World,
+        others: Others,
+        declared: Declared,
+        standing: home.Standing | None,
+        seen: home.Situation,
+        reason: str,
+    ) -> None:
+        stamp = Stamp(cell=world.cell, epoch=self._epoch, at_unix_ms=self._unix_ms())
+        inputs = home.inputs_for(world, others, declared, stamp)
+        decision = await decided(home.without_trouble(inputs, seen.troubled))
+        made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock())
+        if is_new:
+            inputs = home.without_trouble(inputs, seen.troubled)
+            await self._records.keep(decision, inputs)
+            log.info(
+                "%s: %s; %d replicas at %s%s",
+                declared.id,
+                reason,
+                len(decision.winners),
+                ", ".join(f"{cell}/{site.metro}" for cell, site in decision.sites) or "no site",
+                "".join(f"; {text}" for text in decision.unmet),
+            )
+        self._standings[declared.id] = made
+
+    async def _send_due(self, world: World, others: Others) -> None:
+        due: list[Awaitable[None]] = []
+        for id_ in sorted(world.services):
+            declared = world.services[id_]
+            quotas = home.quotas_for(
+                declared,
+                self._standings.get(id_),
+                self._holders(world, others, declared),
+                world.cell,
+                self._epoch,
+            )
+            due += [self._send(quota, world) for quota in quotas.values() if self._is_due(quota)]
+        await asyncio.gather(*due)
+
+    def _holders(self, world: World, others: Others, declared: Declared) -> frozenset[str]:
+        """Cells that hold the service now, with or without a site in the standing decision."""
+        ours = (
+            {world.cell} if declared.id in world.quotas and _held_here(world, declared) else set()
+        )
+        theirs = {
+            cell
+            for cell, offers in others.items()
+            if declared.id in offers.granted
+            or any(row.service == declared.id for row in offers.replicas)
+        }
+        return frozenset(ours | theirs)
+
+    def _is_due(self, quota: Quota) -> bool:
+        sent = self._sent.get((quota.service, quota.cell))
+        if sent is None or sent.quota != quota:
+            return True
+        wait_s = REPEAT_S if sent.answered else RETRY_S
+        return self._clock() - sent.at_s >= wait_s
+
+    async def _send(self, quota: Quota, world: World) -> None:
+        if not self._leading.may_act():
+            return
+        sent = Sent(quota, self._clock())
+        self._sent[quota.service, quota.cell] = sent
+        try:
+            answer = await self._ask(quota, world)
+        except IsochroneError as error:
+            log.debug("quota of %s for %s: %s", quota.service, quota.cell, error.sentence())
+            return
+        sent.answered = answer.accepted
+        self._answers.setdefault(quota.service, {})[quota.cell] = answer
+        if answer.code == "stale" and answer.epoch > self._epoch:
+            # Somebody led this cell in a later epoch than our disk remembers.
+            self._leading.learn(answer.epoch)
+        if not answer.accepted:
+            log.warning("%s refused %s: %s", quota.cell, quota.service, answer.message)
+
+    async def _ask(self, quota: Quota, world: World) -> QuotaAnswer:
+        if quota.cell == world.cell:
+            return await self._holding.take(quota, world)
+        reply = await self._fabric.request(
+            f"iso.{quota.cell}.quota", msgspec.json.encode(quota), REQUEST_TIMEOUT_S
+        )
+        return decode(reply, QuotaAnswer, "answer to a quota")
+
+
+def _held_here(world: World, declared: Declared) -> bool:
+    quota = world.quotas.get(declared.id)
+    return quota is not None and (bool(quota.sites) or bool(world.leases_of(declared.id)))

@@ -1,0 +1,116 @@
+"""When the home cell decides anew, and which quotas follow."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isochrone.controller.home import (
+    CALM_S,
+    PAUSE_S,
+    TROUBLE_S,
+    Situation,
+    Standing,
+    observe,
+    quotas_for,
+    reason_to_decide,
+)
+from isochrone.schema.lease import Site
+
+from .worlds import declare, service
+
+VAD = declare(service())
+SITES = (("fra", Site(metro="frankfurt", replicas=1)), ("iad", Site(metro="ashburn", replicas=1)))
+NOW = Situation(frozenset({("a", 1), ("b", 1)}), frozenset({"fra", "iad"}), frozenset())
+
+
+def standing(**changes: object) -> Standing:
+    fields: dict[str, object] = {
+        "revision": 1,
+        "decision": "d",
+        "sites": SITES,
+        "unmet": False,
+        "order": 3,
+        "decided_s": 0.0,
+        "known": NOW,
+        "now": NOW,
+        "changed_s": 0.0,
+        **changes,
+    }
+    return Standing(**fields)  # type: ignore[arg-type]
+
+
+def after(seconds: float, doubt: str = "", unmet: bool = False, **changes: object) -> str:
+    """The reason, ``seconds`` after the situation changed (long after the decision)."""
+    began_s = PAUSE_S + 10
+    changed = observe(standing(unmet=unmet), msgspec.structs.replace(NOW, **changes), began_s)
+    return reason_to_decide(changed, VAD, doubt, began_s + seconds)
+
+
+def test_the_first_decision_and_a_new_revision_are_due_at_once() -> None:
+    assert reason_to_decide(None, VAD, "even in doubt", 0.0)
+    newer = declare(service(revision=2))
+    assert reason_to_decide(standing(), newer, "even in doubt", 0.0)
+
+
+def test_nothing_changed_nothing_due() -> None:
+    assert after(100) == ""
+
+
+def test_a_dead_node_is_the_cells_own_business() -> None:
+    assert after(100, nodes=frozenset({("a", 1)})) == ""
+
+
+def test_new_nodes_are_waited_for_together() -> None:
+    nodes = frozenset({("a", 1), ("b", 1), ("c", 1)})
+    assert after(CALM_S / 2, nodes=nodes) == ""
+    assert after(CALM_S, nodes=nodes)
+    assert after(CALM_S, doubt="blind", nodes=nodes) == ""
+
+
+def test_a_node_with_other_terms_counts_as_new() -> None:
+    assert after(CALM_S, nodes=frozenset({("a", 2), ("b", 1)}))
+
+
+def test_a_cell_that_cannot_place_its_quota() -> None:
+    assert after(TROUBLE_S - 0.1, troubled=frozenset({"iad"})) == ""
+    assert "iad" in after(TROUBLE_S, troubled=frozenset({"iad"}))
+    assert after(TROUBLE_S, troubled=frozenset({"sin"})) == "", "it has no site there"
+
+
+def test_a_cell_that_is_gone() -> None:
+    assert "iad" in after(0.0, cells=frozenset({"fra"}))
+
+
+def test_any_change_is_a_reason_while_something_is_unmet() -> None:
+    assert after(CALM_S, unmet=True, nodes=frozenset({("a", 1)}))
+    assert after(100, unmet=True) == ""
+
+
+def test_decisions_keep_a_distance() -> None:
+    nodes = frozenset({("c", 1)})
+    changed = observe(standing(decided_s=10.0), msgspec.structs.replace(NOW, nodes=nodes), 10.1)
+    assert reason_to_decide(changed, VAD, "", 10.0 + PAUSE_S - 0.1) == ""
+    assert reason_to_decide(changed, VAD, "", 10.0 + PAUSE_S)
+
+
+def test_a_restored_decision_takes_the_first_sight_as_its_own() -> None:
+    restored = observe(standing(known=None), NOW, 50.0)
+    assert reason_to_decide(restored, VAD, "", 100.0) == ""
+
+
+def test_quotas_follow_the_sites_and_withdraw_where_there_is_none() -> None:
+    quotas = quotas_for(VAD, standing(), frozenset({"fra", "sin"}), "fra", 7)
+    assert {cell: len(quota.sites) for cell, quota in quotas.items()} == {
+        "fra": 1,
+        "iad": 1,
+        "sin": 0,
+    }
+    assert all((q.epoch, q.revision, q.decision) == (7, 3, "d") for q in quotas.values())
+
+
+def test_a_deleted_service_is_withdrawn_everywhere() -> None:
+    deleted = declare(service(deleted=True, revision=2))
+    assert reason_to_decide(standing(), deleted, "", 0.0) == ""
+    quotas = quotas_for(deleted, standing(), frozenset({"iad"}), "fra", 7)
+    assert list(quotas) == ["iad"]
+    assert (quotas["iad"].sites, quotas["iad"].revision) == ((), 4)
