@@ -346,6 +346,27 @@ async def test_stop_fails_what_is_in_flight_and_may_be_called_again(tmp_path) ->
         await late.done
 
 
+async def test_stop_while_loading_leaves_nothing(tmp_path) -> None:
+    engine = make_engine("onnx", {"adder.onnx": adder(tmp_path)}, {})
+    starting = asyncio.ensure_future(engine.start())
+    await until(lambda: bool(psutil.Process().children()))
+    await engine.stop()
+    with pytest.raises(Unavailable, match="stopped while"):
+        await starting
+    assert engine.state == "stopped"
+    assert not psutil.Process().children()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path) -> None:
+    engine = make_engine("onnx", {"adder.onnx": adder(tmp_path)}, {})
+    starting = asyncio.ensure_future(engine.start())
+    await until(lambda: bool(psutil.Process().children()))
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await engine.stop()
+    await until(lambda: not psutil.Process().children())
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -108,6 +108,9 @@ class OnnxEngine:
         except BaseException:
             self._state = "stopped"
             raise
+        if self._state == "stopped":
+            await self.stop()
+            raise Unavailable("The engine was stopped while it was loading.")
         self._state = "ready"
 
     def submit(self, request: EngineRequest, sink: AnswerSink) -> Cancel:

@@ -112,6 +112,8 @@ class UpstreamEngine:
         except BaseException:
             await self.stop()
             raise
+        if self._pool is None:
+            raise Unavailable("The engine was stopped while it was loading.")
         self._load_ms = (time.monotonic() - started_at) * 1000
         self._started_at = time.monotonic()
         self._state = "ready"

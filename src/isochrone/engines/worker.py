@@ -256,7 +256,19 @@ async def start_worker(module: str) -> Worker:
 
     Raises ``Unavailable`` when the system refuses (no memory, too many processes or files).
     """
-    errors = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (lives as long as the worker)
+    starting = asyncio.get_running_loop().create_task(_start(module))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # A start that is torn half-way leaves a process that nobody knows: it takes a few
+        # milliseconds, so it is let through and undone.
+        worker = await starting
+        await worker.stop()
+        raise
+
+
+async def _start(module: str) -> Worker:
+    errors = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (the worker's, closed by it)
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -272,11 +284,9 @@ async def start_worker(module: str) -> Worker:
             start_new_session=True,
             env=_environment(),
         )
-    except BaseException as error:
+    except OSError as error:
         ours.close()
         errors.close()
-        if not isinstance(error, OSError):
-            raise
         raise Unavailable(
             f"Cannot start a worker process: {error.strerror}.",
             fix="Free memory or raise the limit of processes and open files.",
@@ -284,7 +294,8 @@ async def start_worker(module: str) -> Worker:
     finally:
         theirs.close()
     ours.setblocking(False)
-    transport, pipe = await asyncio.get_running_loop().create_unix_connection(_Pipe, sock=ours)
+    loop = asyncio.get_running_loop()
+    transport, pipe = await loop.create_unix_connection(_Pipe, sock=ours)
     return Worker(process, transport, pipe, errors)
 
 
