@@ -30,10 +30,10 @@ GIVE_UP_AFTER_S = 10.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A network to call: base URL as reached from this city, and the API key."""
+    """A network to call: base URL as reached from this city, and the API key of each service."""
 
     base_url: str
-    api_key: str
+    api_keys: dict[str, str]
 
 
 class CallersConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +65,10 @@ class Clients:
         from openai import AsyncOpenAI
 
         self._answers: dict[str, Mapping[str, str]] = {}
-        self._key = target.api_key
+        self._keys = target.api_keys
         self.openai = AsyncOpenAI(
             base_url=target.base_url + "/v1",
-            api_key=target.api_key,
+            api_key="set for each call",
             max_retries=0,
             timeout=GIVE_UP_AFTER_S,
         )
@@ -95,7 +95,7 @@ class Clients:
             tensor.set_data_from_numpy(array)
             inputs.append(tensor)
         outputs = [triton.InferRequestedOutput(name) for name in case.expected]
-        headers = {"Authorization": f"Bearer {self._key}", "x-request-id": request_id}
+        headers = self._headers(case.service, request_id)
         result = await self.triton.infer(
             case.service, inputs=inputs, outputs=outputs, headers=headers
         )
@@ -108,7 +108,7 @@ class Clients:
             model=case.service,
             input=case.text,
             encoding_format="float",
-            extra_headers={"x-request-id": request_id},
+            extra_headers=self._headers(case.service, request_id),
         )
         parsed = raw.parse()
         answer = np.asarray(parsed.data[0].embedding, dtype=np.float32)
@@ -122,12 +122,15 @@ class Clients:
             prompt=case.text,
             max_tokens=16,
             stream=True,
-            extra_headers={"x-request-id": request_id},
+            extra_headers=self._headers(case.service, request_id),
         ) as raw:
             headers = dict(raw.headers)
             async for line in raw.iter_lines():
                 pieces += line.startswith("data: {")
         return pieces > 1, headers
+
+    def _headers(self, service: str, request_id: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._keys[service]}", "x-request-id": request_id}
 
     async def close(self) -> None:
         """Close both clients' connections."""
