@@ -1,20 +1,22 @@
 """Reconcile: from the leases that are to the leases that are wanted, one small step at a time.
 
 Intuition: a fit names the nodes that should hold a service in this cell; each named node without
-a usable lease gets one, each lease that nobody wants any more goes. The order matters:
+a usable lease gets one, each lease that nobody wants any more goes. The order of concerns:
 
-1. a lease on a *barred* node (residency, evidence) goes at once: law before availability;
-2. a lease on a dead node is ended at once, and its seat is already another node's;
-3. a lease that works but is not wanted any more drains only when as many wanted ones serve as
-   there are seats (make before break); with no seats at all wanted (withdrawn) it drains at once;
-4. a failed lease stands as a mark for ``RETRY_S`` that keeps its node from being chosen again.
+1. A lease on a *barred* node (residency, evidence) ends at once: law before availability.
+2. A dead node's lease ends at once and its seat is another node's already. When no other node can
+   take it, the lease stays: a node that was only frozen goes on where it was.
+3. Make before break: what works but is not wanted any more drains when every wanted seat serves;
+   an outdated model drains when its successor on the same node does. On a node too full for both
+   (``tight``) it makes room first, one node at a time, while all others serve. What is withdrawn
+   drains at once.
+4. A failed lease stands for ``RETRY_S`` as a mark that keeps its node from being tried again.
 
-In doubt about the view (rule 4 of reliability) only what adds is planned: no lease is drained,
-ended or forgotten. A node of which we are unsure is treated as alive: its lease is kept, and counts
-as serving if it did.
+In doubt about the view (rule 4 of reliability) nothing is drained, ended or forgotten; masks hold
+meanwhile, since gateways apply them to every request.
 
-The plan is level-triggered and idempotent: what it returns depends on the observation alone, and
-planning again after it has been applied returns nothing until something new is observed.
+The plan is level-triggered and idempotent: it depends on the observation alone, and planning again
+after it has been applied returns nothing until something new is observed.
 
 Rules of this file: pure; every action carries the whole new text of a lease and the revision of
 the text it was planned from (0: there is none), to be applied by compare-and-set and planned anew
@@ -24,13 +26,14 @@ on conflict. What it does not do: choose nodes (``rules.placement``), judge who 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.lease import Lease, LeaseState
+from isochrone.schema.node import Resources
 from isochrone.schema.service import Service, service_id
 
 RETRY_S = 30.0
@@ -56,7 +59,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a service should have in a cell. No seats and ``withdrawn``: nothing, on purpose.
 
     ``service``: the declaration in force; ``service_id`` is its network-wide id. ``barred``: nodes
-    where it must not run, whatever they hold. ``decision``: digest of the record of the fit.
+    where it must not run, whatever they hold. ``tight``: seats too full for an old and a new
+    replica side by side. ``replicas``: how many were granted, at least as many as seats.
+    ``decision``: digest of the record of the fit.
     """
 
     service_id: str
@@ -64,6 +69,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     cell: str
     seats: tuple[Seat, ...] = ()
     barred: frozenset[str] = frozenset()
+    tight: frozenset[str] = frozenset()
+    replicas: int = 0
     decision: str = ""
     withdrawn: bool = False
 
@@ -72,8 +79,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A lease in the table and what is known of it now.
 
     ``state``: what its node said last; None when the node has not spoken of it. ``verdict``: on its
-    node. ``for_s``: for how long the observer has seen it *failed* or its node *dead*, by its own
-    monotonic clock (0 when neither; 0 is also right for an observer that has just started).
+    node. ``for_s``: for how long the observer has seen it *failed* (or ended unasked) or its node
+    *dead*, by its own monotonic clock; 0 when neither, or when the observer has just started.
     """
 
     lease: Lease
@@ -97,14 +104,13 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 def wanted_of(inputs: PlacementInputs, decision: Decision, decision_digest: str) -> Wanted:
     """What a fit asks for: a seat per winner, and the nodes that its masks exclude."""
-    by_address = {free.node.address: free.node for free in inputs.nodes}
+    nodes = {free.node.address: free for free in inputs.nodes}
+    need = inputs.service.resources
     seats = tuple(
         Seat(
             node=address,
-            provider=by_address[address].provider,
-            price_microusd_per_hour=by_address[address].offer.price_microusd_per_hour(
-                inputs.service.resources
-            ),
+            provider=nodes[address].node.provider,
+            price_microusd_per_hour=nodes[address].node.offer.price_microusd_per_hour(need),
         )
         for address in decision.winners
     )
@@ -115,7 +121,17 @@ def wanted_of(inputs: PlacementInputs, decision: Decision, decision_digest: str)
         cell=inputs.cell,
         seats=seats,
         barred=frozenset(barred),
+        tight=frozenset(seat.node for seat in seats if _is_tight(nodes[seat.node], need)),
+        replicas=max(len(seats), sum(site.replicas for site in inputs.sites)),
         decision=decision_digest,
+    )
+
+
+def _is_tight(free: FreeNode, need: Resources) -> bool:
+    return (
+        free.free_cpu_milli < need.cpu_milli
+        or free.free_memory_mib < need.memory_mib
+        or free.free_gpus < need.gpu_count
     )
 
 
@@ -129,8 +145,8 @@ def as_held(inputs: PlacementInputs, held: Sequence[Held]) -> PlacementInputs:
 
     A node with a lease that failed less than ``RETRY_S`` ago is not offered for a new one.
     """
-    working = [row.lease.node for row in held if _counts(row)]
-    spoilt = {row.lease.node for row in held if _is_spoilt(row)} - set(working)
+    working = [r.lease.node for r in held if r.lease.desired == "serving" and _can_work(r)]
+    spoilt = {r.lease.node for r in held if _is_spoilt(r) and r.for_s < RETRY_S} - set(working)
     nodes = tuple(_as_held(free, working, spoilt) for free in inputs.nodes)
     return msgspec.structs.replace(inputs, nodes=nodes)
 
@@ -152,4 +168,194 @@ def plan_leases(
     service (its unix milliseconds will do): it makes the ids of new leases. ``doubt``: why the
     view is not to be trusted; empty when it is.
     """
-    raise NotImplementedError
+    book = _Book(wanted, held, epoch, nonce)
+    actions = [*_fill_seats(book)]
+    if not doubt:
+        actions += _clear(book)
+    return tuple(sorted(actions, key=lambda action: (_ORDER[action.kind], action.lease.id)))
+
+
+_ORDER: dict[ActionKind, int] = {"create": 0, "renew": 1, "drain": 2, "end": 3, "forget": 4}
+"""Makes come before breaks also in the order of writing."""
+
+
+class _Book:
+    """The leases of one service, sorted by what they are good for."""
+
+    def __init__(self, wanted: Wanted, held: Sequence[Held], epoch: int, nonce: int) -> None:
+        self.wanted = wanted
+        self.rows = sorted(held, key=lambda row: row.lease.id)
+        self.epoch = epoch
+        self.nonce = nonce
+        self.seats = {s.node: s for s in wanted.seats if s.node not in wanted.barred}
+        self.seated: dict[str, Held] = {}
+        for row in sorted(self.rows, key=_usefulness):
+            if row.lease.node in self.seats and self.is_current(row):
+                self.seated.setdefault(row.lease.node, row)
+
+    def is_current(self, row: Held) -> bool:
+        """Whether it runs, or can be told to run, what is declared now."""
+        service = self.wanted.service
+        same = row.lease.model == service.model and row.lease.resources == service.resources
+        return same and _can_work(row) and row.lease.desired != "ended"
+
+    def serves(self, node: str) -> bool:
+        """Whether the wanted lease of that seat serves."""
+        row = self.seated.get(node)
+        return row is not None and row.lease.desired == "serving" and _is_serving(row)
+
+    def makes_room(self, node: str) -> bool:
+        """Whether an old replica on a tight node may go before its successor serves."""
+        old = [n for n in sorted(self.seats) if n in self.wanted.tight and n not in self.seated]
+        leaving = any(row.lease.desired == "draining" for row in self.rows)
+        others = all(self._someone_serves(n) for n in self.seats if n != node)
+        return node in old[:1] and others and not leaving
+
+    def _someone_serves(self, node: str) -> bool:
+        return any(row.lease.node == node and _is_serving(row) for row in self.rows)
+
+    def kept_for_the_dead(self) -> frozenset[str]:
+        """Leases of dead nodes that nobody can replace now."""
+        missing = max(0, self.wanted.replicas - len(self.seats))
+        dead = [r.lease.id for r in self.rows if r.verdict == "dead" and r.lease.desired != "ended"]
+        return frozenset(dead[:missing])
+
+
+def _usefulness(row: Held) -> tuple[bool, bool, bool, str]:
+    return row.lease.desired != "serving", row.verdict == "dead", not _is_serving(row), row.lease.id
+
+
+def _is_serving(row: Held) -> bool:
+    return row.state == "serving" and row.verdict != "dead" and row.lease.desired != "ended"
+
+
+def _is_spoilt(row: Held) -> bool:
+    """Failed, or ended though nobody asked: its node is leaving."""
+    return row.state in ("failed", "ended") and row.lease.desired == "serving"
+
+
+def _can_work(row: Held) -> bool:
+    return row.state not in ("failed", "ended")
+
+
+def _fill_seats(book: _Book) -> list[Action]:
+    """Every seat gets a lease with the terms that are declared now."""
+    actions = []
+    for node in sorted(book.seats):
+        row = book.seated.get(node)
+        if row is not None:
+            renewed = _renewed(book, row.lease)
+            if renewed is not None:
+                actions.append(_action("renew", renewed, row, "the terms changed"))
+        elif _may_be_tried(book, node):
+            lease = _new_lease(book, book.seats[node])
+            actions.append(Action(kind="create", lease=lease, from_revision=0, reason="chosen"))
+    return actions
+
+
+def _may_be_tried(book: _Book, node: str) -> bool:
+    here = [row for row in book.rows if row.lease.node == node]
+    if any(_is_spoilt(row) and row.for_s < RETRY_S for row in here):
+        return False
+    old = [row for row in here if row.lease.desired == "serving" and _can_work(row)]
+    return node not in book.wanted.tight or not old or book.makes_room(node)
+
+
+def _renewed(book: _Book, lease: Lease) -> Lease | None:
+    service = book.wanted.service
+    same = (
+        lease.desired == "serving"
+        and lease.service_revision == service.revision
+        and lease.residency == service.residency
+        and lease.objective == service.objective
+    )
+    if same:
+        return None
+    return msgspec.structs.replace(
+        lease,
+        service_revision=service.revision,
+        residency=service.residency,
+        objective=service.objective,
+        decision=book.wanted.decision,
+        desired="serving",
+        epoch=book.epoch,
+        revision=lease.revision + 1,
+    )
+
+
+def _new_lease(book: _Book, seat: Seat) -> Lease:
+    wanted, service = book.wanted, book.wanted.service
+    name = f"{wanted.service_id}|{seat.node}|{book.epoch}|{book.nonce}"
+    return Lease(
+        id=hashlib.blake2b(name.encode(), digest_size=10).hexdigest(),
+        service=wanted.service_id,
+        service_revision=service.revision,
+        cell=wanted.cell,
+        node=seat.node,
+        provider=seat.provider,
+        model=service.model,
+        resources=service.resources,
+        residency=service.residency,
+        objective=service.objective,
+        price_microusd_per_hour=seat.price_microusd_per_hour,
+        epoch=book.epoch,
+        revision=1,
+        desired="serving",
+        decision=wanted.decision,
+        home_cell=service.home_cell,
+    )
+
+
+def _clear(book: _Book) -> list[Action]:
+    """What becomes of every lease that is not the wanted one of its seat."""
+    kept = book.kept_for_the_dead()
+    actions = []
+    for row in book.rows:
+        seated = book.seated.get(row.lease.node)
+        if seated is not None and seated.lease.id == row.lease.id:
+            continue
+        kind, reason = _fate(book, row, row.lease.id in kept)
+        if kind == "forget":
+            actions.append(_action("forget", row.lease, row, reason))
+        elif kind is not None:
+            desired: Literal["draining", "ended"] = "draining" if kind == "drain" else "ended"
+            lease = msgspec.structs.replace(
+                row.lease, desired=desired, epoch=book.epoch, revision=row.lease.revision + 1
+            )
+            actions.append(_action(kind, lease, row, reason))
+    return actions
+
+
+def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
+    wanted, lease = book.wanted, row.lease
+    going = lease.desired != "serving"
+    if going and row.state == "ended":
+        return "forget", "its node says that it ended"
+    if row.verdict == "dead" and (wanted.withdrawn or lease.desired == "ended" or not kept):
+        if row.for_s >= FORGET_S:
+            return "forget", "its node is long dead"
+        return (None, "") if lease.desired == "ended" else ("end", "its node is dead")
+    if lease.desired == "ended":
+        return None, ""
+    if lease.node in wanted.barred:
+        return "end", "the residency does not admit its node"
+    if _is_spoilt(row):
+        over = wanted.withdrawn or row.for_s >= RETRY_S
+        return ("end", "it failed") if over else (None, "")
+    if going or row.verdict == "dead" or not _may_leave(book, row):
+        return None, ""
+    return ("drain", "not wanted any more") if row.state == "serving" else ("end", "not wanted")
+
+
+def _may_leave(book: _Book, row: Held) -> bool:
+    """Make before break."""
+    if book.wanted.withdrawn:
+        return True
+    node = row.lease.node
+    if node in book.seats:
+        return book.serves(node) or (node in book.wanted.tight and book.makes_room(node))
+    return bool(book.seats) and all(book.serves(seat) for seat in book.seats)
+
+
+def _action(kind: ActionKind, lease: Lease, row: Held, reason: str) -> Action:
+    return Action(kind=kind, lease=lease, from_revision=row.lease.revision, reason=reason)
