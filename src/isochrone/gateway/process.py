@@ -13,7 +13,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -117,13 +118,23 @@ class Gateway:
         self._publisher: PresencePublisher | None = None
         self._digest_due: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         self._door: GatewayDoor
-        self._ready_s = 0.0
 
     # -- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open everything, in the order of who needs whom; raises IsochroneError."""
+        """Open everything, in the order of who needs whom.
+
+        Raises IsochroneError when something cannot be opened; then all is closed again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
         config = self.config
         for table in self.snapshots.load():
             self.book.offer(table)
@@ -134,10 +145,13 @@ class Gateway:
             self.state_dir / "fabric",
             domain=config.fabric_domain,
         )
+        self._closers += [self.fabric.close, self._save_routes]
         self.tables = CellTables(self.fabric, config.cell, self.fleet, self.state_dir)
         await self.tables.open()
+        self._closers += [self.tables.close, self.fetches.close]
         certificate = make_certificate(self.state_dir / "tls")
         port = await self.doors.open(certificate)
+        self._closers.append(self.doors.close)
         announce_host = config.announce_host or config.channel_host
         announce_port = config.announce_port or port
         self._door = GatewayDoor(
@@ -154,22 +168,16 @@ class Gateway:
         self._tell_ready(port, certificate.fingerprint)
 
     async def close(self) -> None:
-        """Close everything, what takes work first."""
+        """Close what was opened, the last first: what takes work goes before what it needs."""
+        while self._closers:
+            await self._closers.pop()()
+
+    async def _stop_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._digest_due is not None:
             self._digest_due.cancel()
-        if self._publisher is not None:
-            await self._publisher.close()
-        if self.http is not None:
-            await self.http.close(grace_s=1.0)
-        await self.admin.close()
-        await self.doors.close()
-        await self.fetches.close()
-        await self.tables.close()
-        await self._save_routes()
-        await self.fabric.close()
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -183,6 +191,7 @@ class Gateway:
         self.http = await serve(
             app, config.http_host, config.http_port, limits, on_bad_request=app.on_bad_request
         )
+        self._closers.append(partial(self.http.close, grace_s=1.0))
         url = config.public_url or f"http://{config.http_host}:{self.http.port}"
         self.papers = OperatorGrant(
             gateway=self.key.address,
@@ -191,6 +200,7 @@ class Gateway:
             http_url=url.rstrip("/"),
         )
         app.app = self._make_app()
+        self._closers.append(self.admin.close)
 
     def _make_app(self) -> HttpApp:
         config = self.config
@@ -266,6 +276,7 @@ class Gateway:
         await self.fabric.subscribe("iso.*.offers", self._offers)
         digests = Digests(identity, self.fleet, self.book)
         self._publisher = PresencePublisher(self.fabric, digests.digest)
+        self._closers.append(self._publisher.close)
         peers = PeerKeeper(
             self.config,
             self.key,
@@ -277,6 +288,7 @@ class Gateway:
         )
         for work in (self.tables.run(), peers.run(), self._review(), self._repeat()):
             self._tasks.append(self.loop.create_task(work))
+        self._closers.append(self._stop_tasks)
 
     def _tell_ready(self, channel_port: int, fingerprint: str) -> None:
         assert self.http is not None
