@@ -76,6 +76,7 @@ async def test_the_nearest_cell_becomes_home_and_the_other_hears_nothing(
     assert all(guest.introduction is None for guest in far.guests)
 
 
+@pytest.mark.slow
 async def test_a_home_that_is_gone_for_long_is_left_and_its_leases_end_there(
     gateways: Gateways, nodes: Nodes
 ) -> None:

@@ -12,12 +12,13 @@ import psutil
 import pytest
 
 from isochrone.node.config import DoorAddress
+from isochrone.schema.frames import Fetch, pack
 from isochrone.schema.lease import Lease
 from isochrone.schema.node import Resources
 from isochrone.schema.service import Model
 
 from . import models
-from .acting_gateway import ActingGateway, until
+from .acting_gateway import ActingGateway, Answer, until
 from .node_process import NodeProcess, door_of
 from .wanted import lease
 
@@ -115,6 +116,23 @@ async def test_a_request_that_may_not_be_served_is_refused_with_a_hint(
     await gateway.order(draining)
     await gateway.state(draining, "ended")
     await refused(draining, "stale")
+
+
+async def test_a_header_that_cannot_be_read_is_refused_and_disturbs_nobody(
+    gateways: Gateways, nodes: Nodes
+) -> None:
+    gateway = await gateways()
+    node = nodes(gateway)
+    guest = await gateway.met()
+    wanted = await serving(node, gateway, models.doubling())
+    fetch = Fetch(sha256="0" * 64, offset_bytes=0, length_bytes=1, service="s")
+    for header in (b"", b"garbage", b"\x81\xa4type\xa3ask", pack(fetch)):
+        answer = Answer()
+        guest.channel.open(header, b"body", end=True, sink=answer)
+        await asyncio.wait_for(answer.over.wait(), 5)
+        assert (answer.header.status, answer.header.retry) == (400, "never")
+    assert (await gateway.call(wanted, models.question(1, 2, 3, 4))).header.status == 200
+    assert guest.lost is None
 
 
 async def test_orders_of_a_former_leader_are_refused(gateways: Gateways, nodes: Nodes) -> None:

@@ -97,6 +97,7 @@ class DoorKeeping:
         self._chances = random.Random(config.seed)
         self._surveyor = Surveyor(config, key, papers)
         self._doors: dict[str, GatewayDoor] = {}  # of the home cell, by host:port
+        self._announced: tuple[GatewayDoor, ...] = ()  # by a gateway of it, last
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._rtts_ms: dict[str, float] = {}
         self._visits: dict[str, list[Visit]] = {}
@@ -131,6 +132,7 @@ class DoorKeeping:
             now_s = time.monotonic()
             if now_s >= self._survey_at_s:
                 await self._survey()
+                self._learn_visited()
                 pause_s = SURVEY_CALM_S if self._connected() else SURVEY_GONE_S
                 self._survey_at_s = time.monotonic() + pause_s * (0.5 + self._chances.random())
             self._judge(time.monotonic())
@@ -167,10 +169,15 @@ class DoorKeeping:
             task.cancel()
         self._keepers.clear()
         self._doors.clear()
+        self._announced = ()
         for channel in list(self.channels.values()):
             channel.close("moved", f"The node's home is now {cell}.")
         self._household.on_home(cell)
-        for visit in self._visits.get(cell, []):
+        self._learn_visited()
+
+    def _learn_visited(self) -> None:
+        """Doors of the home cell as the survey found them; those just visited surely open."""
+        for visit in self._visits.get(self.home.cell or "", []):
             self._learn(visit.welcome.doors)
             self._learn((as_gateway_door(visit),))
 
@@ -204,27 +211,28 @@ class DoorKeeping:
     # -- keeping channels --------------------------------------------------------------------
 
     def _learn(self, doors: tuple[GatewayDoor, ...]) -> None:
-        """Doors of the home cell: one keeper for each gateway."""
+        """Doors of the home cell: one keeper for each gateway, at the address told last."""
         for door in doors:
             address = f"{door.host}:{door.port}"
-            others = [d for a, d in self._doors.items() if a != address]
-            if any(other.gateway == door.gateway for other in others):
-                continue  # the same gateway under another name
-            known = self._doors.get(address)
-            if known == door:
+            if door.gateway in self.channels or self._doors.get(address) == door:
                 continue
+            for other, known in list(self._doors.items()):
+                if other == address or known.gateway == door.gateway:
+                    self._forget(other)
             self._doors[address] = door
-            if known is not None:
-                self._keepers.pop(address).cancel()
             self._keepers[address] = asyncio.get_running_loop().create_task(self._keep(door))
+
+    def _forget(self, address: str) -> None:
+        del self._doors[address]
+        self._keepers.pop(address).cancel()
 
     def replace_doors(self, doors: tuple[GatewayDoor, ...]) -> None:
         """The cell's doors changed: keep the new ones, stop dialling those that are gone."""
+        self._announced = doors
         listed = {f"{door.host}:{door.port}" for door in doors}
         for address, door in list(self._doors.items()):
             if doors and address not in listed and door.gateway not in self.channels:
-                del self._doors[address]
-                self._keepers.pop(address).cancel()
+                self._forget(address)
         self._learn(doors)
 
     async def _keep(self, door: GatewayDoor) -> None:
@@ -281,6 +289,7 @@ class DoorKeeping:
             del self.channels[gateway]
             self._journal.tell("warning", "channel lost", gateway=gateway, reason=error.message)
             self._household.on_lost(gateway)
+            self._learn(self._announced)  # it may have moved to another door meanwhile
 
 
 class _Kept:

@@ -212,12 +212,13 @@ class _Range:
     def on_data(self, data: bytes) -> None:
         self.received += len(data)
         if self.received > self._length:
-            self._fail(InvalidInput("The gateway sent more than the range that was asked for."))
             self._reset()
+            self._fail(InvalidInput("The gateway sent more than the range that was asked for."))
             return
         self._pieces.append(data)
 
     def on_end(self, trailer: bytes) -> None:
+        self._stream = None  # breaks the ring range → stream → range, which holds a MiB
         if self.whole.done():
             return
         if self.received != self._length:
@@ -238,5 +239,6 @@ class _Range:
 
     def _fail(self, error: IsochroneError) -> None:
         self._pieces.clear()
+        self._stream = None
         if not self.whole.done():
             self.whole.set_exception(error)

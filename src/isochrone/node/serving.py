@@ -82,14 +82,14 @@ class Serving:
         except msgspec.DecodeError:
             return self.refuse(stream, TheirFault("The stream's header cannot be read."))
         answer = _Answer(self, stream, desk)
-        asking = _Asking(self, stream, ask, answer)
+        asking = _Asking(self, ask, answer)
         desk.in_flight += 1
         self.in_flight += 1
         if ended:
             asking.submit(body)
         elif body:
             asking.on_data(body)
-        return asking
+        return _DEAF if answer.over else asking
 
     def _admit(self, ask: Ask) -> Desk:
         desk = self.desks.get(ask.lease)
@@ -112,7 +112,7 @@ class Serving:
             status=error.status, code=error.code, message=error.sentence(), retry=error.retry
         )
         stream.answer(pack(head), end=True)
-        return _Deaf()
+        return _DEAF
 
     def released(self, desk: Desk) -> None:
         """A request is over, however it ended."""
@@ -137,14 +137,16 @@ class _Deaf:
     def on_writable(self) -> None: ...
 
 
+_DEAF = _Deaf()
+
+
 class _Asking:
     """The request's side of a stream (a StreamSink): collects the body, then asks the engine."""
 
-    __slots__ = ("_answer", "_ask", "_pieces", "_serving", "_size", "_stream")
+    __slots__ = ("_answer", "_ask", "_pieces", "_serving", "_size")
 
-    def __init__(self, serving: Serving, stream: Stream, ask: Ask, answer: _Answer) -> None:
+    def __init__(self, serving: Serving, ask: Ask, answer: _Answer) -> None:
         self._serving = serving
-        self._stream = stream
         self._ask = ask
         self._answer = answer
         self._pieces: list[bytes] = []
@@ -172,8 +174,6 @@ class _Asking:
         pass  # a request has none
 
     def on_data(self, data: bytes) -> None:
-        if self._answer.over:
-            return
         size = len(data)
         self._size += size
         self._serving.collected_bytes += size
@@ -187,8 +187,6 @@ class _Asking:
             self._answer.on_error(Overloaded("The node is taking in too many large requests."))
 
     def on_end(self, trailer: bytes) -> None:
-        if self._answer.over:
-            return
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._drop()
         self.submit(body)
@@ -289,4 +287,5 @@ class _Answer:
 
     def _finish(self) -> None:
         self.over = True
+        self._stream.sink = _DEAF  # breaks the ring stream → asking → answer → stream
         self._serving.released(self.desk)
