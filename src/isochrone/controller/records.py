@@ -44,12 +44,15 @@ class Records:
     async def keep(self, decision: Decision, inputs: PlacementInputs) -> str:
         """Keep a decision and what it looked at; returns the decision's digest.
 
-        Raises Unavailable when the disk does not take it: a decision that is not on record is
-        not acted on.
+        A disk that does not take it is said and not fatal: the fabric gets the record, too, and a
+        full disk must not keep a dead replica from being replaced.
         """
         content = canonical(inputs)
-        await asyncio.to_thread(self._to_disk, decision, content)
         self._waiting.append((decision, content))
+        try:
+            await asyncio.to_thread(self._to_disk, decision, content)
+        except IsochroneError as error:
+            log.error("%s", error.sentence())
         return digest(decision)
 
     async def hand_over(self) -> None:

@@ -1,0 +1,158 @@
+"""This cell's work on the quotas it holds: fit nodes, write leases, replace what died.
+
+The shell around ``fit`` and ``rules.reconcile``. Every pass compares what is wanted with what is;
+a write names the revision it was planned from and is planned anew when somebody was faster. A
+decision is put on record before its leases are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from isochrone.controller import fit
+from isochrone.controller.deciding import decided
+from isochrone.controller.declared import Declared
+from isochrone.controller.inputs import Stamp
+from isochrone.controller.leading import Leading
+from isochrone.controller.records import Records
+from isochrone.controller.tables import Tables
+from isochrone.controller.view import World
+from isochrone.rules.reconcile import Action, Held, plan_leases
+from isochrone.schema.errors import Conflict, IsochroneError
+from isochrone.schema.lease import Quota
+
+WRITES_AT_ONCE = 32
+"""Leases written side by side: the store's fsyncs overlap, and a flood cannot fill its queue."""
+
+log = logging.getLogger(__name__)
+
+
+class Fitting:
+    """Fits and leases of one cell."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        leading: Leading,
+        records: Records,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._leases = tables.leases
+        self._leading = leading
+        self._records = records
+        self._clock = clock
+        self._unix_ms = unix_ms
+        self._fits: dict[str, fit.Fit] = {}
+        self._bad_since_s: dict[str, float] = {}
+        self._nonce = 0
+        self._said: dict[str, str] = {}
+        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
+
+    async def work(self, world: World) -> Mapping[str, tuple[str, ...]]:
+        """One pass over all quotas; returns what could not be placed, by service."""
+        for id_ in sorted(world.quotas):
+            if not self._leading.may_act():
+                break
+            try:
+                await self._serve(world, world.quotas[id_], world.granted[id_])
+            except IsochroneError as error:
+                self._say(id_, error.sentence())
+        self._forget(world)
+        return {id_: made.unmet for id_, made in self._fits.items() if made.unmet}
+
+    async def _serve(self, world: World, quota: Quota, grant: Declared) -> None:
+        now_s = self._clock()
+        held = self._observe(world, grant.id, now_s)
+        standing = self._fits.get(grant.id)
+        made = await self._fit(world, quota, grant, held, standing)
+        actions = plan_leases(
+            made.wanted,
+            held,
+            epoch=self._leading.epoch,
+            nonce=self._next_nonce(),
+            doubt=world.doubt,
+        )
+        if made is not standing:
+            await self._record(made, actions)
+            self._fits[grant.id] = made
+        if actions:
+            await asyncio.gather(*(self._apply(action) for action in actions))
+
+    def _observe(self, world: World, service: str, now_s: float) -> list[Held]:
+        held = fit.observe(world, service, self._bad_since_s, now_s)
+        for row in held:
+            if not fit.is_bad(row):
+                self._bad_since_s.pop(row.lease.id, None)
+            else:
+                self._bad_since_s.setdefault(row.lease.id, now_s)
+        return held
+
+    async def _fit(
+        self,
+        world: World,
+        quota: Quota,
+        grant: Declared,
+        held: list[Held],
+        standing: fit.Fit | None,
+    ) -> fit.Fit:
+        short = standing is not None and bool(standing.unmet)
+        now = fit.situation(world, quota, grant, held, short)
+        if standing is not None and standing.situation == now:
+            return standing
+        if not fit.is_wanted(quota, grant):
+            return fit.of_nothing(now, grant, world.cell)
+        stamp = Stamp(cell=world.cell, epoch=self._leading.epoch, at_unix_ms=self._unix_ms())
+        inputs = fit.look(world, quota, grant, held, stamp)
+        made = fit.fitted(now, quota, inputs, await decided(inputs))
+        self._say(grant.id, "; ".join(made.unmet))
+        return made
+
+    async def _record(self, made: fit.Fit, actions: tuple[Action, ...]) -> None:
+        """Only decisions that change something are records; the others confirm one."""
+        changes = any(action.kind in ("create", "renew", "drain") for action in actions)
+        if changes and made.decision is not None and made.inputs is not None:
+            await self._records.keep(made.decision, made.inputs)
+
+    async def _apply(self, action: Action) -> None:
+        """Write one action, if the text it was planned from still stands."""
+        key = action.lease.id
+        async with self._slots:
+            entry = self._leases.table.entries.get(key)
+            if (entry.value.revision if entry else 0) != action.from_revision:
+                return
+            if not self._leading.may_act():
+                return
+            try:
+                if action.kind == "forget":
+                    if entry is not None:
+                        await self._leases.table.delete(key, revision=entry.revision)
+                else:
+                    revision = entry.revision if entry else None
+                    await self._leases.table.put(key, action.lease, revision=revision)
+            except Conflict as error:
+                log.info("%s %s: %s", action.kind, key, error.message)
+                return
+        log.info("%s %s on %s: %s", action.kind, key, action.lease.node, action.reason)
+
+    def _next_nonce(self) -> int:
+        """Our wall clock, and never the same number twice even if it is set back."""
+        self._nonce = max(self._nonce + 1, self._unix_ms())
+        return self._nonce
+
+    def _forget(self, world: World) -> None:
+        """Drop the memory of services and leases that are gone."""
+        self._fits = {id_: made for id_, made in self._fits.items() if id_ in world.quotas}
+        self._bad_since_s = {
+            id_: since_s for id_, since_s in self._bad_since_s.items() if id_ in world.leases
+        }
+
+    def _say(self, service: str, text: str) -> None:
+        """Say what is wrong with a service, once."""
+        if text != self._said.get(service, ""):
+            self._said[service] = text
+            log.warning("%s: %s", service, text or "all replicas can be placed again")
