@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +25,7 @@ import msgspec
 
 from isochrone.cell.cell import Cell
 from isochrone.cell.config import CellConfig, HubConfig
+from isochrone.cell.ports import is_free
 from isochrone.gateway.config import GatewayConfig
 from isochrone.lab.link_control import LinksProcess, start_links
 from isochrone.lab.link_messages import LinkSpec
@@ -100,15 +101,15 @@ class NodeProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; held open together so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Different ports that nobody listens on now, below those that systems give to outgoing
+    connections (32768 up on Linux, 49152 up on macOS), so that none of those takes one first."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 4_000):
+        if len(found) == count:
+            return found
+        if is_free(HOST, port):
+            found.append(port)
+    raise Unavailable(f"There are no {count} free ports on {HOST}.")
 
 
 class Network:
@@ -186,10 +187,15 @@ class Network:
             cell.config = msgspec.structs.replace(cell.config, operators=others)
         if self._central_metro:
             self.cells[CENTRAL] = Cell(self._central_config())
-        starts = asyncio.as_completed([cell.start() for cell in self.cells.values()])
-        for done, starting in enumerate(starts, 1):
-            await starting
-            said("cells", done, len(self.cells))
+        starts = [asyncio.create_task(cell.start()) for cell in self.cells.values()]
+        try:
+            for done, starting in enumerate(asyncio.as_completed(starts), 1):
+                await starting
+                said("cells", done, len(self.cells))
+        finally:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
 
     def _cell_config(self, site: CellSite, password: str) -> CellConfig:
         peers = {
