@@ -333,8 +333,7 @@ class Fleet:
 
     def asked(self, option: Option, attempt: Asked, now_s: float) -> None:
         """A stream was opened."""
-        option.load.in_flight += 1
-        option.load.last_used_s = now_s
+        option.load.asked(now_s)
         option.node.tries[attempt] = None
         self._busy[option.node.address] = option.node
 

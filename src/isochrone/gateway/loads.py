@@ -49,6 +49,12 @@ class Load:
         """Whether it rests (ejected, or it refused a moment ago)."""
         return now_s < self.avoid_until_s or now_s < self.health.ejected_until_s
 
+    def asked(self, now_s: float) -> None:
+        """A request was sent to it; the first one after a rest is its probe."""
+        self.in_flight += 1
+        self.last_used_s = now_s
+        self.health = health.step(self.health, health.Asked(), now_s)
+
     def answered(
         self, latency_ms: float, rtt_ms: float, trailer: AnswerTrailer, now_s: float
     ) -> None:

@@ -6,8 +6,9 @@ known well enough. It is applied to gateways, nodes, relays, stores and logs ali
 score is looked at, so that no later step can prefer an illegal place.
 
 Rules of this file: deny wins over allow; an unknown name is an error, never an empty or a full set
-(fail closed); ``physical`` evidence satisfies every class, ``declared`` only itself. What this file
-does not do: decide what a bloc is (the atlas does) or whether a place is true (validators will).
+(fail closed), and a place whose country is not written as a country is admitted nowhere;
+``physical`` evidence satisfies every class, ``declared`` only itself. What this file does not do:
+decide what a bloc is (the atlas does) or whether a place is true (validators will).
 """
 
 from __future__ import annotations
@@ -23,32 +24,46 @@ Blocs = Mapping[str, frozenset[str]]
 
 WORLD = "world"
 
+NOT_COUNTRIES = frozenset({"EU", "UK", "UN", "EL"})
+"""Codes of the right form that ISO 3166-1 reserves or others use: to *deny* one of them by mistake
+would deny nobody (``UK`` is GB, ``EL`` is GR, ``EU`` must come as a bloc)."""
+
 _STRENGTH: dict[Evidence, int] = {"declared": 0, "statistical": 1, "physical": 2}
 
 
 def expand(names: tuple[str, ...], blocs: Blocs) -> frozenset[str] | None:
     """Countries that the names mean; None for the whole world.
 
-    Raises InvalidInput for a name that is neither a bloc nor two upper-case letters.
+    Raises InvalidInput for a name that is neither a bloc nor a country's code. A code is checked
+    against the bloc ``world`` when it is among ``blocs``, else only by its form.
     """
     countries: set[str] = set()
     for name in names:
         if name == WORLD:
-            return None
+            continue
         if name in blocs:
             countries |= blocs[name]
-        elif len(name) == 2 and name.isascii() and name.isalpha() and name.isupper():
+        elif _is_country(name) and (WORLD not in blocs or name in blocs[WORLD]):
             countries.add(name)
         else:
             raise InvalidInput(
                 f"{name[:40]!r} is neither a country nor a bloc.",
                 fix=f"Use ISO 3166 codes (DE) or {', '.join(sorted(blocs)) or 'a known bloc'}.",
             )
-    return frozenset(countries)
+    return None if WORLD in names else frozenset(countries)
+
+
+def _is_country(name: str) -> bool:
+    """Whether a name has a country code's form and is not one of the codes taken by others."""
+    well_formed = len(name) == 2 and name.isascii() and name.isalpha() and name.isupper()
+    return well_formed and name not in NOT_COUNTRIES
 
 
 def allowed_countries(residency: Residency, blocs: Blocs) -> frozenset[str] | None:
-    """The admitted countries; None when every country is (nothing denied either)."""
+    """The countries allowed and not denied; None when every country but the denied ones is.
+
+    Raises InvalidInput for an unknown name, or when the whole world is denied.
+    """
     allowed = expand(residency.allow, blocs) if residency.allow else None
     denied = denied_countries(residency, blocs)
     if allowed is None:
@@ -67,11 +82,14 @@ def denied_countries(residency: Residency, blocs: Blocs) -> frozenset[str]:
 def why_not(residency: Residency, country: str, evidence: Evidence, blocs: Blocs) -> str | None:
     """None when the place is admitted, else one sentence saying why it is not.
 
-    ``country``: where it is; ``evidence``: how that is known.
+    ``country``: where it is; ``evidence``: how that is known. Raises InvalidInput for a residency
+    with unknown names.
     """
+    allowed = allowed_countries(residency, blocs)
+    if not _is_country(country):
+        return f"{country[:40]!r} is no country"
     if country in denied_countries(residency, blocs):
         return f"{country} is denied"
-    allowed = allowed_countries(residency, blocs)
     if allowed is not None and country not in allowed:
         return f"{country} is not in {', '.join(residency.allow)}"
     if _STRENGTH[evidence] < _STRENGTH[residency.evidence]:
@@ -80,7 +98,7 @@ def why_not(residency: Residency, country: str, evidence: Evidence, blocs: Blocs
 
 
 def admits(residency: Residency, country: str, evidence: Evidence, blocs: Blocs) -> bool:
-    """Whether data under this residency may go to a place."""
+    """Whether data under this residency may go to a place; raises as ``why_not``."""
     return why_not(residency, country, evidence, blocs) is None
 
 
@@ -125,7 +143,9 @@ def intersect(first: Residency, second: Residency, blocs: Blocs) -> Residency:
     if one is None and two is None:
         return Residency(deny=deny, evidence=evidence)
     if one is None or two is None:
-        narrow = first if two is None else second
+        narrow, left = (first, one) if one is not None else (second, two)
+        if left is not None and not left - frozenset(deny):
+            raise InvalidInput("The two residencies have no country in common.")
         return Residency(allow=narrow.allow, deny=deny, evidence=evidence)
     both = (one & two) - frozenset(deny)
     if not both:
