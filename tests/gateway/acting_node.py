@@ -176,7 +176,7 @@ class ActingNode:
         if self._beats is not None:
             self._beats.cancel()
             await asyncio.gather(self._beats, return_exceptions=True)
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):
             channel.close("going_away")
 
 
