@@ -58,6 +58,11 @@ class Upload:
         raise NotImplementedError
 
 
+FINISHED: Final = "finished"
+_ANSWERED: Final = (FINISHED, "cancelled")
+"""Ends of a try that say nothing against its node."""
+
+
 class Try(Gather):
     """One replica asked for one request: the sink of its stream."""
 
@@ -379,6 +384,9 @@ class Dispatcher:
         if attempt in flight.live:
             flight.live.remove(attempt)
             self._fleet.done(attempt.option, attempt)
+            if code not in _ANSWERED:
+                node = attempt.option.replica.node
+                self._traffic.lost_try(flight, node, code, monotonic() - attempt.asked_s)
             if attempt.hedge:
                 self._hedges -= 1
 
@@ -400,7 +408,7 @@ class Dispatcher:
             return
         flight.over = True
         for attempt in list(flight.live):
-            self._drop(attempt, code or "finished")
+            self._drop(attempt, code or FINISHED)
         flight.caller.in_flight -= 1
         self._flights.pop(flight, None)
         self._held.pop(flight, None)

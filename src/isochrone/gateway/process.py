@@ -52,6 +52,7 @@ from isochrone.gateway.routes import RouteBook, SnapshotFolder, legal_in
 from isochrone.gateway.store import BlobStore
 from isochrone.gateway.tables import CellTables
 from isochrone.gateway.traffic import Traffic
+from isochrone.gateway.try_log import TryLog
 from isochrone.gateway.views import Views
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import GatewayDoor
@@ -80,7 +81,7 @@ class Gateway:
         self.blocs = blocs()
         self.operators = frozenset(config.allow_operators)
         self.registry = Registry()
-        self.traffic = Traffic(self.registry)
+        self.traffic = Traffic(self.registry, TryLog(self.state_dir / "tries.jsonl"))
         self.book = RouteBook(config.place, self.blocs)
         self.fleet = Fleet(self.book)
         self.logs = LogBook()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from isochrone.gateway.answers import Timing
 from isochrone.gateway.flight import Flight
 from isochrone.gateway.metrics import Registry
+from isochrone.gateway.try_log import TryLog
 from isochrone.schema.errors import IsochroneError
 
 
 class Traffic:
     """Request metrics. ``answered_total`` and ``failed_total`` since the start."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tries: TryLog | None = None) -> None:
+        self._tries = tries
         self._requests = registry.counter(
             "isochrone_requests_total", "Requests by service and HTTP status.", ("service", "code")
         )
@@ -63,6 +65,11 @@ class Traffic:
     def retried(self, code: str) -> None:
         """A request went to another replica because of ``code``."""
         self._retries.add((code,))
+
+    def lost_try(self, flight: Flight, node: str, code: str, age_s: float) -> None:
+        """A copy of a request did not become its answer; it was sent ``age_s`` ago."""
+        if self._tries is not None:
+            self._tries.add(flight.request_id, node, code, age_s)
 
     def hedged(self) -> None:
         """A second copy was sent."""
