@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,11 @@ import msgspec
 from isochrone.fabric.connection import Fabric
 from isochrone.schema.routing import GatewayPresence
 
+log = logging.getLogger(__name__)
+
 PERIOD_S = 0.25
+"""Between digests: a reader that misses four of them in a row waits a second to notice."""
+
 FORGET_S = 30.0
 """A gateway unheard for so long is dropped from the board."""
 
@@ -46,7 +51,10 @@ class PresencePublisher:
 
     async def _run(self) -> None:
         while True:
-            self.now()
+            try:
+                self.now()
+            except Exception:  # silence here would look like a dead gateway everywhere
+                log.exception("a presence digest could not be made")
             await asyncio.sleep(PERIOD_S)
 
     async def close(self) -> None:

@@ -9,27 +9,35 @@ from pathlib import Path
 import msgspec
 
 from isochrone.fabric.checked import CorruptValue, unwrap, wrap
+from isochrone.fabric.doubt import Known
 from isochrone.schema.errors import Unavailable
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct, frozen=True, array_like=True):
     """One entry: stored payload and its revision in the store."""
 
     payload: bytes
     revision: int
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A table's entries, and what was known of its bucket when they were seen."""
+
+    known: Known = Known()
+    entries: dict[str, Kept] = {}
+
+
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(dict[str, Kept])
+_DECODER = msgspec.msgpack.Decoder(Snapshot)
 
 
-def write_snapshot(path: Path, entries: dict[str, Kept]) -> None:
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Replace the file (write, fsync, rename); raises Unavailable when the disk fails."""
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(wrap(_ENCODER.encode(entries)))
+            file.write(wrap(_ENCODER.encode(snapshot)))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -42,13 +50,21 @@ def write_snapshot(path: Path, entries: dict[str, Kept]) -> None:
         ) from error
 
 
-def read_snapshot(path: Path) -> dict[str, Kept]:
-    """The kept entries; empty when there are none or the file is damaged (it is set aside)."""
+def read_snapshot(path: Path) -> Snapshot:
+    """The kept snapshot; an empty one when there is none or it is damaged (it is set aside)."""
     try:
         return _DECODER.decode(unwrap(path.read_bytes()))
     except FileNotFoundError:
-        return {}
+        return Snapshot()
     except (CorruptValue, msgspec.DecodeError, OSError):
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
-        return {}
+        return Snapshot()
+
+
+def snapshot_age_s(path: Path, now_unix_s: float) -> float:
+    """Seconds since the snapshot was written, 0 when there is none or the clock went back."""
+    try:
+        return max(0.0, now_unix_s - path.stat().st_mtime)
+    except OSError:
+        return 0.0

@@ -1,25 +1,24 @@
 """The sequenced stream of routing tables: the newest of each cell, for whoever starts now.
 
 A table is published on ``iso.<cell>.routes``: gateways of all cells hear it at once, and the
-cell's own JetStream keeps the last few. A table's identity is (epoch, sequence) inside it.
+cell's own store keeps the last few. A table's identity is (epoch, sequence) inside it, so hearing
+one twice or late does no harm.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
-
-import nats.errors
-import nats.js.errors
+from typing import Final
 
 from isochrone.fabric.connection import Fabric
+from isochrone.schema.errors import IsochroneError
 
-STREAM = "routes"
-KEPT = 16
+STREAM: Final = "routes"
+KEPT: Final = 16
 """Tables kept per cell: one is enough to start from, a few help an engineer."""
 
-_FOREIGN = (nats.errors.Error, OSError, asyncio.TimeoutError)
+log = logging.getLogger(__name__)
 
 
 def subject(cell: str) -> str:
@@ -32,48 +31,47 @@ class RouteStream:
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self._made_in = -1
+        self._kept_in = -1
 
     async def publish(self, data: bytes) -> bool:
         """Publish this cell's table; False when the fabric is away."""
-        await self._ensure()
+        await self._keep()
         return self._fabric.publish(subject(self._fabric.cell), data)
 
     async def follow(self, callback: Callable[[str, bytes], None]) -> None:
-        """Call ``callback(cell, data)`` for every table of every cell, and the cell's last one."""
+        """Call ``callback(cell, data)`` for every table of every cell.
+
+        After every connection also for this cell's last one, whoever published it when.
+        """
 
         def receive(name: str, data: bytes) -> None:
             callback(name.split(".")[1], data)
 
+        async def catch_up() -> None:
+            last = await self.latest()
+            if last is not None:
+                receive(subject(self._fabric.cell), last)
+
         await self._fabric.subscribe("iso.*.routes", receive)
-        last = await self.latest()
-        if last is not None:
-            callback(self._fabric.cell, last)
+        self._fabric.on_reconnect.append(lambda: self._fabric.spawn(catch_up()))
+        await catch_up()
 
     async def latest(self) -> bytes | None:
         """This cell's newest kept table, if the fabric has one."""
-        if not self._fabric.connected:
-            return None
         try:
-            jetstream = self._fabric.jetstream()
-            message = await jetstream.get_last_msg(STREAM, subject(self._fabric.cell))
-        except _FOREIGN:
+            line = self._fabric.line()
+            return await line.latest(STREAM, subject(self._fabric.cell))
+        except IsochroneError as error:
+            log.debug("%s", error.sentence())
             return None
-        return bytes(message.data) if message.data else None
 
-    async def _ensure(self) -> None:
+    async def _keep(self) -> None:
         """Make the stream once per connection (its data may have been deleted meanwhile)."""
-        if not self._fabric.connected or self._made_in == self._fabric.generation:
-            return
         generation = self._fabric.generation
-        with contextlib.suppress(*_FOREIGN):
-            jetstream = self._fabric.jetstream()
-            try:
-                await jetstream.stream_info(STREAM)
-            except nats.js.errors.NotFoundError:
-                await jetstream.add_stream(
-                    name=STREAM,
-                    subjects=[subject(self._fabric.cell)],
-                    max_msgs_per_subject=KEPT,
-                )
-            self._made_in = generation
+        if self._kept_in == generation or not self._fabric.connected:
+            return
+        try:
+            await self._fabric.line().keep_latest(STREAM, subject(self._fabric.cell), KEPT)
+            self._kept_in = generation
+        except IsochroneError as error:
+            log.debug("%s", error.sentence())

@@ -1,34 +1,41 @@
-"""A watched table: a NATS key-value bucket that is always readable and whose writes compare.
+"""A watched table: a key-value bucket that is always readable and whose writes compare.
 
 Intuition: readers want an answer now, from memory, whatever the fabric does; writers want to know
 that nobody wrote in between. So a table holds every entry with its revision, follows the bucket's
 watch, compares itself with the whole bucket from time to time and after every reconnect, and
 keeps its content on disk.
 
-The awkward case is a view that vanishes: a bucket that is gone or lost keys without a delete
-marker is corruption, not "nothing desired". Then the old entries stay, ``trustworthy`` turns
-False, and whoever owns the documents re-seeds. Deletions leave markers, so the two are told apart.
+The awkward case is a view that vanishes (see ``doubt``): then the old entries stay, ``trustworthy``
+turns False, and whoever owns the documents re-seeds.
 
-Rules of this file: a value that fails its checksum or cannot be read is refused and counted, the
-old one stays; a write is create-or-update with the expected revision, never blind.
+Rules of this file: a write is create-or-update with the expected revision, never blind, and is
+refused until the bucket has been seen whole on this connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import re
+import secrets
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
-import nats.errors
-import nats.js.errors
-from nats.js.api import KeyValueConfig, StorageType
 
-from isochrone.fabric.checked import CorruptValue, unwrap, wrap
-from isochrone.fabric.snapshot import Kept, read_snapshot, write_snapshot
-from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
+from isochrone.fabric.checked import wrap
+from isochrone.fabric.doubt import SEAL_KEY, Known
+from isochrone.fabric.line import Bucket, Stored
+from isochrone.fabric.snapshot import (
+    Kept,
+    Snapshot,
+    read_snapshot,
+    snapshot_age_s,
+    write_snapshot,
+)
+from isochrone.fabric.view import Entry, View
+from isochrone.schema.errors import Conflict, InvalidInput, IsochroneError, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from isochrone.fabric.connection import Fabric
@@ -36,285 +43,260 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-COMPARE_EVERY_S = 10.0
+COMPARE_EVERY_S: Final = 10.0
 """A whole comparison this often: a lost watch event heals within it."""
 
-SAVE_EVERY_S = 1.0
+SAVE_EVERY_S: Final = 1.0
 """Disk snapshots at most this often."""
 
-UPDATE_TRIES = 8
+TICK_S: Final = 0.5
+"""How often the follower looks at its own clocks while nothing changes."""
+
+RETRY_S: Final = 0.1
+"""Before a bucket that could not be read is read again (a store is ready in milliseconds)."""
+
+UPDATE_TRIES: Final = 8
 """Read-change-write attempts before giving up: more means a hot key, which is a design fault."""
 
-VALUE_BYTES_MAX = 900_000
-"""Below NATS's default message limit of 1 MiB, with room for headers."""
+VALUE_BYTES_MAX: Final = 4_000_000
+"""Half of the server's message limit (``server.PAYLOAD_MIB_MAX``): a value is one message."""
 
-WRONG_LAST_SEQUENCE = 10071
-"""JetStream's error code of a compare-and-set that lost."""
-
-_FOREIGN = (nats.errors.Error, OSError, asyncio.TimeoutError)
-
-
-class Entry(msgspec.Struct, Generic[T], frozen=True):
-    """A value and the revision that a compare-and-set of it must name."""
-
-    value: T
-    revision: int
+_KEY = re.compile(r"[-/=.a-zA-Z0-9][-/_=.a-zA-Z0-9]{0,511}")
 
 
 class Table(Generic[T]):
-    """Entries by key. Made by ``Fabric.table``; read ``entries``, write with put/update/delete."""
+    """Entries by key. Made by ``Fabric.table``; read ``entries``, write with put/update/delete.
 
-    def __init__(self, fabric: Fabric, name: str, kind: type[T], *, raw: bool) -> None:
+    ``seen`` is set once the bucket was looked at whole; before, entries are those of the disk.
+    ``on_change`` callbacks are called after the entries or ``trustworthy`` changed, once for
+    changes that arrived together.
+    """
+
+    def __init__(
+        self, fabric: Fabric, name: str, kind: type[T], *, raw: bool, compare_every_s: float
+    ) -> None:
         self.name = name
-        self.entries: dict[str, Entry[T]] = {}
-        self.trustworthy = True
-        self.refused = 0
         self.on_change: list[Callable[[], None]] = []
         self.seen = asyncio.Event()
         self._fabric = fabric
         self._raw = raw
-        self._decoder = None if raw else msgspec.json.Decoder(kind)
-        self._bucket: Any = None
+        self._compare_every_s = compare_every_s
+        self._view: View[T] = View(name, _as_it_is if raw else msgspec.json.Decoder(kind).decode)
+        self._bucket: Bucket | None = None
         self._path = fabric.state_dir / "tables" / f"{name}.snapshot"
         self._dirty = False
         self._saved_s = -SAVE_EVERY_S
+        self._looked_s = fabric.clock() - snapshot_age_s(self._path, time.time())
         self._load()
+
+    @property
+    def entries(self) -> Mapping[str, Entry[T]]:
+        """What is held, by key."""
+        return self._view.entries
+
+    @property
+    def trustworthy(self) -> bool:
+        """False after a view that vanished: entries stay as they were, nobody should act on them.
+
+        Turns True when every lost key is back, or an authority has re-seeded the table.
+        """
+        return not self._view.known.doubted
+
+    @property
+    def refused(self) -> int:
+        """How many values were not believed (wrong checksum, unreadable)."""
+        return self._view.refused
+
+    # -- writing -----------------------------------------------------------------------------
 
     async def put(self, key: str, value: T, *, revision: int | None) -> int:
         """Compare-and-set: ``revision`` None or 0 means that the key must not exist.
 
-        Returns the new revision. Raises Conflict (someone else wrote), Unavailable (no fabric).
+        Returns the new revision. Raises Conflict (someone else wrote), Unavailable (no fabric, or
+        the table has not been seen whole yet), InvalidInput (key), TooLarge.
         """
-        payload = wrap(self._encode(value))
-        if len(payload) > VALUE_BYTES_MAX:
-            raise Unavailable(
-                f"A value of {len(payload)} bytes does not fit the table {self.name}."
-            )
-        bucket = self._open_bucket()
-        try:
-            if revision:
-                new = int(await bucket.update(key, payload, last=revision))
-            else:
-                new = int(await bucket.create(key, payload))
-        except _FOREIGN as error:
-            raise self._mapped(error, key) from error
-        self._adopt_one(key, value, new)
+        payload = self._wrapped(key, value)
+        new = await self._open_bucket().write(key, payload, revision or 0)
+        self._told(self._view.take([Stored(key, payload, new)]))
         return new
 
     async def update(self, key: str, change: Callable[[T | None], T | None]) -> Entry[T] | None:
         """Read, change, compare-and-set, again on conflict. ``change`` returns None to leave it.
 
-        Returns the entry now in the table. Raises Conflict after ``UPDATE_TRIES`` lost races.
+        Returns the entry now in the table, None when there is none. Raises Conflict after
+        ``UPDATE_TRIES`` lost races, otherwise as ``put``.
         """
         for _ in range(UPDATE_TRIES):
-            current = await self._read(key)
+            current, at = await self._read(key)
             wanted = change(current.value if current else None)
             if wanted is None:
                 return current
             try:
-                revision = await self.put(
-                    key, wanted, revision=current.revision if current else None
-                )
+                return Entry(wanted, await self.put(key, wanted, revision=at))
             except Conflict:
                 continue
-            return Entry(wanted, revision)
-        raise Conflict(f"{self.name}/{key} changes too often.")
+        raise Conflict(f"{self.name}/{key} changes too often.", fix="Try again.")
 
     async def delete(self, key: str, *, revision: int) -> None:
-        """Compare-and-delete; a key that is gone already is fine. Raises Conflict, Unavailable."""
-        bucket = self._open_bucket()
-        try:
-            await bucket.delete(key, last=revision)
-        except _FOREIGN as error:
-            raise self._mapped(error, key) from error
-        if self.entries.get(key) is not None and self.entries[key].revision <= revision:
-            del self.entries[key]
-            self._changed()
+        """Compare-and-delete; raises Conflict, Unavailable as ``put``."""
+        marker = await self._open_bucket().delete(key, revision)
+        self._told(self._view.forget(key, marker))
 
     async def reseed(self, values: Mapping[str, T] | None = None) -> None:
-        """Write what the fabric has lost, from ``values`` or from the entries held here.
+        """Write back what the fabric has lost; what the bucket has or marks as deleted stays.
 
-        Keys that the bucket has stay as they are there. Afterwards its view is trusted again.
+        With ``values`` the caller has authority over the table: that is all there should be, and
+        every reader's doubt ends with it. Without, the entries held here are written, and other
+        readers wait for theirs. Raises Unavailable when the fabric does not take it.
         """
-        wanted = (
-            dict(values) if values is not None else {k: e.value for k, e in self.entries.items()}
-        )
-        whole, _ = await self._read_whole()
+        held = {key: entry.value for key, entry in self.entries.items()}
+        wanted = held if values is None else values
+        known = self._view.known
+        look = await self._open_bucket().look()
+        there = {stored.key: stored for stored in look.stored}
         for key, value in wanted.items():
-            if key not in whole:
-                with contextlib.suppress(Conflict):
-                    await self.put(key, value, revision=None)
-        whole, deleted = await self._read_whole()
-        self._adopt_whole(whole, deleted | (set(self.entries) - set(whole)))
+            stored = there.get(key)
+            if stored is None or (key in known.doubted and stored.revision <= known.doubted_at):
+                await self._write_back(key, value, stored)
+        if values is not None:
+            await self._seal(there.get(SEAL_KEY))
+        self._told(self._view.trust(wanted))
 
-    def save(self) -> None:
-        """Write the entries to disk if they changed since the last time."""
-        if not self._dirty:
-            return
-        kept = {k: Kept(wrap(self._encode(e.value)), e.revision) for k, e in self.entries.items()}
+    async def _write_back(self, key: str, value: T, stored: Stored | None) -> None:
         try:
-            write_snapshot(self._path, kept)
-        except IsochroneError as error:
-            log.error("%s", error.sentence())
+            await self.put(key, value, revision=stored.revision if stored else None)
+        except Conflict:
+            log.debug("%s/%s was written by somebody else meanwhile", self.name, key)
+
+    async def _seal(self, stored: Stored | None) -> None:
+        payload = secrets.token_bytes(16)
+        try:
+            await self._open_bucket().write(SEAL_KEY, payload, stored.revision if stored else 0)
+        except Conflict:
+            log.debug("%s was sealed by somebody else meanwhile", self.name)
             return
-        self._dirty = False
+        self._view.known = msgspec.structs.replace(self._view.known, seal=payload)
+
+    # -- following ---------------------------------------------------------------------------
 
     async def follow(self) -> None:
         """Keep up with the bucket until cancelled (run by the Fabric)."""
         while True:
             await self._fabric.wait_connected()
             try:
-                await self._follow_once()
-            except _FOREIGN as error:
-                log.debug("table %s: %r", self.name, error)
+                await self._follow_line()
             except IsochroneError as error:
                 log.debug("table %s: %s", self.name, error.sentence())
-            await asyncio.sleep(0.1)
+            await self._save()
+            await asyncio.sleep(RETRY_S)
 
-    async def _follow_once(self) -> None:
-        """Open the bucket and its watch, adopt the whole, then each change, until it is stale."""
-        generation = self._fabric.generation
-        self._bucket = await self._ensure_bucket()
-        watcher = await self._bucket.watchall()
+    async def _follow_line(self) -> None:
+        """Follow the bucket on one connection; raises Unavailable at its end."""
+        line = self._fabric.line()
+        bucket = line.bucket(self.name)
         try:
-            self._adopt_whole(*await self._drain(watcher))
-            self.seen.set()
-            compare_at_s = self._fabric.clock() + COMPARE_EVERY_S
-            while self._fabric.connected and self._fabric.generation == generation:
-                with contextlib.suppress(nats.errors.TimeoutError, asyncio.TimeoutError):
-                    update = await watcher.updates(timeout=0.5)
-                    if update is not None:
-                        self._apply(update)
-                self._save_if_due()
-                if self._fabric.clock() >= compare_at_s:
-                    return  # the next round opens a new watch, which begins with the whole
+            while not line.lost.is_set():
+                await self._follow_watch(bucket)
         finally:
-            with contextlib.suppress(*_FOREIGN):
-                await watcher.stop()
+            self._bucket = None
 
-    async def _ensure_bucket(self) -> Any:
-        jetstream = self._fabric.jetstream()
+    async def _follow_watch(self, bucket: Bucket) -> None:
+        """Adopt the whole, then each change, until a comparison or a new seal disagrees."""
+        known = self._view.known
+        watch = await bucket.watch()
         try:
-            return await jetstream.key_value(self.name)
-        except nats.js.errors.BucketNotFoundError:
-            config = KeyValueConfig(bucket=self.name, history=1, storage=StorageType.FILE)
-            return await jetstream.create_key_value(config)
+            unheard_s = self._fabric.clock() - self._looked_s
+            self._told(self._view.take_whole(watch.whole, known, unheard_s))
+            self._bucket = bucket
+            self.seen.set()
+            self._looked_s = self._fabric.clock()
+            while True:
+                changes = await watch.changes(TICK_S)
+                if not self.trustworthy and any(one.key == SEAL_KEY for one in changes):
+                    return
+                self._told(self._view.hear(changes))
+                await self._save_if_due()
+                if self._fabric.clock() - self._looked_s >= self._compare_every_s:
+                    if not self._view.agrees(await bucket.look()):
+                        return
+                    self._looked_s = self._fabric.clock()
+        finally:
+            await watch.close()
 
-    async def _drain(self, watcher: Any) -> tuple[dict[str, Entry[T]], set[str]]:
-        """The bucket's content as a watch begins with it: live entries, and deleted keys."""
-        whole: dict[str, Entry[T]] = {}
-        deleted: set[str] = set()
-        while (update := await watcher.updates(timeout=5.0)) is not None:
-            if update.operation in ("DEL", "PURGE"):
-                deleted.add(update.key)
-                continue
-            value = self._decode(update.key, update.value)
-            if value is not None:
-                whole[update.key] = Entry(value, int(update.revision))
-            elif update.key in self.entries:
-                whole[update.key] = self.entries[update.key]
-        return whole, deleted
-
-    async def _read_whole(self) -> tuple[dict[str, Entry[T]], set[str]]:
-        bucket = self._open_bucket()
-        try:
-            watcher = await bucket.watchall()
-            try:
-                return await self._drain(watcher)
-            finally:
-                await watcher.stop()
-        except _FOREIGN as error:
-            raise self._mapped(error) from error
-
-    async def _read(self, key: str) -> Entry[T] | None:
-        bucket = self._open_bucket()
-        try:
-            stored = await bucket.get(key)
-        except nats.js.errors.KeyNotFoundError:
-            return None
-        except _FOREIGN as error:
-            raise self._mapped(error) from error
-        value = self._decode(key, stored.value)
-        return None if value is None else Entry(value, int(stored.revision))
-
-    def _adopt_whole(self, whole: dict[str, Entry[T]], deleted: set[str]) -> None:
-        """Take the bucket's content, unless keys have vanished without a trace."""
-        vanished = set(self.entries) - set(whole) - deleted
-        if vanished and self.trustworthy:
-            log.error(
-                "table %s: %d of %d keys vanished without a delete; keeping them all",
-                self.name,
-                len(vanished),
-                len(self.entries),
-            )
-        kept = {key: self.entries[key] for key in vanished}
-        before = self.entries, self.trustworthy
-        self.trustworthy = not vanished
-        self.entries = {**kept, **whole}
-        if (self.entries, self.trustworthy) != before:
-            self._changed()
-
-    def _apply(self, update: Any) -> None:
-        if update.operation in ("DEL", "PURGE"):
-            held = self.entries.get(update.key)
-            if held is not None and held.revision < int(update.revision):
-                del self.entries[update.key]
-                self._changed()
+    def _told(self, changed: bool) -> None:
+        """Tell the callbacks if something changed."""
+        if not changed:
             return
-        value = self._decode(update.key, update.value)
-        if value is not None:
-            self._adopt_one(update.key, value, int(update.revision))
-
-    def _adopt_one(self, key: str, value: T, revision: int) -> None:
-        held = self.entries.get(key)
-        if held is not None and held.revision >= revision and self.trustworthy:
-            return
-        self.entries[key] = Entry(value, revision)
-        self._changed()
-
-    def _changed(self) -> None:
         self._dirty = True
         for callback in self.on_change:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("a change of the table %s could not be handled", self.name)
 
-    def _save_if_due(self) -> None:
-        if self._dirty and self._fabric.clock() - self._saved_s >= SAVE_EVERY_S:
-            self._saved_s = self._fabric.clock()
-            self.save()
+    # -- values ------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        for key, kept in read_snapshot(self._path).items():
-            value = self._decode(key, kept.payload)
-            if value is not None:
-                self.entries[key] = Entry(value, kept.revision)
+    async def _read(self, key: str) -> tuple[Entry[T] | None, int]:
+        """The entry in the store (the held one where that is corrupt), and the revision there."""
+        stored = await self._open_bucket().read(key)
+        if stored is None or stored.deleted:
+            return None, 0
+        return self._view.entry(stored) or self.entries.get(key), stored.revision
 
-    def _open_bucket(self) -> Any:
+    def _open_bucket(self) -> Bucket:
         if self._bucket is None or not self._fabric.connected:
             raise Unavailable(
                 f"The fabric is away; {self.name} cannot be written.",
-                fix="It is retried by itself; nothing that runs is affected.",
+                fix="It is tried again by itself; nothing that runs is affected.",
             )
         return self._bucket
 
-    def _mapped(self, error: BaseException, key: str = "") -> IsochroneError:
-        """NATS's exception as ours: a lost race, or a fabric that is away."""
-        lost = isinstance(error, nats.js.errors.KeyWrongLastSequenceError)
-        if lost or getattr(error, "err_code", None) == WRONG_LAST_SEQUENCE:
-            return Conflict(f"{self.name}/{key} was written by somebody else.")
-        return Unavailable(
-            f"The fabric did not take a write to {self.name} ({type(error).__name__}).",
-            fix="It is retried by itself; nothing that runs is affected.",
-        )
+    def _wrapped(self, key: str, value: T) -> bytes:
+        if not _KEY.fullmatch(key) or ".." in key or key[0] == "." or key[-1] == ".":
+            raise InvalidInput(f"{key[:80]!r} is not a key of {self.name}.")
+        payload = wrap(self._encode(value))
+        if len(payload) > VALUE_BYTES_MAX:
+            raise TooLarge(
+                f"{self.name}/{key} has {len(payload)} bytes; at most {VALUE_BYTES_MAX} are kept."
+            )
+        return payload
 
     def _encode(self, value: T) -> bytes:
         return bytes(value) if self._raw else msgspec.json.encode(value)  # type: ignore[call-overload]
 
-    def _decode(self, key: str, stored: bytes | None) -> T | None:
-        """The value; None (counted, said) when it is corrupt or unreadable."""
+    # -- disk --------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the entries to disk if they changed since the last time; blocks for an fsync."""
+        if self._dirty:
+            self._dirty = False
+            self._write(dict(self.entries), self._view.known)
+
+    async def _save_if_due(self) -> None:
+        if self._fabric.clock() - self._saved_s >= SAVE_EVERY_S:
+            await self._save()
+
+    async def _save(self) -> None:
+        """As ``save``, off the event loop: encoding and fsync take milliseconds."""
+        if self._dirty:
+            self._dirty, self._saved_s = False, self._fabric.clock()
+            await asyncio.to_thread(self._write, dict(self.entries), self._view.known)
+
+    def _write(self, entries: dict[str, Entry[T]], known: Known) -> None:
+        kept = {k: Kept(wrap(self._encode(e.value)), e.revision) for k, e in entries.items()}
         try:
-            payload = unwrap(stored or b"")
-            return payload if self._decoder is None else self._decoder.decode(payload)  # type: ignore[return-value]
-        except (CorruptValue, msgspec.DecodeError) as error:
-            self.refused += 1
-            log.error("table %s: the value of %s is refused: %s", self.name, key, error)
-            return None
+            write_snapshot(self._path, Snapshot(known=known, entries=kept))
+        except IsochroneError as error:
+            log.error("%s", error.sentence())
+
+    def _load(self) -> None:
+        snapshot = read_snapshot(self._path)
+        self._view.known = snapshot.known
+        for key, kept in snapshot.entries.items():
+            entry = self._view.entry(Stored(key, kept.payload, kept.revision))
+            if entry is not None:
+                self._view.entries[key] = entry
+
+
+def _as_it_is(payload: bytes) -> Any:
+    return payload
