@@ -57,8 +57,12 @@ def observe(world: World, service: str, since_s: Mapping[str, float], now_s: flo
 
 
 def is_bad(row: Held) -> bool:
-    """Failed, or on a dead node: what time is counted of."""
-    return row.verdict == "dead" or row.state == "failed"
+    """On a dead node, failed, or ended though it is wanted: what time is counted of."""
+    return row.verdict == "dead" or _has_failed(row)
+
+
+def _has_failed(row: Held) -> bool:
+    return row.state == "failed" or (row.state == "ended" and row.lease.desired == "serving")
 
 
 def situation(
@@ -83,7 +87,7 @@ def _facts(world: World, row: Held) -> tuple[object, ...]:
         lease.desired,
         node.revision if node else 0,
         row.verdict == "dead",
-        row.state == "failed",
+        _has_failed(row),
         is_bad(row) and row.for_s >= RETRY_S,
     )
 

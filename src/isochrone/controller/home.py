@@ -197,9 +197,9 @@ def stand(
     return made, True
 
 
-def sorted_sites(sites: tuple[tuple[str, Site], ...]) -> list[tuple[str, str, int]]:
+def sorted_sites(sites: tuple[tuple[str, Site], ...]) -> list[tuple[str, str, str, int]]:
     """Sites in one order, so that two decisions can be compared."""
-    return sorted((cell, site.metro, site.replicas) for cell, site in sites)
+    return sorted((cell, site.metro, site.provider, site.replicas) for cell, site in sites)
 
 
 def quotas_for(

@@ -1,0 +1,238 @@
+"""One cell with real controller processes: placed, replaced, frozen, taken over, in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isochrone.controller.declared import declared
+from isochrone.rules.placement import replay
+from isochrone.schema.digests import canonical
+from isochrone.schema.documents import SERVICE, pack, seal
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.plans import PlanAnswer
+from isochrone.schema.service import AudienceShare, ReplicaRange, Residency
+
+from .cell_in_test import TENANT, CellInTest, node, service, until
+
+pytestmark = pytest.mark.processes
+
+NODES = (
+    node(1, "frankfurt", provider=1),
+    node(2, "paris", provider=2),
+    node(3, "amsterdam", provider=3),
+    node(4, "frankfurt", provider=4),
+)
+
+
+@pytest.fixture
+async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
+    made = CellInTest(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def placed(cell: CellInTest, controllers: int = 1, **changes: object) -> str:
+    """Nodes, controllers, a service; waits until it serves and nothing is in doubt any more."""
+    await cell.add(*NODES)
+    for number in range(controllers):
+        await cell.controller(number + 1)
+    id_ = await cell.declare(service(**changes))
+    await until(lambda: len(cell.serving(id_)) == 2, what="two replicas serve")
+    await until(lambda: "no more doubt" in cell.log(), what="the controller has settled")
+    return id_
+
+
+async def test_a_declaration_is_placed_recorded_and_routed(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    assert len(cell.leased(id_)) == 2
+    leases = [entry.value for entry in cell.leases.entries.values()]
+    assert len({lease.provider for lease in leases}) == 2, "spread over providers"
+    assert {lease.epoch for lease in leases} == {1}
+    await until(lambda: f"{id_}.fit" in cell.decisions.entries, what="the fit is on record")
+    for kind in ("sites", "fit"):
+        decision = cell.decisions.entries[f"{id_}.{kind}"].value[-1]
+        inputs = cell.inputs.entries[decision.inputs].value
+        assert replay(canonical(decision), inputs) == canonical(decision)
+    assert cell.quotas.entries[id_].value.home_cell == "fra"
+    await asyncio.sleep(1.0)  # several passes: nothing may move without a reason
+    assert len(cell.decisions.entries[f"{id_}.fit"].value) == 1
+    assert {entry.value.revision for entry in cell.leases.entries.values()} == {1}
+
+
+async def test_a_dead_node_is_replaced_at_once(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    victim = cell.leased(id_)[0]
+    cell.kill(victim)
+    took_s = await until(
+        lambda: len(cell.leased(id_)) == 2 and victim not in cell.leased(id_), what="replaced"
+    )
+    assert took_s < 2.0  # 0.3 s on a quiet machine; see the benchmark for figures
+    await until(lambda: victim not in cell.serving(id_) and len(cell.serving(id_)) == 2)
+
+
+async def test_a_frozen_node_is_replaced_and_not_missed_when_it_returns(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    victim = cell.leased(id_)[0]
+    cell.freeze(victim)
+    await until(
+        lambda: len(cell.leased(id_)) == 2 and victim not in cell.leased(id_), what="replaced"
+    )
+    after = cell.leased(id_)
+    del cell.frozen_s[victim]
+    await asyncio.sleep(1.5)
+    assert cell.leased(id_) == after
+
+
+async def test_a_failed_replica_goes_elsewhere(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    victim = cell.leased(id_)[0]
+    cell.failing.add(victim)
+    await until(
+        lambda: len(cell.serving(id_)) == 2 and victim not in cell.serving(id_), what="replaced"
+    )
+
+
+async def test_another_leader_takes_over_with_a_higher_epoch(cell: CellInTest) -> None:
+    id_ = await placed(cell, controllers=2)
+    leader = cell.leader
+    assert leader is not None
+    first = next(n for n in (1, 2) if leader.leader.startswith(cell.address_of(n)))
+    before = cell.leased(id_)
+    cell.end_controller(first, signal.SIGKILL)
+    await until(lambda: cell.leader is not None and cell.leader.epoch == 2, what="taken over")
+    assert cell.leader is not None
+    assert cell.leader.leader.startswith(cell.address_of(3 - first))
+    cell.kill(before[0])
+    await until(lambda: len(cell.leased(id_)) == 2 and before[0] not in cell.leased(id_))
+    new = [e.value for e in cell.leases.entries.values() if e.value.node not in before]
+    assert [lease.epoch for lease in new] == [2]
+    assert before[1] in cell.leased(id_), "what runs is not moved by a takeover"
+
+
+async def test_a_frozen_leader_does_not_act_when_it_wakes(cell: CellInTest) -> None:
+    id_ = await placed(cell, controllers=2)
+    assert cell.leader is not None
+    first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
+    cell.controllers[first].send_signal(signal.SIGSTOP)
+    victim = cell.leased(id_)[0]
+    cell.kill(victim)
+    await until(lambda: cell.leader is not None and cell.leader.epoch == 2, what="taken over")
+    await until(lambda: victim not in cell.leased(id_) and len(cell.leased(id_)) == 2)
+    cell.controllers[first].send_signal(signal.SIGCONT)
+    await until(lambda: "standing by" in cell.log(first), what="the old leader knows")
+    await asyncio.sleep(0.5)
+    wanted = [e.value for e in cell.leases.entries.values() if e.value.desired == "serving"]
+    assert len(wanted) == 2
+    new = [lease for lease in wanted if lease.epoch == 2]
+    assert len(new) == 1, "the replacement is the new leader's"
+
+
+async def test_an_orderly_end_hands_over_at_once(cell: CellInTest) -> None:
+    await placed(cell, controllers=2)
+    assert cell.leader is not None
+    first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
+    cell.end_controller(first)
+    took_s = await until(lambda: cell.leader is not None and cell.leader.epoch == 2)
+    assert took_s < 2.5, "less than the silence that a takeover waits for"
+
+
+async def test_without_gateways_nothing_is_ended(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    before, routes = cell.leased(id_), cell.serving(id_)
+    await cell.publisher.close()
+    await until(lambda: "no gateway of the cell is heard" in cell.log(), what="it says so")
+    await asyncio.sleep(3.0)
+    assert cell.leased(id_) == before
+    assert cell.serving(id_) == routes
+
+
+async def test_a_restart_moves_nothing(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    before = cell.leased(id_)
+    cell.end_controller(1, signal.SIGKILL)
+    await cell.controller()
+    await until(lambda: cell.leader is not None and cell.leader.epoch == 2)
+    newest = max(cell.routes, key=lambda table: (table.epoch, table.sequence))
+    assert all(len(one.replicas) == 2 for table in cell.routes[3:] for one in table.services)
+    await until(lambda: any(table.epoch == 2 for table in cell.routes))
+    await asyncio.sleep(1.0)
+    assert cell.leased(id_) == before
+    assert newest.services
+
+
+async def test_a_new_revision_and_a_deletion_are_followed(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    await cell.declare(service(revision=2, replicas=ReplicaRange(min=3, max=3)))
+    await until(lambda: len(cell.serving(id_)) == 3, what="three replicas")
+    await cell.declare(service(revision=3, residency=Residency(allow=("FR", "NL"))))
+    await until(
+        lambda: sorted(cell.serving(id_)) == sorted((NODES[1].address, NODES[2].address)),
+        what="only legal nodes serve",
+    )
+    await cell.declare(service(revision=4, deleted=True))
+    await until(lambda: not cell.leases.entries and not cell.serving(id_), what="all are gone")
+
+
+async def test_a_plan_says_where_and_keeps_nothing(cell: CellInTest) -> None:
+    await cell.add(*NODES)
+    await cell.controller()
+    await until(lambda: cell.leader is not None)
+
+    async def plan(**changes: object) -> PlanAnswer:
+        packed = pack(seal(SERVICE, service(**changes), TENANT))
+        return msgspec.json.decode(
+            await cell.fabric.request("iso.fra.plan", packed, 5.0), type=PlanAnswer
+        )
+
+    deadline_s = time.monotonic() + 10
+    while True:  # the controller hears the gateway's first digest within a moment
+        answer = await plan()
+        if answer.plan and len(answer.plan.sites) == 2:
+            break
+        assert time.monotonic() < deadline_s
+    assert answer.plan is not None
+    assert answer.plan.coverage[0].country == "DE"
+    assert answer.plan.base_urls == {"fra": "http://fra.test"}
+    assert answer.plan.price_microusd_per_hour > 0
+    assert "declared" in answer.plan.evidence_note
+    nowhere = await plan(residency=Residency(allow=("JP",)))
+    assert nowhere.plan is not None
+    assert nowhere.plan.blocking
+    unknown = await plan(audience=(AudienceShare(where="Atlantis"),))
+    assert unknown.refusal is not None
+    assert unknown.refusal.code == "invalid_input"
+    forged = await cell.fabric.request("iso.fra.plan", b"not a document", 5.0)
+    assert msgspec.json.decode(forged, type=PlanAnswer).refusal is not None
+    assert not cell.leases.entries
+    assert not cell.quotas.entries
+
+
+async def test_a_second_process_on_one_directory_is_refused(cell: CellInTest) -> None:
+    await cell.controller()
+    folder = cell.folder / "controller-1"
+    process = await asyncio.create_subprocess_exec(
+        *(*_command(), str(folder / "config.json")), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"Another controller runs from" in said
+
+
+def _command() -> tuple[str, ...]:
+    import sys
+
+    return sys.executable, "-m", "isochrone.controller"
+
+
+def test_a_declaration_with_replicas_out_of_range_is_invalid() -> None:
+    document = pack(seal(SERVICE, service(replicas=ReplicaRange(min=3, max=2)), TENANT))
+    with pytest.raises(IsochroneError):
+        declared(document)
