@@ -9,7 +9,6 @@ Only revocations are stored. A key's residency lies inside each listed service's
 from __future__ import annotations
 
 import base64
-import binascii
 
 import msgspec
 
@@ -67,7 +66,7 @@ def read(text: str, now_unix_s: float) -> ApiKey:
         body = _unb64(body_text)
         grant = msgspec.msgpack.decode(body, type=ApiGrant)
         tenant = recover(_signing_digest(body), _unb64(signature_text))
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:  # covers base64's, UTF-8's and msgspec's errors
         raise Unauthorized("The API key is damaged.", fix="Copy it again, whole.") from error
     if grant.expires_unix_s and now_unix_s >= grant.expires_unix_s:
         raise Unauthorized("The API key has expired.", fix="Make one with `isochrone keys create`.")

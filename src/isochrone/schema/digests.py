@@ -15,6 +15,10 @@ from isochrone.schema.errors import InvalidInput
 
 T = TypeVar("T")
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for bytes from strangers: text that is not UTF-8 and towers of brackets
+are not among its own errors. Every reader of foreign bytes catches these three."""
+
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -37,5 +41,5 @@ def decode(data: bytes, kind: type[T], what: str = "document") -> T:
     """Decode JSON bytes into a struct; raises InvalidInput naming the field that is wrong."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"The {what} cannot be read: {error}.") from error

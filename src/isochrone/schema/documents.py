@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from isochrone.schema.digests import canonical, decode
+from isochrone.schema.digests import UNREADABLE, canonical, decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, keccak256, recover
 
@@ -63,5 +63,5 @@ def unpack(data: bytes) -> Signed:
     """The envelope from its bytes; raises InvalidInput."""
     try:
         return msgspec.msgpack.decode(data, type=Signed)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"Not a signed document: {error}.") from error
