@@ -71,3 +71,13 @@ def test_a_tower_of_lists_is_no_key() -> None:
     tower = base64.urlsafe_b64encode(b"\x81\xa1x" + b"\x91" * 2500).decode().rstrip("=")
     with pytest.raises(Unauthorized):
         read(f"{PREFIX}{tower}.AAAA", 0)
+
+
+def test_a_key_ends_in_the_very_second() -> None:
+    grant = ApiGrant(
+        services=("a",), residency=Residency(), expires_unix_s=1_800_000_000, nonce=bytes(8)
+    )
+    text = mint(grant, TENANT)
+    assert read(text, 1_799_999_999.9).grant == grant
+    with pytest.raises(Unauthorized):
+        read(text, 1_800_000_000.0)
