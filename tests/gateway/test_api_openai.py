@@ -100,9 +100,7 @@ async def test_a_body_goes_on_as_it_came(town: Town, node: ActingNode) -> None:
     assert node.asked[-1].body == body
 
 
-async def test_an_unknown_model_is_404_with_the_nearest_names(
-    town: Town, node: ActingNode
-) -> None:
+async def test_an_unknown_model_is_404_with_the_nearest_names(town: Town, node: ActingNode) -> None:
     async with client(town, "talk", "embed") as api:
         with pytest.raises(openai.NotFoundError) as caught:
             await api.embeddings.create(model="embedd", input="a")

@@ -47,9 +47,7 @@ async def test_a_refusal_sends_the_request_elsewhere(town: Town) -> None:
 
 
 async def test_a_refusal_that_may_not_be_retried_is_the_answer(town: Town) -> None:
-    _, far = await two_nodes(
-        town, lambda asked: asked.refuse("bad_request", 400, "never"), echo
-    )
+    _, far = await two_nodes(town, lambda asked: asked.refuse("bad_request", 400, "never"), echo)
     answer = await infer(town)
     assert answer.status == 400
     assert "bad_request" in answer.json()["error"]
@@ -57,9 +55,7 @@ async def test_a_refusal_that_may_not_be_retried_is_the_answer(town: Town) -> No
 
 
 async def test_an_engine_error_answer_passes_through(town: Town) -> None:
-    await two_nodes(
-        town, lambda asked: asked.answer(b'{"error": "wrong shape"}', status=400), echo
-    )
+    await two_nodes(town, lambda asked: asked.answer(b'{"error": "wrong shape"}', status=400), echo)
     answer = await infer(town)
     assert (answer.status, answer.json()) == (400, {"error": "wrong shape"})
 

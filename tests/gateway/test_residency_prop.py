@@ -1,0 +1,288 @@
+"""A mask can never be escaped: not by choice, retry, hedge, hold or relay.
+
+Random worlds (services, keys, nodes here and behind other gateways) and random outcomes drive the
+real dispatcher, fleet and route book. Channels are doubles that record what is opened: the real
+ones are in the scenarios. The oracle judges every opened stream by its own sets of countries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isochrone.atlas.blocs import blocs
+from isochrone.gateway.bearer import Caller
+from isochrone.gateway.config import GatewayLimits
+from isochrone.gateway.dispatch import Dispatcher
+from isochrone.gateway.fleet import Fleet, KnownPeer
+from isochrone.gateway.flight import Flight
+from isochrone.gateway.lines import Line
+from isochrone.gateway.metrics import Registry
+from isochrone.gateway.routes import RouteBook
+from isochrone.gateway.traffic import Traffic
+from isochrone.schema.apikey import ApiGrant, ApiKey
+from isochrone.schema.frames import AnswerHeader, Beat, Introduce, pack, unpack_open
+from isochrone.schema.lease import LeaseStatus
+from isochrone.schema.node import Capacity, NodeGrant, Offer
+from isochrone.schema.place import Place
+from isochrone.schema.routing import (
+    GatewayPresence,
+    NodePresence,
+    ReplicaRoute,
+    RoutingTable,
+    ServiceRoute,
+)
+from isochrone.schema.service import Objective, Residency
+
+COUNTRIES = ("DE", "FR", "NO", "CH", "US", "JP")
+MEMBERS = {
+    "EU": {"DE", "FR"},
+    "EEA": {"DE", "FR", "NO"},
+    "GDPR-adequate": {"DE", "FR", "NO", "CH", "JP"},
+}
+AREAS = (*COUNTRIES, *MEMBERS)
+
+residencies = st.builds(
+    Residency,
+    allow=st.lists(st.sampled_from(AREAS), max_size=3).map(tuple),
+    deny=st.lists(st.sampled_from(AREAS), max_size=2).map(tuple),
+    evidence=st.sampled_from(["declared", "declared", "declared", "physical"]),
+)
+outcomes = st.sampled_from(["answer", "refuse", "reset", "nothing", "nothing", "silent"])
+replicas = st.tuples(
+    st.sampled_from(COUNTRIES),  # the node's
+    st.sampled_from(["", *COUNTRIES]),  # "" = a channel of our own, else a relay's country
+    outcomes,
+    st.booleans(),  # the routing table tells another country than the node's grant
+)
+
+
+def may(residency: Residency, country: str) -> bool:
+    """The oracle."""
+
+    def named(names: tuple[str, ...]) -> set[str]:
+        return set().union(*(MEMBERS.get(name, {name}) for name in names))
+
+    if residency.evidence != "declared" or country in named(residency.deny):
+        return False
+    return not residency.allow or country in named(residency.allow)
+
+
+class FakeStream:
+    def __init__(self, sink: Any) -> None:
+        self.sink = sink
+        self.over = False
+
+    def reset(self, code: str, message: str = "") -> None:
+        self.over = True
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class FakeChannel:
+    """Records what is opened; acts out the outcome of each node."""
+
+    rtt_ms_ewma = rtt_ms_min = rtt_ms_last = 1.0
+
+    def __init__(self, world: World, country: str) -> None:
+        self.world = world
+        self.country = country
+
+    def open(self, header: bytes, body: bytes = b"", **options: Any) -> FakeStream:
+        ask = unpack_open(header)
+        self.world.opened.append((ask, self.country))
+        stream = FakeStream(options["sink"])
+        self.world.loop.call_soon(self.world.act, ask.node, stream)
+        return stream
+
+    def close(self, code: str, message: str = "") -> None: ...
+
+
+class Reply:
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def whole(self, status: int, headers: Any, body: bytes) -> None:
+        self.ends.append("whole")
+
+    def begin(self, status: int, headers: Any) -> None:
+        self.ends.append("begin")
+
+    def piece(self, data: bytes) -> bool:
+        return True
+
+    def end(self) -> None: ...
+
+    def fail(self, error: Any, headers: Any) -> None:
+        self.ends.append(error.code)
+
+    def cut(self) -> None:
+        self.ends.append("cut")
+
+
+class World:
+    """One random world around a real dispatcher."""
+
+    def __init__(self, rows: list[Any], service: Residency, key: Residency, here: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.opened: list[tuple[Any, str]] = []
+        self.outcome: dict[str, str] = {}
+        self.country: dict[str, str] = {}
+        place = Place(latitude=0, longitude=0, country=here, metro="x")
+        self.book = RouteBook(place, blocs())
+        self.fleet = Fleet(self.book)
+        limits = GatewayLimits(hold_ms=50, deadline_ms=400)
+        self.dispatcher = Dispatcher(self.loop, self.fleet, limits, Traffic(Registry()))
+        routes = [self._replica(number, *row) for number, row in enumerate(rows)]
+        route = ServiceRoute(
+            service="t.s",
+            tenant="t",
+            name="s",
+            revision=1,
+            task="tensor",
+            engine="onnx",
+            residency=service,
+            objective=Objective(latency_ms=50),
+            hedge=True,
+            replicas=tuple(routes),
+        )
+        self.book.offer(RoutingTable(cell="c", epoch=1, sequence=1, services=(route,)))
+        grant = ApiGrant(services=("s",), residency=key, expires_unix_s=0, nonce=b"")
+        self.caller = Caller(ApiKey(id="k", tenant="t", grant=grant), blocs())
+
+    def _replica(
+        self, number: int, country: str, via: str, outcome: str, lies: bool
+    ) -> ReplicaRoute:
+        node, lease, now_s = f"n{number}", f"l{number}", 0.0
+        now_s = __import__("time").monotonic()
+        place = Place(latitude=0, longitude=0, country=country, metro="x")
+        self.outcome[node] = outcome
+        self.country[node] = country
+        status = LeaseStatus(lease=lease, revision=1, state="serving")
+        if via:
+            self._behind(node, status, via, number, now_s)
+        else:
+            offer = Offer(cpu_core_microusd_per_hour=1, memory_gib_microusd_per_hour=1)
+            grant = NodeGrant(node=node, place=place, offer=offer, revision=1)
+            channel: Any = FakeChannel(self, "")
+            known = self.fleet.node_joined(node, "p", grant, b"", channel, now_s)
+            capacity = Capacity(cpu_milli=1, memory_mib=1)
+            known.introduced = Introduce(capacity=capacity, home=True)
+            beat = Beat(sequence=1, in_flight=0, cpu_percent=0, leases=(status,))
+            self.fleet.beat(node, beat, now_s)
+        # A relay's table is believed about the node's country; a channel's grant is checked.
+        told = "DE" if lies and not via else country
+        return ReplicaRoute(
+            lease=lease,
+            lease_revision=1,
+            node=node,
+            provider=f"p{number}",
+            place=msgspec.structs.replace(place, country=told),
+            cell="c",
+        )
+
+    def _behind(self, node: str, status: LeaseStatus, via: str, number: int, now_s: float) -> None:
+        gateway = f"g{number}"
+        place = Place(latitude=0, longitude=0, country=via, metro="x")
+        channel: Any = FakeChannel(self, via)
+        self.fleet.peer_joined(KnownPeer(gateway, "c", place, Line(channel, now_s)))
+        seen = NodePresence(
+            node=node, beat_age_ms=1, rtt_ms=1, in_flight=0, ejected=False, leases=(status,)
+        )
+        self.fleet.digest(
+            GatewayPresence(
+                gateway=gateway,
+                cell="c",
+                place=place,
+                http_url="",
+                channel_host="",
+                channel_port=1,
+                fingerprint="",
+                boot="b",
+                sequence=1,
+                nodes=(seen,),
+            ),
+            now_s,
+        )
+
+    def act(self, node: str, stream: FakeStream) -> None:
+        if stream.over:
+            return
+        outcome = self.outcome[node]
+        if outcome == "answer":
+            stream.sink.on_head(pack(AnswerHeader(status=200)))
+            stream.sink.on_end(b"")
+        elif outcome == "refuse":
+            refusal = AnswerHeader(status=409, code="stale", retry="elsewhere")
+            stream.sink.on_head(pack(refusal))
+            stream.sink.on_end(b"")
+        elif outcome == "reset":
+            stream.sink.on_reset("channel_lost", "")
+        elif outcome == "silent":
+            stream.sink.fell_silent()
+
+    async def fly(self, number: int) -> Reply:
+        now_s = __import__("time").monotonic()
+        reply = Reply()
+        flight = Flight(
+            number=number,
+            request_id="r",
+            service=self.book.services["t.s"],
+            caller=self.caller,
+            operation="infer",
+            headers={},
+            body=b"{}",
+            reply=reply,
+            started_s=now_s,
+            deadline_s=now_s + 0.4,
+        )
+        self.dispatcher.submit(flight)
+        for _ in range(60):
+            if flight.over:
+                break
+            flight.hedge_at_s = 1e-9  # a hedge is always due
+            self.dispatcher._sweep()
+            await asyncio.sleep(0)
+        self.dispatcher.cancel(flight)
+        if self.dispatcher._timer is not None:
+            self.dispatcher._timer.cancel()
+        return reply
+
+
+@settings(max_examples=150)
+@given(
+    rows=st.lists(replicas, min_size=1, max_size=6),
+    service=residencies,
+    key=residencies,
+    here=st.sampled_from(COUNTRIES),
+    number=st.integers(min_value=0, max_value=2**32),
+)
+def test_no_stream_is_opened_outside_both_masks(
+    rows: list[Any], service: Residency, key: Residency, here: str, number: int
+) -> None:
+    async def run() -> None:
+        world = World(rows, service, key, here)
+        reply = await world.fly(number)
+        for ask, relay in world.opened:
+            country = world.country[ask.node]
+            assert may(service, country)
+            assert may(key, country)
+            if relay:
+                assert ask.relay
+                assert may(service, relay)
+                assert may(key, relay)
+        assert len(world.opened) <= 3
+        assert len({ask.node for ask, _ in world.opened}) == len(world.opened)
+        assert len(reply.ends) <= 1, "a request is answered at most once"
+        assert world.caller.in_flight == 0
+        assert world.dispatcher.in_flight == 0
+        assert all(load.in_flight == 0 for load in world.fleet.loads.values())
+        assert all(not known.tries for known in world.fleet.nodes.values())
+
+    asyncio.run(run())
