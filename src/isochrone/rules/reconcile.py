@@ -205,11 +205,11 @@ class _Book:
         return row is not None and row.lease.desired == "serving" and _is_serving(row)
 
     def makes_room(self, node: str) -> bool:
-        """Whether an old replica on a tight node may go before its successor serves."""
-        old = [n for n in sorted(self.seats) if n in self.wanted.tight and n not in self.seated]
+        """Whether the old replica on a tight node may go before its successor is there."""
+        waiting = [n for n in sorted(self.wanted.tight) if n in self.seats and n not in self.seated]
         leaving = any(row.lease.desired == "draining" for row in self.rows)
         others = all(self._someone_serves(n) for n in self.seats if n != node)
-        return node in old[:1] and others and not leaving
+        return node in waiting[:1] and others and not leaving
 
     def _someone_serves(self, node: str) -> bool:
         return any(row.lease.node == node and _is_serving(row) for row in self.rows)
@@ -258,7 +258,7 @@ def _may_be_tried(book: _Book, node: str) -> bool:
     if any(_is_spoilt(row) and row.for_s < RETRY_S for row in here):
         return False
     old = [row for row in here if row.lease.desired == "serving" and _can_work(row)]
-    return node not in book.wanted.tight or not old or book.makes_room(node)
+    return node not in book.wanted.tight or not old  # the node refuses what does not fit
 
 
 def _renewed(book: _Book, lease: Lease) -> Lease | None:
@@ -353,7 +353,7 @@ def _may_leave(book: _Book, row: Held) -> bool:
         return True
     node = row.lease.node
     if node in book.seats:
-        return book.serves(node) or (node in book.wanted.tight and book.makes_room(node))
+        return book.serves(node) or book.makes_room(node)
     return bool(book.seats) and all(book.serves(seat) for seat in book.seats)
 
 

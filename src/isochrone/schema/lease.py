@@ -69,10 +69,14 @@ class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """How many replicas a cell should hold near one metro."""
+    """How many replicas a cell should hold near one metro, preferably of one provider.
+
+    ``provider`` keeps the spread over providers that was decided over all cells; empty: any.
+    """
 
     metro: str
     replicas: int
+    provider: str = ""
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
