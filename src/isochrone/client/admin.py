@@ -36,6 +36,7 @@ from isochrone.schema.admin import (
     authorisation,
 )
 from isochrone.schema.decision import Decision
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import KEY_REVOCATION, SERVICE, Signed, pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault, TheirFault, Unavailable
 from isochrone.schema.frames import LogLine
@@ -191,7 +192,7 @@ class AdminClient:
     def _decode(self, data: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise OurFault(
                 f"The gateway at {self.base_url} answered something unreadable ({error}).",
                 fix="Check that the URL is an Isochrone gateway of a compatible version.",
@@ -248,7 +249,7 @@ def _error_of(response: http.client.HTTPResponse, method: str) -> IsochroneError
     family = TheirFault if response.status < 500 else OurFault
     try:
         error = msgspec.json.decode(data, type=AdminErrorBody).error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         code = {401: "unauthorized", 404: "not_found"}.get(response.status, "http_error")
         return family(f"{method} answered {response.status}.", code=code, status=response.status)
     fix = error.fix

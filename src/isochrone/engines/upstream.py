@@ -40,6 +40,7 @@ from isochrone.engines.upstream_response import (
     ResponseSink,
     WholeResponse,
 )
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import InvalidInput, IsochroneError, Unavailable
 
 #: Where each operation goes, after ``base_url``. ``{model}`` is percent-encoded.
@@ -256,7 +257,7 @@ class UpstreamEngine:
         """The OpenAI list of models must have ours."""
         try:
             names = [entry.id for entry in msgspec.json.decode(body, type=_Models).data]
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise self._trouble("does not speak OpenAI's API") from error
         if self._model not in names:
             raise InvalidInput(
@@ -301,7 +302,7 @@ def rename(request: EngineRequest, model: str) -> bytes:
         return request.body
     try:
         fields = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"malformed JSON: {error}") from error
     except RecursionError:
         raise InvalidInput("malformed JSON: nested too deeply") from None
@@ -322,7 +323,7 @@ def _described(name: str, body: bytes) -> dict[str, Any]:
     """The upstream's own OIP metadata under our name."""
     try:
         found = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidInput(
             "The upstream does not speak the Open Inference Protocol.",
             fix="Set the option api to openai.",

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import OurFault
 
 #: ``u32 length | u8 kind | u32 id``.
@@ -110,7 +111,7 @@ def decode(payload: bytes | memoryview, kind: type[_Document]) -> _Document:
     """The document of a frame without a body. Raises ``OurFault`` when it is not one."""
     try:
         return msgspec.msgpack.decode(payload, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise OurFault(f"A worker frame does not hold a {kind.__name__}: {error}.") from error
 
 

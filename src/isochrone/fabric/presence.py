@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from isochrone.fabric.connection import Fabric
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.routing import GatewayPresence
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class PresenceBoard:
         """Take one digest; unreadable or older ones are refused and counted."""
         try:
             presence = _DECODER.decode(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.refused += 1
             return
         held = self._heard.get(presence.gateway)

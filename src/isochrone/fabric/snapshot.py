@@ -10,6 +10,7 @@ import msgspec
 
 from isochrone.fabric.checked import CorruptValue, unwrap, wrap
 from isochrone.fabric.doubt import Known
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import Unavailable
 
 
@@ -56,7 +57,7 @@ def read_snapshot(path: Path) -> Snapshot:
         return _DECODER.decode(unwrap(path.read_bytes()))
     except FileNotFoundError:
         return Snapshot()
-    except (CorruptValue, msgspec.DecodeError, OSError):
+    except (CorruptValue, OSError, *UNREADABLE):
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
         return Snapshot()

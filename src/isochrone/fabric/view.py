@@ -19,6 +19,7 @@ import msgspec
 from isochrone.fabric.checked import CorruptValue, unwrap
 from isochrone.fabric.doubt import SEAL_KEY, Known, judge
 from isochrone.fabric.line import Stored, Whole
+from isochrone.schema.digests import UNREADABLE
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class View(Generic[T]):
         """A stored value read; None (counted, said) when it is corrupt or unreadable."""
         try:
             value = self._decode(unwrap(stored.payload))
-        except (CorruptValue, msgspec.DecodeError) as error:
+        except (CorruptValue, *UNREADABLE) as error:
             self.refused += 1
             self._corrupt[stored.key] = stored.revision
             log.error("table %s: the value of %s is refused: %s", self._name, stored.key, error)

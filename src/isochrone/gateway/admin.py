@@ -45,6 +45,7 @@ from isochrone.schema.admin import (
     ServiceAccepted,
 )
 from isochrone.schema.decision import Decision, PlacementInputs
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import (
     Conflict,
     Forbidden,
@@ -271,7 +272,7 @@ class AdminApi:
         data = await self._fabric.request(subject, packed, PLAN_TIMEOUT_S)
         try:
             answer = msgspec.json.decode(data, type=PlanAnswer)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise OurFault("The controller's plan cannot be read.") from error
         if answer.refusal is not None or answer.plan is None:
             refusal = answer.refusal

@@ -21,6 +21,7 @@ from isochrone.gateway.fleet import Fleet, KnownPeer
 from isochrone.gateway.lines import Line
 from isochrone.gateway.logs import TEXT_CHARS_MAX, LogBook
 from isochrone.gateway.relay import RelayDesk, refuse_stream
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.frames import (
     Ask,
@@ -192,7 +193,7 @@ class DoorKeeper:
             opened = unpack_open(header)
             if isinstance(opened, Ask):
                 raise Forbidden("A node may not send requests.")
-        except (msgspec.DecodeError, IsochroneError) as error:
+        except (IsochroneError, *UNREADABLE) as error:
             return refuse_stream(stream, _as_ours(error))
         return self._fetches.serve_node(stream, opened, address)
 
@@ -263,7 +264,7 @@ class GatewayHandler:
         """The gateway wants a relay or a file."""
         try:
             opened = unpack_open(header)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return refuse_stream(stream, _as_ours(error))
         if isinstance(opened, Ask):
             return self._relays.open(stream, opened, body, ended, self._peer.place.country)

@@ -19,6 +19,7 @@ from isochrone.gateway.fleet import Fleet, KnownPeer
 from isochrone.gateway.relay import refuse_stream
 from isochrone.gateway.routes import Blocs, legal_in
 from isochrone.gateway.store import BlobStore, check_sha256
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import (
     Forbidden,
     IsochroneError,
@@ -292,7 +293,7 @@ class _Inlet:
         """Its answer."""
         try:
             answer = unpack_answer(header)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._queue.put_nowait(Unavailable("The other gateway's answer cannot be read."))
             return
         if answer.status >= 400:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import msgspec
-
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, unpack_answer, unpack_trailer
 
 _NO_TRAILER: Final = AnswerTrailer()
@@ -43,7 +42,7 @@ class Gather:
             return
         try:
             self._header = unpack_answer(header)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             self._state = 3
             self.spoilt("The answer's head cannot be read.")
             return
@@ -64,7 +63,7 @@ class Gather:
             return
         try:
             times = unpack_trailer(trailer) if trailer else _NO_TRAILER
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             times = _NO_TRAILER
         if state == 2:
             self.end(times)

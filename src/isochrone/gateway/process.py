@@ -54,6 +54,7 @@ from isochrone.gateway.tables import CellTables
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.try_log import TryLog
 from isochrone.gateway.views import Views
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.identity import PrivateKey
@@ -315,7 +316,7 @@ class Gateway:
     def _routes(self, cell: str, data: bytes) -> None:
         try:
             table = _decode_table(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.book.counters["unreadable"] += 1
             return
         if table.cell != cell:

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from isochrone.rules.residency import admits
-from isochrone.schema.digests import canonical
+from isochrone.schema.digests import UNREADABLE, canonical
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Evidence, Place
 from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
@@ -152,7 +152,7 @@ class SnapshotFolder:
         for path in sorted(self._folder.glob("*.json")):
             try:
                 tables.append(msgspec.json.decode(path.read_bytes(), type=RoutingTable))
-            except (OSError, msgspec.DecodeError):
+            except (OSError, *UNREADABLE):
                 continue
         return tables
 

@@ -24,6 +24,7 @@ from isochrone.gateway.fleet import Fleet, KnownNode
 from isochrone.gateway.orders import OrderBook
 from isochrone.schema.apikey import ApiKey
 from isochrone.schema.decision import Decision
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import KEY_REVOCATION, unpack, unseal
 from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
 from isochrone.schema.leadership import LEADERSHIP_KEY, Leadership
@@ -262,5 +263,5 @@ def _grant_revision(packed: bytes) -> int:
     """The revision a grant states (its signature was checked when it was taken)."""
     try:
         return msgspec.json.decode(unpack(packed).body, type=NodeGrant).revision
-    except (IsochroneError, msgspec.DecodeError):
+    except (IsochroneError, *UNREADABLE):
         return 0

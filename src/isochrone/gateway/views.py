@@ -29,6 +29,7 @@ from isochrone.schema.admin import (
     ServiceView,
     StatusView,
 )
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Node
@@ -180,7 +181,7 @@ class Views:
                 continue
             try:
                 found.append(msgspec.json.decode(data, type=CellOffers))
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 continue
         return found
 

@@ -24,8 +24,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from isochrone.engines.engine import (
     BODY_BYTES_MAX,
     Cancel,
@@ -33,6 +31,7 @@ from isochrone.engines.engine import (
     EngineRequest,
     EngineStats,
 )
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError, Overloaded, Stale, TheirFault, TooLarge
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack, unpack_open
 from isochrone.schema.lease import Lease
@@ -79,7 +78,7 @@ class Serving:
             desk = self._admit(ask)
         except IsochroneError as error:
             return self.refuse(stream, error)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return self.refuse(stream, TheirFault("The stream's header cannot be read."))
         answer = _Answer(self, stream, desk)
         asking = _Asking(self, ask, answer)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import (
     InvalidInput,
     IsochroneError,
@@ -81,7 +82,7 @@ class Acceptor:
             raise InvalidInput("Only a hello may come before the welcome.", code="bad_frame")
         try:
             hello = unpack_hello(found[0][3])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise InvalidInput(f"Not a hello: {error}.", code="bad_frame") from None
         if hello.version not in CHANNEL_VERSIONS:
             raise TheirFault(
@@ -129,7 +130,7 @@ class Dialler:
                 return self._answer(unpack_challenge(payload))
             if kind in (frames.WELCOME, frames.REFUSED):
                 return self._verdict(kind, unpack_greeting_answer(payload))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise InvalidInput(f"The other side's greeting: {error}.", code="bad_frame") from None
         raise InvalidInput("The other side does not greet as it should.", code="bad_frame")
 

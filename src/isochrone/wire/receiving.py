@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault, Unavailable
 from isochrone.schema.frames import Control, unpack_control
 from isochrone.wire import frames
@@ -103,7 +102,7 @@ def _window(channel: Channel, _flags: int, number: int, payload: bytes) -> None:
 def _control(channel: Channel, _flags: int, _number: int, payload: bytes) -> None:
     try:
         message = unpack_control(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"A control message: {error}.", code="bad_frame") from None
     try:
         channel.handler.on_control(message)
