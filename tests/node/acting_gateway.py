@@ -70,7 +70,7 @@ class Answer:
         return b"".join(self.pieces)
 
     def on_head(self, header: bytes) -> None:
-        self.header = unpack_answer(header)
+        self.header = unpack_answer(header) if header else None
         self.calls.append("head")
 
     def on_data(self, data: bytes) -> None:
@@ -144,6 +144,7 @@ class ActingGateway:
         self.fetches: list[Fetch] = []
         self.wrong = self.mute = False
         self.cut_after = 0
+        self.on_guest: Callable[[Channel], None] | None = None
         self.others: tuple[GatewayDoor, ...] = ()
         self.server: ChannelServer | None = None
         self.port = 0
@@ -175,6 +176,8 @@ class ActingGateway:
     def _welcome(self, channel: Channel) -> Guest:
         guest = Guest(self, channel)
         self.guests.append(guest)
+        if self.on_guest is not None:
+            asyncio.get_running_loop().call_soon(self.on_guest, channel)
         return guest
 
     def guest(self) -> Guest | None:

@@ -161,6 +161,7 @@ async def test_a_gateway_that_gives_nothing_is_left(
     bench: Bench, gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "STALL_S", 0.2)
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
     first, second = await gateways(), await gateways()
     await bench.connect(first)
     wanted = leased(first.add("model.onnx", DATA))

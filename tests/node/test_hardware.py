@@ -24,7 +24,7 @@ OFFER = Offer(cpu_core_microusd_per_hour=10_000, memory_gib_microusd_per_hour=2_
 def config(**changes: object) -> NodeConfig:
     door = DoorAddress(host="127.0.0.1", port=1, fingerprint="0" * 64)
     facts: dict[str, object] = {"key_path": "k", "grant_path": "g", "state_dir": "s"}
-    return NodeConfig(doors=(door,), **{**facts, **changes})  # type: ignore[arg-type]
+    return NodeConfig(**{"doors": (door,), **facts, **changes})  # type: ignore[arg-type]
 
 
 def grant(**changes: int) -> NodeGrant:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -74,34 +72,6 @@ async def test_the_nearest_cell_becomes_home_and_the_other_hears_nothing(
     ready = await node.ready()
     assert ready["cell"] == "fra"
     assert all(guest.introduction is None for guest in far.guests)
-
-
-@pytest.mark.slow
-async def test_a_home_that_is_gone_for_long_is_left_and_its_leases_end_there(
-    gateways: Gateways, nodes: Nodes
-) -> None:
-    home, other = await gateways("fra"), await gateways("sin", opened=False)
-    await other.open()
-    await other.close()  # its door is known, but closed: the node starts at the other
-    node = nodes(home, other)
-    await home.met()
-    wanted = await serving(node, home, models.doubling())
-    await home.close()
-    began = time.monotonic()
-    await other.open(other.port)
-    guest = await other.met()
-    assert 9.0 < time.monotonic() - began < 20.0
-    status = guest.status(wanted.id)
-    assert status is None or status.state == "serving"  # nothing has been ordered yet
-    fresh = leased(node, other, models.doubling(), id="two", service="0xtenant.two")
-    await other.order(fresh)
-    await other.state(fresh, "serving")
-    await until(
-        lambda: (s := other.guest().status(wanted.id)) is None or s.state == "ended",
-        "the former home's lease ended",
-    )
-    node.signal(signal.SIGTERM)
-    assert await node.ended(5.0) == 0
 
 
 async def test_a_wrong_digest_is_a_sentence_in_the_status(gateways: Gateways, nodes: Nodes) -> None:

@@ -5,10 +5,9 @@ tells which cell stands behind it and how far it is. ``home`` judges; then one k
 the home cell dials, waits until the channel is lost, and dials again after a jittered pause, for
 ever. Gateways tell of new doors in their welcome and in Doors frames. While no gateway of home
 answers the survey is repeated, so that a node whose cell is gone finds another; while all is well,
-now and then.
+now and then, and only if no lease is held (a visit would be of no use).
 
-Rules: one channel per gateway address. Announced addresses go through the resolve map. A visit
-proves the node's key like any channel, says nothing and takes nothing.
+Rules: never two channels to one gateway. Announced addresses go through the resolve map.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class DoorKeeping:
         self._household = household
         self._journal = journal
         self._chances = random.Random(config.seed)
-        self._surveyor = Surveyor(config, key, papers)
+        self._surveyor = Surveyor(config, key, papers, self.opened)
         self._doors: dict[str, GatewayDoor] = {}  # of the home cell, by host:port
         self._announced: tuple[GatewayDoor, ...] = ()  # by a gateway of it, last
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -130,18 +129,20 @@ class DoorKeeping:
     async def _look_again_and_again(self) -> None:
         while True:
             now_s = time.monotonic()
-            if now_s >= self._survey_at_s:
+            if now_s >= self._survey_at_s and (self._household.idle() or not self._connected()):
                 await self._survey()
                 self._learn_visited()
-                pause_s = SURVEY_CALM_S if self._connected() else SURVEY_GONE_S
+                calm = self._connected() or (self.home.cell is None and self._visits)
+                pause_s = SURVEY_CALM_S if calm else SURVEY_GONE_S
                 self._survey_at_s = time.monotonic() + pause_s * (0.5 + self._chances.random())
             self._judge(time.monotonic())
             await asyncio.sleep(LOOK_S)
 
     def _judge(self, now_s: float) -> None:
         connected = self._connected()
-        if not connected and self._survey_at_s - now_s > 2 * SURVEY_GONE_S:
-            self._survey_at_s = now_s  # home has just been lost: the calm is over
+        gone_since_s = self.home.gone_since_s
+        if gone_since_s is not None and now_s - gone_since_s > SURVEY_GONE_S:
+            self._survey_at_s = min(self._survey_at_s, now_s + SURVEY_GONE_S)
         view = View(rtts_ms=self._rtts(), connected=connected, idle=self._household.idle())
         former, self.home = self.home, judge(self.home, view, now_s)
         if self.home.cell is not None and self.home.cell != former.cell:
@@ -155,8 +156,8 @@ class DoorKeeping:
         )
 
     def _rtts(self) -> dict[str, float]:
-        """The surveyed round trips; home's by its open channels."""
-        rtts_ms = dict(self._rtts_ms)
+        """The surveyed round trips; home's by its open channels only: keepers dial it."""
+        rtts_ms = {cell: ms for cell, ms in self._rtts_ms.items() if cell != self.home.cell}
         measured = [c.rtt_ms_ewma for c in self.channels.values() if c.rtt_ms_ewma > 0]
         if self.home.cell is not None and measured:
             rtts_ms[self.home.cell] = min(measured)
@@ -182,8 +183,8 @@ class DoorKeeping:
             self._learn((as_gateway_door(visit),))
 
     async def _survey(self) -> None:
-        """Visit every configured door that no channel leads to; remember what was found."""
-        doors = [door for door in self._config.doors if not self._is_kept(door)]
+        """Visit every configured door that is not dialled anyway; remember what was found."""
+        doors = [door for door in self._config.doors if not self._is_known(door)]
         found, troubles = await self._surveyor.visit_all(doors)
         for address, error in troubles.items():
             self._tell_once(address, error)
@@ -197,10 +198,10 @@ class DoorKeeping:
             cell: min(visit.rtt_ms for visit in visits) for cell, visits in self._visits.items()
         }
 
-    def _is_kept(self, door: DoorAddress) -> bool:
-        """Whether an open channel leads to that door: it needs no visit."""
-        known = self._doors.get(door.address)
-        return known is not None and known.gateway in self.channels
+    def _is_known(self, door: DoorAddress) -> bool:
+        """Whether a keeper dials that gateway already, perhaps under another address: two
+        channels of one node would supersede each other."""
+        return any(known.fingerprint == door.fingerprint for known in self._doors.values())
 
     def _tell_once(self, address: str, error: IsochroneError) -> None:
         """Log a door's trouble when it changes, not at every try."""

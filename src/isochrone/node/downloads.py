@@ -6,23 +6,24 @@ is always a prefix. A gateway that fails costs its ranges only: the next gateway
 same byte. A file whose digest is wrong is fetched again from the beginning, from another gateway
 if the wrong bytes were all one gateway's.
 
-Rules: at most ``RANGES_MAX`` × ``RANGE_BYTES`` in memory per file; a source that delivers nothing
-for ``STALL_S`` is left. Each content is fetched once, however many leases want it.
-It decides nothing about leases: its errors say whether trying later may help (``may_help``).
+Rules: at most ``RANGES_MAX`` × ``RANGE_BYTES`` in memory per file; a source that is silent, or
+delivers nothing for ``STALL_S``, is left. Each content is fetched once, however many
+leases want it. It decides nothing about leases: its errors say whether trying later may help
+(``may_help``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from isochrone.node.cache import Cache, Part
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import InvalidInput, IsochroneError, Timeout, Unavailable
 from isochrone.schema.frames import Fetch, pack, unpack_answer
 from isochrone.schema.lease import Lease
@@ -34,8 +35,14 @@ RANGES_MAX = 4
 """4 MiB on their way: 40 MB/s over a round trip of 100 ms, 400 MB/s over 10 ms, and a request that
 comes behind them waits for 4 MiB at most."""
 
-STALL_S = 10.0
-"""A loaded gateway may pause for seconds (it may be fetching the file itself); not for ten."""
+STALL_S = 30.0
+"""A gateway that pings may be fetching the file itself from another cell: 1 GB at 40 MB/s."""
+
+SILENT_S = 3.0
+"""One that does not even ping (four times a second) is stopped or cut off: no use waiting."""
+
+LOOK_S = 0.5
+"""How often that is looked at."""
 
 FINAL_CODES = frozenset({"wrong_digest", "cache_full", "disk_full", "cache_broken"})
 """Faults of this machine or of the file: the cell should look elsewhere instead of waiting."""
@@ -145,7 +152,7 @@ async def _pull(source: Channel, part: Part, lease: Lease, progress: Callable[[i
                 length = min(RANGE_BYTES, part.size_bytes - asked)
                 ranges.append(_Range(source, part.sha256, asked, length, lease))
                 asked += length
-            data = await _next(ranges)
+            data = await _next(source, ranges)
             await _in_thread(part.append, data)
             progress(part.written)
     finally:
@@ -153,15 +160,21 @@ async def _pull(source: Channel, part: Part, lease: Lease, progress: Callable[[i
             waiting.cancel()
 
 
-async def _next(ranges: deque[_Range]) -> bytes:
-    """The first range's bytes; Timeout when nothing at all comes for ``STALL_S``."""
+async def _next(source: Channel, ranges: deque[_Range]) -> bytes:
+    """The first range's bytes; Timeout when the source is silent, or gives nothing for long."""
+    received, since_s = -1, time.monotonic()
     while True:
-        before = sum(waiting.received for waiting in ranges)
-        done, _ = await asyncio.wait([ranges[0].whole], timeout=STALL_S)
+        done, _ = await asyncio.wait([ranges[0].whole], timeout=LOOK_S)
         if done:
             return ranges.popleft().whole.result()
-        if sum(waiting.received for waiting in ranges) == before:
-            raise Timeout(f"The gateway sent nothing of the model for {STALL_S:.0f} s.")
+        now_s = time.monotonic()
+        if now_s - source.last_heard > SILENT_S:
+            raise Timeout(f"The gateway has been silent for {SILENT_S:g} s.")
+        before, received = received, sum(waiting.received for waiting in ranges)
+        if received != before:
+            since_s = now_s
+        elif now_s - since_s > STALL_S:
+            raise Timeout(f"The gateway sent nothing of the model for {STALL_S:g} s.")
 
 
 class _Range:
@@ -198,7 +211,7 @@ class _Range:
     def on_head(self, header: bytes) -> None:
         try:
             answer = unpack_answer(header)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._fail(InvalidInput("The gateway's answer cannot be read."))
             return
         if answer.status >= 400:

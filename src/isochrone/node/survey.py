@@ -1,14 +1,15 @@
 """Visits: who stands behind a door, and how far it is.
 
-A visit is a whole greeting (pin, key, grant) and a few pings, then goodbye: it takes no stream,
-introduces nothing and leaves no trace but a line in the gateway's counters.
+A visit is a whole greeting (pin, key, grant) and a few pings, then goodbye; it introduces nothing.
+Should the gateway ask something of the node meanwhile (its own home may be gone, and this gateway
+may know of a replica here), it is answered like any request, and the visit ends after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -29,6 +30,9 @@ VISITS_MAX = 8
 VISIT_LIMITS = ChannelLimits(ping_interval_s=0.05)
 
 
+OnOpen = Callable[[Stream, bytes, bytes, bool], StreamSink]
+
+
 class Visit(msgspec.Struct, frozen=True):
     """What a visit found: the door, who stands behind it, how far it is (milliseconds)."""
 
@@ -38,9 +42,12 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 class Surveyor:
-    """Visits doors with the node's key and grant."""
+    """Visits doors with the node's key and grant. ``on_open`` takes streams, as serving does."""
 
-    def __init__(self, config: NodeConfig, key: PrivateKey, papers: Papers) -> None:
+    def __init__(
+        self, config: NodeConfig, key: PrivateKey, papers: Papers, on_open: OnOpen
+    ) -> None:
+        self._on_open = on_open
         self._config = config
         self._key = key
         self._papers = papers
@@ -68,10 +75,11 @@ class Surveyor:
         host, port = self._config.dial_address(door.host, door.port)
         channel = await dial(
             host, port, door.fingerprint, self._key, "node", self._papers.packed,
-            _Visitor, VISIT_LIMITS,
+            lambda channel: _Visitor(self._on_open), VISIT_LIMITS,
         )  # fmt: skip
         try:
             await measured(channel)
+            await silent(channel)
         finally:
             channel.close("visit", "Measured.")
         if channel.rtt_ms_min <= 0:
@@ -90,6 +98,15 @@ async def measured(channel: Channel) -> None:
         await asyncio.sleep(VISIT_LIMITS.ping_interval_s / 2)
 
 
+async def silent(channel: Channel) -> None:
+    """Wait until nothing is under way, at most ``VISIT_S``."""
+    pause_s = VISIT_LIMITS.ping_interval_s / 2
+    for _ in range(round(VISIT_S / pause_s)):
+        if not channel.streams_open:
+            return
+        await asyncio.sleep(pause_s)
+
+
 def as_gateway_door(visit: Visit) -> GatewayDoor:
     """The configured door as its gateway would announce it."""
     return GatewayDoor(
@@ -101,29 +118,13 @@ def as_gateway_door(visit: Visit) -> GatewayDoor:
 
 
 class _Visitor:
-    """The handler of a visit: takes nothing, says nothing."""
+    """The handler of a visit."""
 
-    def __init__(self, channel: Channel) -> None:
-        pass
+    def __init__(self, on_open: OnOpen) -> None:
+        self.on_open = on_open
 
-    def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        stream.reset("not_serving", "This channel only measures.")
-        return _NoSink()
+    def on_control(self, message: Control) -> None:
+        """Whatever is said to a visitor is said again to whoever stays."""
 
-    def on_control(self, message: Control) -> None: ...
-
-    def on_lost(self, error: IsochroneError) -> None: ...
-
-
-class _NoSink:
-    """Receives nothing."""
-
-    def on_head(self, header: bytes) -> None: ...
-
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_end(self, trailer: bytes) -> None: ...
-
-    def on_reset(self, code: str, message: str) -> None: ...
-
-    def on_writable(self) -> None: ...
+    def on_lost(self, error: IsochroneError) -> None:
+        """The visit is over."""
