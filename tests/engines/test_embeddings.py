@@ -76,6 +76,7 @@ async def test_tokens_are_taken_between_the_special_ones(engine) -> None:
         ([[1, 30522]], "tokens outside 0 to 30521"),
         ([[-1]], "tokens outside"),
         ("", "must not be empty"),
+        (["word " * 200] * 100, "the request has 20200 tokens, at most 16384"),
     ],
 )
 async def test_what_it_cannot_read_is_a_400_in_openais_format(engine, given, reason) -> None:

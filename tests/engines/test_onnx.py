@@ -236,14 +236,35 @@ async def test_cancelled_requests_are_dropped_here_and_in_the_worker(engines, tm
     assert engine.in_flight == 0
 
 
-async def test_cancelling_the_running_request_silences_it(engines, tmp_path) -> None:
-    engine = await started(engines, slow(tmp_path))
-    sink = Collected()
-    cancel = engine.submit(infer_request({"rounds": np.array(100_000, np.int64)}), sink)
-    cancel()
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_cancelling_a_run_stops_it(engines, tmp_path, concurrency) -> None:
+    engine = await started(engines, slow(tmp_path), concurrency=concurrency)
+    process = psutil.Process(engine.report().pid)
+    sinks = [Collected() for _ in range(concurrency)]
+    endless = infer_request({"rounds": np.array(10**12, np.int64)})
+    cancels = [engine.submit(endless, sink) for sink in sinks]
+    used = process.cpu_times().user
+    await until(lambda: process.cpu_times().user > used + 0.1)
+    for cancel in cancels:
+        cancel()
     await infer(engine, {"rounds": np.array(1, np.int64)})
-    cancel()
-    assert sink.calls == 0
+    assert not [sink for sink in sinks if sink.calls]
+    await until(lambda: engine.in_flight == 0)
+    used = process.cpu_times().user
+    await asyncio.sleep(0.1)  # what is measured is a span of time
+    assert process.cpu_times().user - used < 0.05
+
+
+async def test_a_run_beyond_its_time_is_stopped_and_tried_nowhere_else(engines, tmp_path) -> None:
+    engine = await started(engines, slow(tmp_path), run_timeout_s=0.2)
+    pid = engine.report().pid
+    sink = Collected()
+    engine.submit(infer_request({"rounds": np.array(10**12, np.int64)}), sink)
+    with pytest.raises(Timeout) as stopped:
+        await asyncio.wait_for(sink.done, 10)
+    assert stopped.value.retry == "never"
+    await infer(engine, {"rounds": np.array(1, np.int64)})
+    assert engine.report().pid == pid
 
 
 async def test_a_deadline_that_passes_in_the_queue(engines, tmp_path) -> None:
@@ -300,13 +321,16 @@ async def test_a_killed_worker_fails_its_requests_at_once_and_is_restarted(
 
 
 async def test_a_worker_that_stops_answering_is_killed_and_restarted(engines, tmp_path) -> None:
-    engine = await started(engines, adder(tmp_path), run_timeout_s=0.2)
+    engine = await started(engines, adder(tmp_path), run_timeout_s=0.05)
     before = engine.report().pid
     os.kill(before, signal.SIGSTOP)
-    sink = Collected()
-    engine.submit(infer_request(SUM), sink)
+    first, second = Collected(), Collected()
+    engine.submit(infer_request(SUM), first)
+    engine.submit(infer_request(SUM), second)
+    with pytest.raises(Timeout):
+        await asyncio.wait_for(first.done, 10)
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(sink.done, 10)
+        await asyncio.wait_for(second.done, 10)
     await until(lambda: engine.state == "ready")
     assert engine.report().pid != before
     await infer(engine, SUM)

@@ -97,7 +97,7 @@ def main() -> None:
         _server, ready = _load(pipe.read_load())
         pipe.write(Kind.READY, 0, ready, [])
         while True:
-            list(pipe.read(wait=True))
+            list(pipe.read())
     except IsochroneError as error:
         pipe.write(Kind.FAILED, 0, Failed(error.code, error.message, error.fix), [])
     except EOFError:

@@ -7,7 +7,8 @@ so no callback here costs more than writing to a socket.
 Rules: the worker is sent a few requests more than it can run (``AHEAD``), so that it never waits
 for this loop; a cancellation still overtakes them. A worker that dies takes its requests with it:
 they fail at once with ``Unavailable`` (retry elsewhere) and the engine restarts it with back-off.
-A worker that answers nothing for ``run_timeout_s`` while it has work is killed the same way.
+A run of more than ``run_timeout_s`` is stopped; a worker that cannot even do that is killed the
+same way.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from isochrone.engines.worker_loading import load_worker
 from isochrone.schema.errors import (
     IsochroneError,
     Overloaded,
+    Timeout,
     Unavailable,
 )
 
@@ -48,8 +50,11 @@ from isochrone.schema.errors import (
 #: reaches them.
 AHEAD = 4
 
-#: How often a stuck worker is looked for, seconds.
-WATCH_S = 1.0
+#: How often a stuck run is looked for while there are any, seconds.
+WATCH_S = 0.25
+
+#: How long a worker may take to stop a run, seconds, before it counts as stuck.
+STOP_S = 2.0
 
 #: Request headers that the worker reads.
 _HEADERS = ("content-encoding", oip.LENGTH_HEADER)
@@ -80,7 +85,8 @@ class OnnxEngine:
         self._restarting: asyncio.Task[None] | None = None
         self._current: Job | None = None
         self._answer: Answer | None = None
-        self._progress_at = self._turn_at = 0.0
+        self._progress_at = self._turn_at = self._oldest_since = 0.0
+        self._oldest = -1
 
     @property
     def state(self) -> EngineState:
@@ -216,7 +222,6 @@ class OnnxEngine:
         worker.send(Kind.RUN, job.number, Run(request.operation, headers), request.body)
         job.request = None  # the body is on its way: do not keep it twice
         if self._watch is None:
-            self._progress_at = time.monotonic()
             self._watch = self._loop.call_later(WATCH_S, self._look)
 
     def _drop(self, job: Job) -> None:
@@ -274,12 +279,30 @@ class OnnxEngine:
     # A stuck worker.
 
     def _look(self) -> None:
+        """The oldest request sent is always one that runs: it must not stay the oldest."""
         self._watch = None
         if not self._jobs.running or self._worker is None:
             return
-        if time.monotonic() - self._progress_at > self.options.run_timeout_s:
+        number, now = next(iter(self._jobs.running)), time.monotonic()
+        if number != self._oldest:
+            self._oldest, self._oldest_since = number, now
+        over_s = now - self._oldest_since - self.options.run_timeout_s
+        if over_s > STOP_S:
             self._worker.kill()  # on_lost follows
+        elif over_s > 0:
+            self._give_up(self._jobs.running[number])
         self._watch = self._loop.call_later(WATCH_S, self._look)
+
+    def _give_up(self, job: Job) -> None:
+        """Stop a run that takes too long, and do not let another replica try it."""
+        job.fail(
+            Timeout(
+                f"The model ran for more than {self.options.run_timeout_s:g} s.",
+                fix="Send less at once, or raise the option run_timeout_s.",
+                retry="never",
+            )
+        )
+        self._drop(job)
 
     def _unwatch(self) -> None:
         if self._watch is not None:

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ import onnxruntime
 from isochrone.engines.oip import InferRequest, OutputAsk
 from isochrone.engines.options import OnnxOptions
 from isochrone.engines.tensors import DTYPES, Array, datatype_of
+from isochrone.engines.worker_turns import Stop
 from isochrone.schema.errors import InvalidInput, IsochroneError, Overloaded, Unavailable
 
 #: onnxruntime's element types → OIP datatypes.
@@ -56,6 +57,17 @@ _WARM_ELEMENTS_MAX = 1 << 20
 
 #: Words in onnxruntime's messages that mean "no memory".
 _MEMORY_WORDS = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory")
+
+
+class StoppedError(Exception):
+    """The run was stopped because nobody waits for it any more."""
+
+
+def make_stop() -> Stop:
+    """What ends one run when its ``terminate`` is set."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _SEVERITY_FATAL
+    return cast("Stop", options)
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -112,17 +124,22 @@ class OnnxModel:
                 raise InvalidInput(f"unknown output '{ask.name}'; the model gives {known}")
         return request.outputs or tuple(OutputAsk(name) for name in self._output_names)
 
-    def run(self, inputs: dict[str, Array], outputs: Sequence[str]) -> tuple[list[Array], int]:
-        """Outputs in the order asked, and microseconds inside the model.
+    def run(
+        self, inputs: dict[str, Array], outputs: Sequence[str], stop: Stop | None = None
+    ) -> tuple[list[Array], int]:
+        """Outputs in the order asked, and microseconds inside the model. ``stop``, from
+        ``make_stop``, ends the run from another thread.
 
-        Raises ``InvalidInput`` when the graph refuses these inputs, ``Overloaded`` when memory
-        ran out, ``Unavailable`` when the device failed.
+        Raises ``StoppedError`` when it did, ``InvalidInput`` when the graph refuses these inputs,
+        ``Overloaded`` when memory ran out, ``Unavailable`` when the device failed.
         """
         fed = {n: _as_text(a) if a.dtype.kind == "O" else a for n, a in inputs.items()}
         started = time.perf_counter_ns()
         try:
-            arrays = self._session.run(list(outputs), fed)
+            arrays = self._session.run(list(outputs), fed, stop)
         except Exception as error:
+            if stop is not None and stop.terminate:
+                raise StoppedError from error
             raise _mapped_run(error, self.device) from error
         engine_us = (time.perf_counter_ns() - started) // 1000
         for name, array in zip(outputs, arrays, strict=True):

@@ -1,22 +1,17 @@
 """The ONNX worker process: ``python -m isochrone.engines.onnx_worker FD``.
 
-Intuition: a loop that reads a frame, runs the model, writes a frame. With ``concurrency`` above
-one, that many threads take turns at reading (leader and followers), so that no request changes
-threads; onnxruntime releases the interpreter while it computes.
-
-Rules: before each run everything that has arrived is read, so that a cancellation overtakes the
-requests before it.
+Intuition: read a frame, run the model, write a frame; ``worker_turns.py`` says which thread does
+what. Here a request's bytes become tensors or texts and the outputs bytes again, so that none of
+that work touches the node's event loop.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from isochrone.engines import oip, openai_embeddings
-from isochrone.engines.onnx_model import OnnxModel
+from isochrone.engines.onnx_model import OnnxModel, StoppedError, make_stop
 from isochrone.engines.options import OnnxOptions, check_options
 from isochrone.engines.worker_frames import (
     Answer,
@@ -29,6 +24,7 @@ from isochrone.engines.worker_frames import (
     split,
 )
 from isochrone.engines.worker_pipe import Pipe
+from isochrone.engines.worker_turns import Stop, Turns
 from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault
 
 
@@ -45,47 +41,22 @@ class Worker:
 
             self._embedder = TextEmbedder(self.model, Path(load.files["tokenizer"]), options)
         self.warm_ms = self.model.warm()
-        self._waiting: OrderedDict[int, memoryview] = OrderedDict()
-        self._reading = threading.Lock()
 
     def serve(self, pipe: Pipe) -> None:
         """Answer until the node is gone (``EOFError``)."""
-        for _ in range(self.concurrency - 1):
-            threading.Thread(target=self._work, args=(pipe,), daemon=True).start()
-        self._work(pipe)
+        Turns(pipe, self.concurrency, self.answer, make_stop).serve()
 
-    def _work(self, pipe: Pipe) -> None:
-        while True:
-            with self._reading:
-                number, payload = self._next(pipe)
-            answer, body = self._answer(payload)
-            del payload
-            try:
-                pipe.write(Kind.ANSWER, number, answer, body)
-            except OurFault as error:
-                pipe.write(Kind.ANSWER, number, Answer(500, [], 0, error=error.message), [])
-
-    def _next(self, pipe: Pipe) -> tuple[int, memoryview]:
-        """The oldest request that nobody cancelled."""
-        self._take(pipe, wait=False)
-        while not self._waiting:
-            self._take(pipe, wait=True)
-        return self._waiting.popitem(last=False)
-
-    def _take(self, pipe: Pipe, *, wait: bool) -> None:
-        for kind, number, payload in pipe.read(wait=wait):
-            if kind is Kind.RUN:
-                self._waiting[number] = payload
-            elif kind is Kind.CANCEL and self._waiting.pop(number, None) is not None:
-                pipe.write(Kind.ANSWER, number, Answer(499, [], 0), [])
-
-    def _answer(self, payload: memoryview) -> tuple[Answer, list[bytes]]:
+    def answer(self, payload: memoryview, stop: Stop) -> tuple[Answer, list[bytes]]:
         """One request → one answer; a fault of the request is an answer in its API's format."""
         document, body = split(payload)
         run = decode(document, Run)
         embeddings = run.operation == "embeddings"
         try:
-            return self._embeddings(body) if embeddings else self._infer(body, run.headers)
+            if embeddings:
+                return self._embeddings(body, stop)
+            return self._infer(body, run.headers, stop)
+        except StoppedError:
+            return Answer(499, [], 0), []
         except InvalidInput as error:
             form = openai_embeddings.error_body if embeddings else oip.error_body
             return _fault(400, form(error.message))
@@ -94,10 +65,12 @@ class Worker:
         except MemoryError:
             return Answer(503, [], 0, error="The replica has not enough memory."), []
 
-    def _infer(self, body: memoryview, headers: dict[str, str]) -> tuple[Answer, list[bytes]]:
+    def _infer(
+        self, body: memoryview, headers: dict[str, str], stop: Stop
+    ) -> tuple[Answer, list[bytes]]:
         request = oip.decode_request(body, headers)
         asks = self.model.check(request)
-        arrays, engine_us = self.model.run(request.inputs, [ask.name for ask in asks])
+        arrays, engine_us = self.model.run(request.inputs, [ask.name for ask in asks], stop)
         outputs = [
             (ask.name, array, request.binary_default if ask.binary is None else ask.binary)
             for ask, array in zip(asks, arrays, strict=True)
@@ -105,11 +78,11 @@ class Worker:
         head, parts = oip.encode_response(self.model.name, request.id, outputs)
         return Answer(200, head, engine_us), parts
 
-    def _embeddings(self, body: memoryview) -> tuple[Answer, list[bytes]]:
+    def _embeddings(self, body: memoryview, stop: Stop) -> tuple[Answer, list[bytes]]:
         request = openai_embeddings.decode_request(body)
         if self._embedder is None:
             raise InvalidInput("this service does not give embeddings; its task is tensor")
-        vectors, tokens, engine_us = self._embedder.embed(request)
+        vectors, tokens, engine_us = self._embedder.embed(request, stop)
         data = openai_embeddings.encode_response(
             vectors, request.model or self.model.name, request.encoding_format, tokens
         )

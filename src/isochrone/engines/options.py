@@ -24,10 +24,11 @@ class OnnxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``threads``: of one run (1 keeps replicas on one machine apart). ``concurrency``: runs at the
     same moment, sharing the weights. ``queue_max``: requests waiting beyond those. ``device``:
-    ``auto`` takes CUDA where onnxruntime really offers it. ``max_tokens``: longest text of the
-    ``embeddings`` task; a longer one is refused, or cut when ``truncate``. ``load_timeout_s``: a
-    worker that has not loaded by then is ended. ``run_timeout_s``: so is one that answers nothing
-    for that long.
+    ``auto`` takes CUDA where onnxruntime really offers it. For the ``embeddings`` task:
+    ``max_tokens`` of one text (a longer one is refused, or cut when ``truncate``), and
+    ``batch_tokens_max`` of one request, so that none can hold a replica for minutes.
+    ``load_timeout_s``: a worker that has not loaded by then is ended. ``run_timeout_s``: a run of
+    that length is stopped, and a worker that does not stop it is ended.
     """
 
     name: str = "model"
@@ -37,6 +38,7 @@ class OnnxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_max: Annotated[int, Meta(ge=0, le=100_000)] = 256
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_tokens: Annotated[int, Meta(ge=3, le=131_072)] = 256
+    batch_tokens_max: Annotated[int, Meta(ge=3, le=1 << 24)] = 16_384
     truncate: bool = False
     load_timeout_s: Seconds = 60.0
     run_timeout_s: Seconds = 60.0

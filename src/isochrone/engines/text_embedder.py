@@ -20,6 +20,7 @@ import tokenizers
 from isochrone.engines.onnx_model import OnnxModel
 from isochrone.engines.openai_embeddings import EmbeddingsRequest
 from isochrone.engines.options import OnnxOptions
+from isochrone.engines.worker_turns import Stop
 from isochrone.schema.errors import InvalidInput
 
 #: Most texts in one run of the graph: bounds memory (32 x 256 tokens stay under 200 MiB).
@@ -31,6 +32,7 @@ class TextEmbedder:
 
     def __init__(self, model: OnnxModel, tokenizer: Path, options: OnnxOptions) -> None:
         self._model = model
+        self._batch_tokens_max = options.batch_tokens_max
         self._max_tokens, self._truncate = options.max_tokens, options.truncate
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
@@ -58,17 +60,26 @@ class TextEmbedder:
             )
         self._output = "sentence_embedding" if "sentence_embedding" in rows else rows[0]
 
-    def embed(self, request: EmbeddingsRequest) -> tuple[npt.NDArray[np.float32], int, int]:
-        """Vectors, tokens read, microseconds in the model. Raises ``InvalidInput``."""
+    def embed(
+        self, request: EmbeddingsRequest, stop: Stop | None = None
+    ) -> tuple[npt.NDArray[np.float32], int, int]:
+        """Vectors, tokens read, microseconds in the model. Raises ``InvalidInput``, and
+        ``StoppedError`` when stopped."""
         rows = [self._tokens(one, index) for index, one in enumerate(request.inputs)]
+        total = sum(map(len, rows))
+        if total > self._batch_tokens_max:
+            raise InvalidInput(
+                f"the request has {total} tokens, at most {self._batch_tokens_max} are read"
+                " at once; send it in parts"
+            )
         vectors, engine_us = [], 0
         for start in range(0, len(rows), GROUP_MAX):
             (found,), took_us = self._model.run(
-                self._padded(rows[start : start + GROUP_MAX]), [self._output]
+                self._padded(rows[start : start + GROUP_MAX]), [self._output], stop
             )
             vectors.append(found.astype(np.float32, copy=False))
             engine_us += took_us
-        return np.concatenate(vectors), sum(map(len, rows)), engine_us
+        return np.concatenate(vectors), total, engine_us
 
     def _tokens(self, one: str | list[int], index: int) -> list[int]:
         if isinstance(one, str):

@@ -41,18 +41,16 @@ class Pipe:
         """Wait for the order to load. Raises ``EOFError`` when the node is gone."""
         frames: list[tuple[Kind, int, memoryview]] = []
         while not frames:
-            frames = list(self.read(wait=True))
+            frames = list(self.read())
         return decode(frames[0][2], Load)
 
-    def read(self, *, wait: bool) -> Iterator[tuple[Kind, int, memoryview]]:
-        """The frames of one read. Without ``wait``, none when nothing has arrived.
+    def read(self) -> Iterator[tuple[Kind, int, memoryview]]:
+        """Wait for the next bytes; the frames that they complete, maybe none.
 
         Raises ``EOFError`` when the node is gone.
         """
         try:
-            size = self._sock.recv_into(self._buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            size = self._sock.recv_into(self._buffer)
         except OSError as error:
             raise EOFError from error
         if not size:
