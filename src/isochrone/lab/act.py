@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from isochrone.lab.crowd import Crowd
 from isochrone.lab.faults import Freeze, Kill, cut_fabric, freeze, kill, slow_link
 from isochrone.lab.inputs import cases
 from isochrone.lab.models import DEFAULT, prepare
-from isochrone.lab.network import CENTRAL, Network, operator_key
+from isochrone.lab.network import CENTRAL, Network, NodeProcess, operator_key
 from isochrone.lab.records import Record, city_rows, share_by_node
 from isochrone.lab.story import Story
 from isochrone.lab.tenant import Tenant
 from isochrone.lab.world import World, default_world
+from isochrone.schema.errors import Unavailable
 from isochrone.schema.service import Service
 
 EXAMPLES = Path("examples")
@@ -61,10 +63,11 @@ RATES = {
 }
 """Requests per second and city: together about half of what two cores compute."""
 
-WARM_S, CALM_S, SLOW_S, FAULTS_S, CENTRAL_S = 4.0, 15.0, 10.0, 26.0, 8.0
+WARM_S, CALM_S, SLOW_S, FAULTS_S, CENTRAL_S = 4.0, 15.0, 10.0, 30.0, 8.0
 SLOWER_MS = 80.0
 FREEZE_S = 6.0
 FABRIC_CUT_S = 10.0
+SETTLE_S = 3.0
 APPLY_WAIT_S = "60"
 
 
@@ -240,20 +243,24 @@ class Act:
     async def _fault_phase(self) -> None:
         calls = asyncio.create_task(self.crowd.phase("isochrone", "faults", FAULTS_S, RATES))
         try:
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(SETTLE_S)
             with self.operator.admin("operator") as client:
-                busiest = self._busiest(self._records("slow"))
+                busiest = self._busiest(self._records("faults"))
                 self._events["kill"] = await kill(client, busiest)
-                other = self._busiest(self._records("slow"), besides=busiest.address)
-                self._events["freeze"] = await freeze(client, other, FREEZE_S)
+                await asyncio.sleep(SETTLE_S)
+                since_s = time.time() - SETTLE_S
+                recent = [r for r in self._records("faults") if r.sent_unix_s > since_s]
+                self._events["freeze"] = await freeze(client, self._busiest(recent), FREEZE_S)
             await cut_fabric(self.network, "sin", FABRIC_CUT_S)
             await calls
         finally:
             calls.cancel()
 
-    def _busiest(self, records: list[Record], besides: str = "") -> Any:
-        """The node of the home cell that answered most (only there can this tenant watch)."""
-        shares = share_by_node(r for r in records if r.cell == HOME_CELL and r.node != besides)
+    def _busiest(self, records: list[Record]) -> NodeProcess:
+        """The node of the home cell that answered most (its gateway is watched)."""
+        shares = share_by_node(r for r in records if r.cell == HOME_CELL)
+        if not shares:
+            raise Unavailable(f"Nothing was answered in {HOME_CELL} lately.")
         return self.network.node_by_address(next(iter(shares)))
 
     async def _report(self) -> dict[str, Any]:
