@@ -162,6 +162,8 @@ class CellInTest:
             "state_dir": str(folder / "state"),
             "fabric_servers": (self.url,),
             "ready_file": str(folder / "ready"),
+            "settle_s": 0.5,
+            "warm_s": 0.2,
             **changes,
         }
         (folder / "config.json").write_bytes(canonical(ControllerConfig(**fields)))  # type: ignore[arg-type]
@@ -248,7 +250,7 @@ class CellInTest:
         )
 
     def _status(self, lease: Lease) -> LeaseStatus:
-        state = {"serving": "serving", "draining": "draining", "ended": "ended"}[lease.desired]
+        state = "serving" if lease.desired == "serving" else "ended"
         if lease.node in self.failing and state == "serving":
             return LeaseStatus(
                 lease=lease.id, revision=lease.revision, state="failed", reason="broken model"

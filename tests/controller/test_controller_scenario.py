@@ -87,7 +87,7 @@ async def test_a_frozen_node_is_replaced_and_not_missed_when_it_returns(cell: Ce
     )
     after = cell.leased(id_)
     del cell.frozen_s[victim]
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.0)
     assert cell.leased(id_) == after
 
 
@@ -149,7 +149,7 @@ async def test_without_gateways_nothing_is_ended(cell: CellInTest) -> None:
     before, routes = cell.leased(id_), cell.serving(id_)
     await cell.publisher.close()
     await until(lambda: "no gateway of the cell is heard" in cell.log(), what="it says so")
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(1.5)
     assert cell.leased(id_) == before
     assert cell.serving(id_) == routes
 
@@ -172,9 +172,10 @@ async def test_a_new_revision_and_a_deletion_are_followed(cell: CellInTest) -> N
     id_ = await placed(cell)
     await cell.declare(service(revision=2, replicas=ReplicaRange(min=3, max=3)))
     await until(lambda: len(cell.serving(id_)) == 3, what="three replicas")
-    await cell.declare(service(revision=3, residency=Residency(allow=("FR", "NL"))))
+    await cell.declare(service(revision=3, residency=Residency(allow=("DE", "NL"))))
+    paris = NODES[1].address
     await until(
-        lambda: sorted(cell.serving(id_)) == sorted((NODES[1].address, NODES[2].address)),
+        lambda: len(cell.serving(id_)) == 2 and paris not in cell.serving(id_),
         what="only legal nodes serve",
     )
     await cell.declare(service(revision=4, deleted=True))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.controller.liveness import SETTLE_S
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 
@@ -15,7 +16,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     ``key_path``: the controller's own key (made when missing); two controllers of a cell have two
     keys and two directories. ``tick_s``: how often it looks when nothing tells it to look sooner.
-    ``ready_file``: written once it stands by or leads (JSON: pid, controller, cell).
+    ``settle_s``: see ``liveness.SETTLE_S``. ``warm_s``: how long a new leader waits for the other
+    cells' offers (one a second) before it decides where anything goes. ``ready_file``: written
+    once it stands by or leads (JSON: pid, controller, cell).
     """
 
     key_path: str
@@ -24,6 +27,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     fabric_servers: tuple[str, ...]
     fabric_domain: str | None = None
     tick_s: float = 0.1
+    settle_s: float = SETTLE_S
+    warm_s: float = 1.5
     ready_file: str = ""
     log_level: str = "INFO"
 

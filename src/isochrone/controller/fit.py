@@ -1,8 +1,9 @@
 """One service's fit in this cell: when the rule has to look again, and what it is told.
 
-Pure. A fit stands until something that it depended on changes: the grant, the declaration, a lease
-(written, failed) or the life of a leased node; and, while replicas are missing, the nodes that
-could take one. Load, prices of others and round trips that wander are no reason to look again.
+Pure. A fit stands until something that it depended on changes: the grant, the declaration, a
+chosen node (dead, failed, new terms), and, while replicas are missing, the nodes that could take
+one. Load, prices of others and round trips that wander are no reason to look again, nor is a node
+that returns: what replaced it stays.
 """
 
 from __future__ import annotations
@@ -66,30 +67,26 @@ def _has_failed(row: Held) -> bool:
 
 
 def situation(
-    world: World, quota: Quota, grant: Declared, held: Sequence[Held], short: bool
+    world: World, quota: Quota, held: Sequence[Held], wanted: Wanted, short: bool
 ) -> Situation:
-    """What the fit depends on now. ``short``: replicas are missing, so every node matters."""
-    leases = tuple(_facts(world, row) for row in held)
-    nodes = free_nodes(world, grant.id) if short else ()
+    """What the fit depends on now. ``short``: replicas are missing, so every free node matters."""
+    failed = {row.lease.node for row in held if _has_failed(row) and row.for_s < RETRY_S}
+    seats = tuple(
+        (seat.node, _terms(world, seat.node), world.sight.verdict(seat.node) == "dead")
+        for seat in wanted.seats
+    )
     takers = tuple(
         (free.node.address, free.node.revision, free.free_cpu_milli, free.free_memory_mib)
-        for free in nodes
-        if free.alive
+        for free in (free_nodes(world, quota.service) if short else ())
+        if free.alive and free.node.address not in failed
     )
-    return (quota.sites, quota.service_document, leases, takers)
+    spoilt = tuple(seat.node for seat in wanted.seats if seat.node in failed)
+    return (quota.sites, quota.service_document, seats, spoilt, takers)
 
 
-def _facts(world: World, row: Held) -> tuple[object, ...]:
-    lease, node = row.lease, world.nodes.get(row.lease.node)
-    return (
-        lease.id,
-        lease.revision,
-        lease.desired,
-        node.revision if node else 0,
-        row.verdict == "dead",
-        _has_failed(row),
-        is_bad(row) and row.for_s >= RETRY_S,
-    )
+def _terms(world: World, node: str) -> int:
+    known = world.nodes.get(node)
+    return known.revision if known else 0
 
 
 def look(
@@ -100,19 +97,33 @@ def look(
     return as_held(inputs, held)
 
 
-def fitted(now: Situation, quota: Quota, inputs: PlacementInputs, decision: Decision) -> Fit:
+def fitted(
+    world: World,
+    quota: Quota,
+    held: Sequence[Held],
+    inputs: PlacementInputs,
+    decision: Decision,
+) -> Fit:
     """The fit that a decision amounts to."""
-    missing = replicas_of(quota.sites) - len(decision.winners)
+    wanted = wanted_of(inputs, decision, digest(decision))
+    missing = replicas_of(quota.sites) - len(wanted.seats)
     unmet = decision.unmet or (f"too_few_replicas: {missing} cannot be placed here",)
     return Fit(
-        situation=now,
-        wanted=wanted_of(inputs, decision, digest(decision)),
+        situation=situation(world, quota, held, wanted, missing > 0),
+        wanted=wanted,
         unmet=unmet if missing > 0 else (),
         decision=decision,
         inputs=inputs,
     )
 
 
-def of_nothing(now: Situation, grant: Declared, cell: str) -> Fit:
+def of_nothing(world: World, quota: Quota, held: Sequence[Held], grant: Declared) -> Fit:
     """The fit of a service that was withdrawn or deleted."""
-    return Fit(situation=now, wanted=withdrawn(grant.service, grant.id, cell))
+    wanted = withdrawn(grant.service, grant.id, world.cell)
+    return Fit(situation=situation(world, quota, held, wanted, False), wanted=wanted)
+
+
+def stands(world: World, quota: Quota, held: Sequence[Held], standing: Fit) -> bool:
+    """Whether nothing that the fit depended on has changed."""
+    now = situation(world, quota, held, standing.wanted, bool(standing.unmet))
+    return now == standing.situation

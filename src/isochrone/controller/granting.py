@@ -35,9 +35,6 @@ RETRY_S = 0.5
 
 REQUEST_TIMEOUT_S = 1.5
 
-WARM_S = 1.5
-"""A new leader waits for the other cells' offers (one a second) before it decides anything."""
-
 log = logging.getLogger(__name__)
 
 Others = Mapping[str, CellOffers]
@@ -60,6 +57,7 @@ class Granting:
         leading: Leading,
         records: Records,
         holding: Holding,
+        warm_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -68,6 +66,7 @@ class Granting:
         self._leading = leading
         self._records = records
         self._holding = holding
+        self._warm_s = warm_s
         self._clock = clock
         self._unix_ms = unix_ms
         self._standings: dict[str, home.Standing] = {}
@@ -105,7 +104,7 @@ class Granting:
         if not reason or self._refused.get(declared.id) == declared.service.revision:
             return
         blind = not world.sight.gateways and not others
-        if blind or now_s - self._began_s < WARM_S:
+        if blind or now_s - self._began_s < self._warm_s:
             return
         try:
             await self._decide(world, others, declared, standing, seen, reason)

@@ -119,7 +119,9 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         return "unsure" if self.doubt else "dead"
 
 
-def look(state: State, heard: Iterable[Heard], now_s: float) -> tuple[State, Sight]:
+def look(
+    state: State, heard: Iterable[Heard], now_s: float, settle_s: float = SETTLE_S
+) -> tuple[State, Sight]:
     """One look at the newest digests: what to remember, and the verdicts."""
     fresh = sorted(
         (h for h in heard if now_s - h.received_s <= STALE_S), key=lambda h: h.presence.gateway
@@ -129,7 +131,7 @@ def look(state: State, heard: Iterable[Heard], now_s: float) -> tuple[State, Sig
         gateways[h.presence.gateway] = _gateway(gateways.get(h.presence.gateway), h)
     listed = _listings(fresh)
     nodes = _remember(state.nodes, listed, now_s)
-    doubt = _blind(fresh, gateways, now_s) or _together(nodes, listed, now_s)
+    doubt = _blind(fresh, gateways, now_s, settle_s) or _together(nodes, listed, now_s)
     seen = {
         address: _judge(memory, listed.get(address, ()), doubt, now_s)
         for address, memory in nodes.items()
@@ -184,10 +186,12 @@ def _remember(
     return kept
 
 
-def _blind(fresh: list[Heard], gateways: Mapping[str, GatewayMemory], now_s: float) -> str:
+def _blind(
+    fresh: list[Heard], gateways: Mapping[str, GatewayMemory], now_s: float, settle_s: float
+) -> str:
     if not fresh:
         return "no gateway of the cell is heard"
-    if all(now_s - gateways[h.presence.gateway].since_s < SETTLE_S for h in fresh):
+    if all(now_s - gateways[h.presence.gateway].since_s < settle_s for h in fresh):
         return "every gateway has just been heard for the first time"
     return ""
 

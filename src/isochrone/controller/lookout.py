@@ -25,12 +25,14 @@ class Lookout:
         cell: str,
         tables: Tables,
         board: PresenceBoard,
+        settle_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cell = cell
         self._tables = tables
         self._board = board
+        self._settle_s = settle_s
         self._clock = clock
         self._liveness = liveness.State()
         self._said: set[str] = set()
@@ -42,7 +44,7 @@ class Lookout:
             liveness.Heard(presence, now_s - age_s)
             for presence, age_s in self._board.heard(self._cell)
         )
-        self._liveness, sight = liveness.look(self._liveness, heard, now_s)
+        self._liveness, sight = liveness.look(self._liveness, heard, now_s, self._settle_s)
         quotas, granted = self._quotas()
         return World(
             cell=self._cell,
