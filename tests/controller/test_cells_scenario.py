@@ -101,8 +101,9 @@ async def test_sites_in_two_cells_and_a_cell_that_repairs_itself(cells: list[Cel
     await until(lambda: not sin.leased(id_) and not fra.leased(id_), what="withdrawn")
 
 
-async def test_a_cell_outside_the_mask_gets_nothing(cells: list[CellInTest]) -> None:
+async def test_plans_see_all_cells_and_the_mask_excludes_one(cells: list[CellInTest]) -> None:
     fra, sin = cells
+    await _plan_sees_all_cells(fra)
     id_ = await fra.declare(service(**{**EVERYWHERE, "residency": Residency(allow=("EU",))}))
     await until(lambda: len(fra.serving(id_)) == 2, what="both replicas are in the EU")
     assert not sin.quotas.entries
@@ -126,10 +127,9 @@ async def test_a_cell_that_cannot_place_its_grant_is_relieved_by_home(
     assert "cannot place its quota" in fra.log()
 
 
-async def test_a_plan_sees_all_cells(cells: list[CellInTest]) -> None:
+async def _plan_sees_all_cells(fra: CellInTest) -> None:
     from isochrone.schema.documents import SERVICE, pack, seal
 
-    fra, _ = cells
     told: list[CellOffers] = []
     await fra.fabric.subscribe(
         "iso.sin.offers", lambda _, data: told.append(msgspec.json.decode(data, type=CellOffers))
