@@ -32,6 +32,9 @@ END_WITHIN_S = 30.0
 
 POLL_S = 0.02
 
+_OURS: dict[int, subprocess.Popen[bytes]] = {}
+"""Supervisors started by this very process, by pid: only their parent can reap them."""
+
 
 def start(config: CellConfig) -> CellRecord:
     """Start a cell in the background and wait until it is ready; returns its record.
@@ -55,6 +58,7 @@ def start(config: CellConfig) -> CellRecord:
             stderr=log,
             start_new_session=True,
         )
+    _OURS[supervisor.pid] = supervisor
     try:
         return _wait_ready(folder, supervisor)
     except BaseException:
@@ -78,6 +82,7 @@ def _wait_ready(folder: Path, supervisor: subprocess.Popen[bytes]) -> CellRecord
 
 
 def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    del _OURS[supervisor.pid]
     if supervisor.poll() is None:
         supervisor.terminate()
     try:
@@ -105,6 +110,9 @@ def stop(folder: Path) -> bool:
         raise Timeout(
             f"The cell's process {record.supervisor.pid} does not end.", fix="End it by hand."
         )
+    ours = _OURS.pop(record.supervisor.pid, None)
+    if ours is not None:
+        ours.wait()
     left = end_leftovers(record)
     drop_record(folder)
     return ran or bool(left)
