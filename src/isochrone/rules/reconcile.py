@@ -31,62 +31,27 @@ from typing import Literal
 
 import msgspec
 
-from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
-from isochrone.schema.lease import Lease, LeaseState
-from isochrone.schema.node import Resources
-from isochrone.schema.service import Service, service_id
+from isochrone.rules.seats import RETRY_S, Held, Seat, Wanted, as_held, wanted_of, withdrawn
+from isochrone.schema.lease import Lease
 
-RETRY_S = 30.0
-"""A node on which a lease failed is not tried again for so long. Shorter: a broken model is fetched
-and loaded for ever; longer: a full disk that was emptied waits."""
+__all__ = [
+    "FORGET_S",
+    "RETRY_S",
+    "Action",
+    "Held",
+    "Seat",
+    "Wanted",
+    "as_held",
+    "plan_leases",
+    "wanted_of",
+    "withdrawn",
+]
 
 FORGET_S = 60.0
 """The lease of a dead node is kept as ``ended`` for so long, so that a node which was only frozen
 is told in so many words that it lost it. After that its absence from a whole set says it too."""
 
 ActionKind = Literal["create", "renew", "drain", "end", "forget"]
-
-
-class Seat(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that should hold one replica, at a locked price."""
-
-    node: str
-    provider: str
-    price_microusd_per_hour: int
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service should have in a cell. No seats and ``withdrawn``: nothing, on purpose.
-
-    ``service``: the declaration in force; ``service_id`` is its network-wide id. ``barred``: nodes
-    where it must not run, whatever they hold. ``tight``: seats too full for an old and a new
-    replica side by side. ``replicas``: how many were granted, at least as many as seats.
-    ``decision``: digest of the record of the fit.
-    """
-
-    service_id: str
-    service: Service
-    cell: str
-    seats: tuple[Seat, ...] = ()
-    barred: frozenset[str] = frozenset()
-    tight: frozenset[str] = frozenset()
-    replicas: int = 0
-    decision: str = ""
-    withdrawn: bool = False
-
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease in the table and what is known of it now.
-
-    ``state``: what its node said last; None when the node has not spoken of it. ``verdict``: on its
-    node. ``for_s``: for how long the observer has seen it *failed* (or ended unasked) or its node
-    *dead*, by its own monotonic clock; 0 when neither, or when the observer has just started.
-    """
-
-    lease: Lease
-    state: LeaseState | None
-    verdict: Literal["alive", "unsure", "dead"]
-    for_s: float = 0.0
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,62 +65,6 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     lease: Lease
     from_revision: int
     reason: str
-
-
-def wanted_of(inputs: PlacementInputs, decision: Decision, decision_digest: str) -> Wanted:
-    """What a fit asks for: a seat per winner, and the nodes that its masks exclude."""
-    nodes = {free.node.address: free for free in inputs.nodes}
-    need = inputs.service.resources
-    seats = tuple(
-        Seat(
-            node=address,
-            provider=nodes[address].node.provider,
-            price_microusd_per_hour=nodes[address].node.offer.price_microusd_per_hour(need),
-        )
-        for address in decision.winners
-    )
-    barred = (c.node for c in decision.candidates if c.excluded_by in ("residency", "evidence"))
-    return Wanted(
-        service_id=service_id(inputs.tenant, inputs.service.name),
-        service=inputs.service,
-        cell=inputs.cell,
-        seats=seats,
-        barred=frozenset(barred),
-        tight=frozenset(seat.node for seat in seats if _is_tight(nodes[seat.node], need)),
-        replicas=max(len(seats), sum(site.replicas for site in inputs.sites)),
-        decision=decision_digest,
-    )
-
-
-def _is_tight(free: FreeNode, need: Resources) -> bool:
-    return (
-        free.free_cpu_milli < need.cpu_milli
-        or free.free_memory_mib < need.memory_mib
-        or free.free_gpus < need.gpu_count
-    )
-
-
-def withdrawn(service: Service, service_id: str, cell: str) -> Wanted:
-    """Nothing is wanted of the service here any more (deleted, or a quota of no sites)."""
-    return Wanted(service_id=service_id, service=service, cell=cell, withdrawn=True)
-
-
-def as_held(inputs: PlacementInputs, held: Sequence[Held]) -> PlacementInputs:
-    """The inputs of a fit with what the leases tell: ``holds`` counts those that can still work.
-
-    A node with a lease that failed less than ``RETRY_S`` ago is not offered for a new one.
-    """
-    working = [r.lease.node for r in held if r.lease.desired == "serving" and _can_work(r)]
-    spoilt = {r.lease.node for r in held if _is_spoilt(r) and r.for_s < RETRY_S} - set(working)
-    nodes = tuple(_as_held(free, working, spoilt) for free in inputs.nodes)
-    return msgspec.structs.replace(inputs, nodes=nodes)
-
-
-def _as_held(free: FreeNode, working: list[str], spoilt: set[str]) -> FreeNode:
-    address = free.node.address
-    return msgspec.structs.replace(
-        free, holds=working.count(address), alive=free.alive and address not in spoilt
-    )
 
 
 def plan_leases(
@@ -197,12 +106,12 @@ class _Book:
         """Whether it runs, or can be told to run, what is declared now."""
         service = self.wanted.service
         same = row.lease.model == service.model and row.lease.resources == service.resources
-        return same and _can_work(row) and row.lease.desired != "ended"
+        return same and row.can_work and row.lease.desired != "ended"
 
     def serves(self, node: str) -> bool:
         """Whether the wanted lease of that seat serves."""
         row = self.seated.get(node)
-        return row is not None and row.lease.desired == "serving" and _is_serving(row)
+        return row is not None and row.lease.desired == "serving" and row.is_serving
 
     def makes_room(self, node: str) -> bool:
         """Whether the old replica on a tight node may go before its successor is there."""
@@ -212,30 +121,18 @@ class _Book:
         return node in waiting[:1] and others and not leaving
 
     def _someone_serves(self, node: str) -> bool:
-        return any(row.lease.node == node and _is_serving(row) for row in self.rows)
+        return any(row.lease.node == node and row.is_serving for row in self.rows)
 
     def kept_for_the_dead(self) -> frozenset[str]:
         """Leases of dead nodes that nobody can replace now."""
         missing = max(0, self.wanted.replicas - len(self.seats))
-        dead = [r.lease.id for r in self.rows if r.verdict == "dead" and r.lease.desired != "ended"]
-        return frozenset(dead[:missing])
+        dead = [row for row in self.rows if row.verdict == "dead"]
+        wanted = [row.lease.id for row in dead if row.lease.desired == "serving"]
+        return frozenset(wanted[:missing])
 
 
 def _usefulness(row: Held) -> tuple[bool, bool, bool, str]:
-    return row.lease.desired != "serving", row.verdict == "dead", not _is_serving(row), row.lease.id
-
-
-def _is_serving(row: Held) -> bool:
-    return row.state == "serving" and row.verdict != "dead" and row.lease.desired != "ended"
-
-
-def _is_spoilt(row: Held) -> bool:
-    """Failed, or ended though nobody asked: its node is leaving."""
-    return row.state in ("failed", "ended") and row.lease.desired == "serving"
-
-
-def _can_work(row: Held) -> bool:
-    return row.state not in ("failed", "ended")
+    return row.lease.desired != "serving", row.verdict == "dead", not row.is_serving, row.lease.id
 
 
 def _fill_seats(book: _Book) -> list[Action]:
@@ -255,9 +152,9 @@ def _fill_seats(book: _Book) -> list[Action]:
 
 def _may_be_tried(book: _Book, node: str) -> bool:
     here = [row for row in book.rows if row.lease.node == node]
-    if any(_is_spoilt(row) and row.for_s < RETRY_S for row in here):
+    if any(row.marks for row in here):
         return False
-    old = [row for row in here if row.lease.desired == "serving" and _can_work(row)]
+    old = [row for row in here if row.lease.desired == "serving" and row.can_work]
     return node not in book.wanted.tight or not old  # the node refuses what does not fit
 
 
@@ -339,7 +236,7 @@ def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
         return None, ""
     if lease.node in wanted.barred:
         return "end", "the residency does not admit its node"
-    if _is_spoilt(row):
+    if row.is_spoilt:
         over = wanted.withdrawn or row.for_s >= RETRY_S
         return ("end", "it failed") if over else (None, "")
     if going or row.verdict == "dead" or not _may_leave(book, row):

@@ -29,7 +29,7 @@ def command(
     if output == "json":
         print_json(decisions)
         return
-    from isochrone.rules.placement import explain
+    from isochrone.rules.explaining import explain
 
     for decision in decisions:
         for line in explain(decision):
