@@ -67,7 +67,7 @@ def judge(held: Mapping[str, int], known: Known, whole: Whole, unheard_s: float)
     kept, doubted = set(), set()
     for key, revision in held.items():
         now = seen.get(key)
-        if same and revision > known.last:
+        if same and revision > known.last and key not in known.doubted:
             if now is None or now.revision < revision:
                 kept.add(key)
         elif not sealed and _lost(key, revision, now, known, same=same, forgiving=forgiving):

@@ -17,6 +17,8 @@ from typing import Protocol
 
 import msgspec
 
+from isochrone.schema.errors import Timeout, Unavailable
+
 Reply = Callable[[bytes], Awaitable[None]]
 """Sends the answer to a request."""
 
@@ -125,3 +127,23 @@ class Line(Protocol):
 
 Dial = Callable[[], Awaitable[Line]]
 """Opens a new line; raises Unavailable within a few seconds."""
+
+
+def nobody_answers(subject: str) -> Unavailable:
+    """What a request gets whose subject nobody serves."""
+    return Unavailable(
+        f"Nobody answers on {subject}.",
+        fix="Is the part that answers there running (`isochrone status`)?",
+    )
+
+
+def no_answer(subject: str, timeout_s: float) -> Timeout:
+    """What a request gets that was not answered in time."""
+    return Timeout(f"No answer on {subject} within {timeout_s:g} s.", fix="Try again later.")
+
+
+def line_lost() -> Unavailable:
+    """What is under way on a line gets when it is lost."""
+    return Unavailable(
+        "The connection to the fabric is lost.", fix="It is dialled again by itself."
+    )

@@ -25,7 +25,7 @@ from nats.js.api import (
 )
 
 from isochrone.fabric.doubt import MARKERS_KEPT_S
-from isochrone.fabric.line import Stored, Whole
+from isochrone.fabric.line import Stored, Whole, line_lost
 from isochrone.fabric.nats_errors import FOREIGN, mapped, unless
 from isochrone.schema.errors import Conflict, Unavailable
 
@@ -186,7 +186,7 @@ class NatsWatch:
                 async with asyncio.timeout(timeout_s):
                     await unless(self._lost, self._wake.wait())
         if self._lost.is_set():
-            raise Unavailable("The fabric is away.", fix="It is dialled again by itself.")
+            raise line_lost()
         arrived = [self._read(message) for message in self._arrived]
         self._arrived.clear()
         return arrived

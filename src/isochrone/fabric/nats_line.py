@@ -17,10 +17,10 @@ import nats.aio.client
 import nats.errors
 import nats.js.errors
 
-from isochrone.fabric.line import Receive, Reply
+from isochrone.fabric.line import Receive, Reply, no_answer, nobody_answers
 from isochrone.fabric.nats_bucket import NatsBucket
 from isochrone.fabric.nats_errors import FOREIGN, mapped, unless
-from isochrone.schema.errors import Timeout, Unavailable
+from isochrone.schema.errors import Unavailable
 
 PING_S = 1
 """How often the server is pinged; two unanswered pings end the line (a frozen server)."""
@@ -80,14 +80,9 @@ class NatsLine:
         except Unavailable as error:
             cause = error.__cause__
             if isinstance(cause, nats.errors.NoRespondersError):
-                raise Unavailable(
-                    f"Nobody answers on {subject}.",
-                    fix="Is the part that answers there running (`isochrone status`)?",
-                ) from error
+                raise nobody_answers(subject) from error
             if isinstance(cause, nats.errors.TimeoutError | asyncio.TimeoutError):
-                raise Timeout(
-                    f"No answer on {subject} within {timeout_s:g} s.", fix="Try again later."
-                ) from error
+                raise no_answer(subject, timeout_s) from error
             raise
         return bytes(message.data)
 

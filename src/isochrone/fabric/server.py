@@ -5,15 +5,16 @@ core-only *hub*, hubs joined by gateways, and a JetStream server with a domain o
 of its hub. Consensus never leaves a cell: JetStream on servers joined by gateways would stretch one
 meta group over oceans, and a full mesh of leaves is refused as a loop.
 
-Hubs know each other by the URLs given here and advertise an address that nothing serves, so that
-traffic between cells takes exactly the configured paths. What it does not do: TLS between hubs
-(set it up in front, or keep hubs in a private network).
+Hubs know each other by the URLs given here, advertise an address that nothing serves, and each has
+a door key of its own, so that traffic between cells takes exactly the configured paths. What it
+does not do: TLS between hubs (set it up in front, or keep hubs in a private network).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import json
 import shutil
 import signal
@@ -21,14 +22,22 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from isochrone.schema.errors import Unavailable
 
-READY_S = 10.0
-STOP_S = 5.0
-NOWHERE = "127.0.0.1:9"
+READY_S: Final = 10.0
+"""A server listens after 15 ms; a large store on a busy disk takes seconds to recover."""
+
+STOP_S: Final = 5.0
+"""Between SIGTERM and SIGKILL."""
+
+PAYLOAD_MIB_MAX: Final = 8
+"""NATS's own ceiling of what it recommends; the inputs of a decision over a large cell need it."""
+
+NOWHERE: Final = "127.0.0.1:9"
 """Advertised by hubs: the discard port, where nothing answers."""
 
 
@@ -41,7 +50,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A JetStream server of a cell. Port 0 takes any free port. ``leaf_of``: the hub's leaf port.
+    """A JetStream server of a cell. Port 0 takes any free port. ``leaf_of``: the hub's leaf port
+    (0: no hub).
 
     ``memory_mib_max``/``file_mib_max`` bound what JetStream keeps.
     """
@@ -57,7 +67,10 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A core-only hub. ``others``: cell -> "host:port" of that cell's hub gateway from here."""
+    """A core-only hub. ``others``: cell -> "host:port" of that cell's hub gateway from here.
+
+    ``credentials.gateway`` must be the same at all hubs.
+    """
 
     cell: str
     folder: str
@@ -102,7 +115,7 @@ leafnodes {{
     return f"""{_head(spec.cell, "store", spec.host, spec.port, spec.folder)}
 jetstream {{
   store_dir: {json.dumps(str(Path(spec.folder) / "jetstream"))}
-  domain: {spec.cell}
+  domain: "{spec.cell}"
   max_memory_store: {spec.memory_mib_max}MB
   max_file_store: {spec.file_mib_max}MB
   sync_interval: always
@@ -115,18 +128,18 @@ def hub_config(spec: HubSpec) -> str:
     """Configuration of a hub."""
     credentials = spec.credentials
     others = "\n".join(
-        f'    {{ name: {cell}, urls: ["nats://hub:{credentials.gateway}@{at}"] }}'
+        f'    {{ name: "{cell}", urls: ["nats://{cell}:{_door_key(credentials, cell)}@{at}"] }}'
         for cell, at in sorted(spec.others.items())
     )
     return f"""{_head(spec.cell, "hub", spec.host, spec.port, spec.folder)}
 {_accounts(credentials.client, credentials.system, jetstream=False)}
 leafnodes {{ listen: "{spec.host}:{spec.leaf_port}", no_advertise: true }}
 gateway {{
-  name: {spec.cell}
+  name: "{spec.cell}"
   listen: "{spec.host}:{spec.gateway_port}"
   advertise: "{NOWHERE}"
   reject_unknown_cluster: true
-  authorization {{ user: hub, password: "{credentials.gateway}" }}
+  authorization {{ user: "{spec.cell}", password: "{_door_key(credentials, spec.cell)}" }}
   gateways: [
 {others}
   ]
@@ -134,11 +147,21 @@ gateway {{
 """
 
 
+def _door_key(credentials: Credentials, cell: str) -> str:
+    """The password of a hub's gateway door, different for each hub.
+
+    Hubs tell each other the addresses by which they reach third hubs, and nothing switches that
+    off; an address heard so is tried with the own door's password, and is refused by any other
+    door. What is configured stays the only way.
+    """
+    return hmac.new(credentials.gateway.encode(), cell.encode(), "sha256").hexdigest()
+
+
 def _head(cell: str, kind: str, host: str, port: int, folder: str) -> str:
-    return f"""server_name: {cell}-{kind}
+    return f"""server_name: "{cell}-{kind}"
 listen: "{host}:{port or -1}"
 ports_file_dir: {json.dumps(folder)}
-max_payload: 1MB
+max_payload: {PAYLOAD_MIB_MAX}MB
 write_deadline: "2s"
 ping_interval: 5s"""
 
@@ -192,13 +215,17 @@ class NatsServer:
             )
         server = cls(process, folder, spec.host)
         try:
-            await asyncio.wait_for(server._wait_ready(), READY_S)
+            async with asyncio.timeout(READY_S):
+                await server._wait_ready()
         except TimeoutError:
             await server.stop()
             raise Unavailable(
                 f"The fabric server of {spec.cell} did not start within {READY_S:g} s.",
                 fix=f"See {folder / 'nats.log'}.",
             ) from None
+        except BaseException:
+            await server.stop()
+            raise
         return server
 
     async def _wait_ready(self) -> None:

@@ -45,7 +45,10 @@ class RouteStream:
         """
 
         def receive(name: str, data: bytes) -> None:
-            callback(name.split(".")[1], data)
+            try:
+                callback(name.split(".")[1], data)
+            except Exception:
+                log.exception("a routing table on %s could not be taken", name)
 
         async def catch_up() -> None:
             last = await self.latest()
