@@ -19,22 +19,13 @@ from isochrone.atlas.audience import audience_points
 from isochrone.atlas.blocs import blocs, blocs_version
 from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
-from isochrone.controller.view import World, free_nodes, held, rtts_of, sites_of
+from isochrone.controller.view import World, free_nodes, rtts_of, sites_of
 from isochrone.rules.expected import service_prior_ms
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
 from isochrone.schema.lease import Site
 from isochrone.schema.place import Place
-from isochrone.schema.plans import CellOffers, HeldReplica
-from isochrone.schema.service import AudienceShare, Model
-
-
-SERVICE_MS_LEAST, SERVICE_MS_PER_MIB, SERVICE_MS_MOST = 0.5, 0.25, 5.0
-"""A small model answers sooner than a large one: half a millisecond, and a quarter more for each
-MiB of its files. A prior from a handful of CPU models (0.1 ms at 2 MiB, 4 ms at 90 MiB, 8 ms at 3
-MiB), nothing more; 5 ms where nothing is known of the size."""
-
-TOKEN_MODEL_MS = 40.0
-"""To the first token of a small language model on a CPU."""
+from isochrone.schema.plans import CellOffers
+from isochrone.schema.service import AudienceShare
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,18 +98,6 @@ def gather(
 def seed_of(service: str) -> int:
     """The seed that breaks a service's ties: always the same, so that ties do not move it."""
     return int.from_bytes(hashlib.blake2b(service.encode(), digest_size=6).digest(), "big")
-
-
-def all_replicas(
-    world: World, others: Mapping[str, CellOffers], service: str
-) -> dict[str, tuple[HeldReplica, ...]]:
-    """The service's replicas by cell: ours, and the others' as they told us."""
-    found = {world.cell: held(world, service)}
-    for cell in sorted(others):
-        if cell != world.cell:
-            rows = (row for row in others[cell].replicas if row.service == service)
-            found[cell] = tuple(rows)
-    return found
 
 
 @lru_cache(maxsize=256)
