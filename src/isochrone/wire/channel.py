@@ -201,6 +201,10 @@ class Channel(asyncio.Protocol):
         self.emit(frames.reset_frame(0, code, message))
         self.end(Unavailable(message or f"The channel was closed ({code}).", code=code))
 
+    def cut(self) -> None:
+        """Close at once, whatever is unsent: for a peer that did not take the goodbye."""
+        self._transport.abort()
+
     def snapshot(self) -> Mapping[str, float]:
         """Facts for status pages: streams, bytes, round trips, counters."""
         return {

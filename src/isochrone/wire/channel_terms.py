@@ -18,7 +18,9 @@ class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
     ``streams_max``: opened by either side and not over. ``window``: what an acceptor may send
     ahead, unless ``open`` says otherwise. ``stream_backlog_max``: bytes that may wait in one
     stream before another ``write`` resets it; ``channel_backlog_max``: in all of them.
-    ``silence_max_s``: pings in vain for that long end the channel. ``channels_max``: per door.
+    ``silence_max_s``: pings in vain for that long end the channel. ``greetings_max``: sockets
+    of a door that have not been welcomed yet (a whole cell may come back at once after a restart);
+    ``channels_max``: those that have.
     """
 
     streams_max: int = 4096
@@ -29,6 +31,7 @@ class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
     ping_interval_s: float = 0.25
     silence_max_s: float = 20.0
     greeting_timeout_s: float = 5.0
+    greetings_max: int = 1_000
     channels_max: int = 2_000
 
 

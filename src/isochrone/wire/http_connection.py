@@ -406,7 +406,7 @@ class HttpConnection(asyncio.Protocol):
         limits = self._service.limits
         waited_s = now - self._since
         phase = self._phase
-        if not self.writable and self._stuck(now):
+        if (not self.writable or phase >= _LINGERING) and self._stuck(now):
             self._service.refusals["write_timeout"] += 1
             self.abandon()
         elif phase == _HEAD and self._held:
@@ -420,13 +420,16 @@ class HttpConnection(asyncio.Protocol):
         elif phase == _BODY:
             if waited_s > limits.body_idle_timeout_s and not self._reading_held:
                 self._refuse(_too_slow("body", limits.body_idle_timeout_s))
-        elif phase in (_LINGERING, _DRAINING) and waited_s > _LINGER_S:
+        elif phase in (_LINGERING, _DRAINING) and waited_s > _LINGER_S and not self._unsent():
             self.cut()
 
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def _stuck(self, now: float) -> bool:
-        """Whether a full write buffer has not moved since ``write_idle_timeout_s``."""
-        size = self._transport.get_write_buffer_size()
-        if self._stuck_bytes != size:
+        """Whether unsent bytes have not moved since ``write_idle_timeout_s``."""
+        size = self._unsent()
+        if self._stuck_bytes != size or size == 0:
             self._stuck_bytes = size
             self._stuck_since = now
             return False
