@@ -319,16 +319,18 @@ async def test_a_second_process_on_one_state_directory_says_so(
     assert other.said().count("\n") == 1
 
 
-async def test_a_bare_node_is_small_and_imports_nothing_heavy(
+async def test_a_node_is_small_and_leaves_heavy_imports_to_its_workers(
     gateways: Gateways, nodes: Nodes
 ) -> None:
     gateway = await gateways()
     node = nodes(gateway)
-    await node.ready()
+    await gateway.met()
+    await serving(node, gateway, models.doubling())
     process = psutil.Process(node.process.pid)
     assert process.memory_info().rss < 80 * 2**20
-    loaded = {mapped.path for mapped in process.memory_maps()}
-    assert not [path for path in loaded if "onnxruntime" in path or "/numpy/" in path]
+    if hasattr(process, "memory_maps"):  # not on macOS
+        loaded = {mapped.path for mapped in process.memory_maps()}
+        assert not [path for path in loaded if "onnxruntime" in path or "/numpy/" in path]
 
 
 async def test_announced_doors_are_dialled_through_the_resolve_map(

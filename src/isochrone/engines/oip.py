@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from isochrone.engines.error_bodies import LENGTH_HEADER as LENGTH_HEADER
 from isochrone.engines.tensors import (
     Array,
     count,
@@ -30,9 +31,6 @@ from isochrone.engines.tensors import (
     to_json,
 )
 from isochrone.schema.errors import InvalidInput
-
-#: Header that gives the length of the JSON prefix, lower-case.
-LENGTH_HEADER = "inference-header-content-length"
 
 #: Most tensors in one request: no model here has ten inputs, and each costs work to refuse.
 TENSORS_MAX = 256
@@ -177,11 +175,6 @@ def decode_response(body: bytes | memoryview, headers: Mapping[str, str]) -> Inf
     return InferResponse(
         response.id, response.model_name, _tensors(response.outputs, blob, "output")
     )
-
-
-def error_body(message: str) -> bytes:
-    """The protocol's error object."""
-    return bytes(_encode({"error": message}))
 
 
 def _cut(body: bytes | memoryview, headers: Mapping[str, str]) -> tuple[memoryview, memoryview]:

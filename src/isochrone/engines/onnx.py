@@ -21,7 +21,6 @@ from typing import Any
 
 import msgspec
 
-from isochrone.engines import oip, openai_embeddings
 from isochrone.engines.engine import (
     BODY_BYTES_MAX,
     AnswerSink,
@@ -31,6 +30,7 @@ from isochrone.engines.engine import (
     EngineState,
     EngineStats,
 )
+from isochrone.engines.error_bodies import LENGTH_HEADER, oip_error_body, openai_error_body
 from isochrone.engines.jobs import Job, JobQueue
 from isochrone.engines.options import OnnxOptions, check_options, pick
 from isochrone.engines.restarts import Restarts
@@ -57,7 +57,7 @@ WATCH_S = 0.25
 STOP_S = 2.0
 
 #: Request headers that the worker reads.
-_HEADERS = ("content-encoding", oip.LENGTH_HEADER)
+_HEADERS = ("content-encoding", LENGTH_HEADER)
 
 _JSON = ("content-type", "application/json")
 
@@ -271,7 +271,7 @@ class OnnxEngine:
 
     def _refuse(self, job: Job, status: int, message: str) -> None:
         operation = job.request.operation if job.request is not None else "infer"
-        form = oip.error_body if operation == "infer" else openai_embeddings.error_body
+        form = oip_error_body if operation == "infer" else openai_error_body
         body = form(message)
         head = [_JSON, ("content-length", str(len(body)))]
         self._jobs.soon(job.answer, status, head, body, EngineStats(0, 0))

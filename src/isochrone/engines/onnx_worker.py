@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from isochrone.engines import oip, openai_embeddings
+from isochrone.engines.error_bodies import oip_error_body, openai_error_body
 from isochrone.engines.onnx_model import OnnxModel, StoppedError, make_stop
 from isochrone.engines.options import OnnxOptions, check_options
 from isochrone.engines.worker_frames import (
@@ -58,7 +59,7 @@ class Worker:
         except StoppedError:
             return Answer(499, [], 0), []
         except InvalidInput as error:
-            form = openai_embeddings.error_body if embeddings else oip.error_body
+            form = openai_error_body if embeddings else oip_error_body
             return _fault(400, form(error.message))
         except OurFault as error:
             return Answer(error.status, [], 0, error=error.message), []

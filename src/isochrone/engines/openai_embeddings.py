@@ -1,4 +1,4 @@
-"""OpenAI's ``/v1/embeddings`` as bytes: request and answer, and the API's error object.
+"""OpenAI's ``/v1/embeddings`` as bytes: request and answer.
 
 Rules: pure. ``dimensions`` is refused, since cutting a vector changes its meaning for a model that
 was not trained for it. Fields that only inform (``user``) are ignored. Vectors are float32; in
@@ -69,12 +69,6 @@ def encode_response(
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return bytes(_encode({"object": "list", "data": data, "model": model, "usage": usage}))
-
-
-def error_body(message: str, code: str | None = None, param: str | None = None) -> bytes:
-    """The API's error object for a fault of the request."""
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
-    return bytes(_encode({"error": error}))
 
 
 def _inputs(found: str | list[Any]) -> tuple[str | list[int], ...]:

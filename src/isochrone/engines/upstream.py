@@ -20,7 +20,6 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from isochrone.engines import oip, openai_embeddings
 from isochrone.engines.engine import (
     BODY_BYTES_MAX,
     AnswerSink,
@@ -30,6 +29,7 @@ from isochrone.engines.engine import (
     EngineState,
     EngineStats,
 )
+from isochrone.engines.error_bodies import LENGTH_HEADER, oip_error_body, openai_error_body
 from isochrone.engines.jobs import Job, JobQueue
 from isochrone.engines.options import UpstreamOptions, check_options
 from isochrone.engines.restarts import Restarts
@@ -61,7 +61,7 @@ OPERATIONS = {
 }
 
 #: Request headers that are passed on.
-_SENT = ("content-type", "accept", oip.LENGTH_HEADER)
+_SENT = ("content-type", "accept", LENGTH_HEADER)
 
 #: Longest wait for the upstream to say that it is there, seconds.
 _PROBE_TIMEOUT_S = 10.0
@@ -311,7 +311,7 @@ def rename(request: EngineRequest, model: str) -> bytes:
 
 
 def _fault(operation: str, message: str) -> bytes:
-    form = oip.error_body if operation in ("infer", "metadata") else openai_embeddings.error_body
+    form = oip_error_body if operation in ("infer", "metadata") else openai_error_body
     return form(message)
 
 

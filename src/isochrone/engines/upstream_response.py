@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from isochrone.engines.engine import EngineStats
+from isochrone.engines.error_bodies import LENGTH_HEADER
 from isochrone.engines.jobs import Job, Pausable
-from isochrone.engines.oip import LENGTH_HEADER
 from isochrone.engines.usage import UsageCounter
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 
