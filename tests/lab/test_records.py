@@ -49,7 +49,8 @@ def test_rows_stand_beside_the_centralised_region() -> None:
         record(latency_ms=10.0),
         record(latency_ms=60.0, place="madrid"),
         record(error="x"),
-        record(target="central", latency_ms=90.0),
+        record(target="central", phase="central", latency_ms=90.0),
+        record(target="central", phase="central-warm", latency_ms=500.0),
     ]
     (row,) = city_rows(records, frozenset({"calm"}), {"s": 50.0})
     assert (row.requests, row.failed) == (3, 1)

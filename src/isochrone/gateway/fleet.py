@@ -271,10 +271,13 @@ class Fleet:
     # -- ways to replicas --------------------------------------------------------------------------
 
     def options(self, flight: Flight, now_s: float) -> Iterator[Option]:
-        """The replicas that may be asked now, best first."""
+        """The replicas that may be asked now, best first; of the newest table, since a request
+        may wait for a replica that is placed meanwhile."""
+        service = self._book.services.get(flight.service.route.service, flight.service)
+        flight.service = service
         found = [
             option
-            for replica in flight.service.legal
+            for replica in service.legal
             if flight.caller.admits(replica.place.country)
             and (option := self._option(flight, replica, now_s)) is not None
         ]

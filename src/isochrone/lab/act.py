@@ -85,7 +85,7 @@ class Act:
         self._names = (*DEFAULT, "completions") if llm else DEFAULT
         self._random = random.Random(seed)
         self._services: dict[str, Service] = {}
-        self._key = ""
+        self._keys: dict[str, str] = {}
         self._events: dict[str, Any] = {}
         self.world: World = default_world(seed)
         self.network = Network(self.world, folder, central_metro=CENTRAL_METRO)
@@ -112,6 +112,7 @@ class Act:
     def things_to_try(self) -> list[str]:
         """Commands for a person, with this run's addresses and key."""
         url = self.network.client_url(HOME_METRO, HOME_CELL)
+        key, fraud_key = self._keys["embeddings"], self._keys["fraud-scorer"]
         home = self.tenant.home
         environment = (
             f"ISOCHRONE_HOME={home} ISOCHRONE_GATEWAY={self.tenant.gateway_url} "
@@ -121,15 +122,15 @@ class Act:
             f"export {environment}",
             ".venv/bin/isochrone status",
             ".venv/bin/isochrone explain embeddings",
-            f"curl -s {url}/v1/models -H 'Authorization: Bearer {self._key}'",
-            f"curl -s {url}/v1/embeddings -H 'Authorization: Bearer {self._key}' "
+            f"curl -s {url}/v1/models -H 'Authorization: Bearer {key}'",
+            f"curl -s {url}/v1/embeddings -H 'Authorization: Bearer {key}' "
             '-d \'{"model": "embeddings", "input": "a short sentence"}\'',
             f".venv/bin/python -c \"import openai; c = openai.OpenAI(base_url='{url}/v1', "
-            f"api_key='{self._key}'); print(len(c.embeddings.create(model='embeddings', "
+            f"api_key='{key}'); print(len(c.embeddings.create(model='embeddings', "
             "input=['hello']).data[0].embedding))\"",
             f'.venv/bin/python -c "import tritonclient.http as t; c = t.InferenceServerClient('
             f"'{url.removeprefix('http://')}'); print(c.get_model_metadata('fraud-scorer', "
-            f"headers={{'Authorization': 'Bearer {self._key}'}}))\"",
+            f"headers={{'Authorization': 'Bearer {fraud_key}'}}))\"",
         ]
 
     async def _prepare_models(self) -> None:
@@ -179,10 +180,8 @@ class Act:
             self._story.say(
                 await self.tenant.run("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
             )
-        europe = [n for n in self._names if self._services[n].residency.allow]
-        world = [n for n in self._names if n not in europe]
-        self._key = (await self.tenant.run("keys", "create", *_flags(europe))).strip()
-        self._world_key = (await self.tenant.run("keys", "create", *_flags(world))).strip()
+            key = await self.tenant.run("keys", "create", "--service", name)
+            self._keys[name] = key.strip()
         await self._deploy_central()
 
     async def _deploy_central(self) -> None:
@@ -215,6 +214,7 @@ class Act:
             progress.advance(task)
             await self.crowd.phase("isochrone", "calm", CALM_S, RATES)
             progress.advance(task)
+            await self.crowd.phase("central", "central-warm", WARM_S, RATES)
             await self.crowd.phase("central", "central", CENTRAL_S, RATES)
             progress.advance(task)
             await self._slow_phase()
@@ -324,10 +324,7 @@ class Act:
             targets[city] = {
                 "isochrone": Target(
                     base_url=self.network.client_url(city, cell),
-                    api_keys={
-                        name: self._key if self._services[name].residency.allow else self._world_key
-                        for name in self._names
-                    },
+                    api_keys=self._keys,
                 ),
                 CENTRAL: Target(
                     base_url=self.network.client_url(city, CENTRAL),

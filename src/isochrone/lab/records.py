@@ -96,7 +96,7 @@ def city_rows(
     """
     ours = [r for r in records if r.target == "isochrone" and r.phase in phases]
     central = group(
-        (r for r in records if r.target == "central" and not r.failed),
+        (r for r in records if r.phase == "central" and not r.failed),
         lambda r: (r.city, r.service),
     )
     rows = []
