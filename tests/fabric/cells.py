@@ -103,6 +103,7 @@ class ThreeCells:
         self.stores: dict[str, NatsServer] = {}
         self.gateway_ports = {cell: free_port() for cell in self.NAMES}
         self.leaf_ports = {cell: free_port() for cell in self.NAMES}
+        self.store_ports = dict.fromkeys(self.NAMES, 0)
         self.relays = {
             (here, there): Relay(self.gateway_ports[there])
             for here in self.NAMES
@@ -133,8 +134,11 @@ class ThreeCells:
             )
         )
         self.stores[cell] = await NatsServer.start(
-            store_spec(self.folder, cell=cell, leaf_of=self.leaf_ports[cell])
+            store_spec(
+                self.folder, self.store_ports[cell], cell=cell, leaf_of=self.leaf_ports[cell]
+            )
         )
+        self.store_ports[cell] = self.stores[cell].port
 
     async def connect(self, cell: str, name: str = "part") -> Fabric:
         return await connect(self.stores[cell], self.folder / f"{cell}-{name}", cell=cell)

@@ -232,8 +232,9 @@ class NatsServer:
         while True:
             if not self.running:
                 raise Unavailable(
-                    f"The fabric server ended: {self._last_words()}",
-                    fix="Is the port in use, or the disk full? Choose another port or free space.",
+                    f"The fabric server ended: {self._last_words()}.",
+                    fix="Is the port in use, or the disk full? Choose another port or free space;"
+                    f" see {self._folder / 'nats.log'}.",
                 )
             for path in self._folder.glob("nats-server_*.ports"):
                 with contextlib.suppress(ValueError, LookupError):
@@ -244,7 +245,8 @@ class NatsServer:
 
     def _last_words(self) -> str:
         lines = (self._folder / "nats.log").read_text(errors="replace").strip().splitlines()
-        return next((line for line in reversed(lines) if "[FTL]" in line), (lines or ["?"])[-1])
+        fatal = (line.partition("[FTL] ")[2] for line in reversed(lines) if "[FTL] " in line)
+        return next(fatal, (lines or ["it said nothing"])[-1])
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL after ``STOP_S``; waits for the end."""

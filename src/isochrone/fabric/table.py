@@ -117,7 +117,7 @@ class Table(Generic[T]):
         """
         payload = self._wrapped(key, value)
         new = await self._open_bucket().write(key, payload, revision or 0)
-        self._told(self._view.take([Stored(key, payload, new)]))
+        self._told(self._view.wrote(Stored(key, payload, new)))
         return new
 
     async def update(self, key: str, change: Callable[[T | None], T | None]) -> Entry[T] | None:
@@ -140,7 +140,7 @@ class Table(Generic[T]):
     async def delete(self, key: str, *, revision: int) -> None:
         """Compare-and-delete; raises Conflict, Unavailable as ``put``."""
         marker = await self._open_bucket().delete(key, revision)
-        self._told(self._view.forget(key, marker))
+        self._told(self._view.wrote(Stored(key, b"", marker, deleted=True)))
 
     async def reseed(self, values: Mapping[str, T] | None = None) -> None:
         """Write back what the fabric has lost; what the bucket has or marks as deleted stays.

@@ -86,31 +86,25 @@ class View(Generic[T]):
         )
         return before != (self.entries, self.known.doubted)
 
-    def take(self, changes: Iterable[Stored]) -> bool:
-        """Take single changes, from the watch or as the outcome of a write of our own."""
+    def hear(self, changes: list[Stored]) -> bool:
+        """Take what the watch tells, in its order."""
+        if not changes:
+            return False
+        self._heard = changes[-1].revision
+        # What the watch has told by now needs no remembering.
+        self._deleted = {key: at for key, at in self._deleted.items() if at > self._heard}
         changed = False
         for stored in changes:
-            last = max(self.known.last, stored.revision)
-            self.known = msgspec.structs.replace(self.known, last=last)
-            if stored.key == SEAL_KEY:
-                self.known = msgspec.structs.replace(self.known, seal=stored.payload)
-            elif self._is_news(stored):
-                changed |= self._take_one(stored)
+            changed |= self._take(stored)
         return changed
 
-    def hear(self, changes: list[Stored]) -> bool:
-        """As ``take``, from the watch: what it has told by now needs no remembering."""
-        if changes:
-            self._heard = changes[-1].revision
-            self._deleted = {key: at for key, at in self._deleted.items() if at > self._heard}
-        return self.take(changes)
-
-    def forget(self, key: str, marker: int) -> bool:
-        """A key was deleted by us; ``marker``: its delete marker's revision."""
-        changed = self.take([Stored(key, b"", marker, deleted=True)])
-        if marker > self._heard:
-            self._deleted[key] = marker
-        return changed
+    def wrote(self, stored: Stored) -> bool:
+        """Take the outcome of a write or delete of our own, unless the watch was faster."""
+        if stored.revision <= self._heard:
+            return False
+        if stored.deleted:
+            self._deleted[stored.key] = stored.revision
+        return self._take(stored)
 
     def trust(self, wanted: Iterable[str]) -> bool:
         """End all doubt; doubted keys that are not ``wanted`` go."""
@@ -129,6 +123,14 @@ class View(Generic[T]):
         refused = {key: at for key, at in self._corrupt.items() if seen.get(key) == at}
         return look.created == self.known.created and {**held, **refused} == seen
 
+    def _take(self, stored: Stored) -> bool:
+        last = max(self.known.last, stored.revision)
+        self.known = msgspec.structs.replace(self.known, last=last)
+        if stored.key == SEAL_KEY:
+            self.known = msgspec.structs.replace(self.known, seal=stored.payload)
+            return False
+        return self._is_news(stored) and self._take_news(stored)
+
     def _is_news(self, stored: Stored) -> bool:
         if stored.key in self.known.doubted:
             return stored.revision > self.known.doubted_at
@@ -141,7 +143,7 @@ class View(Generic[T]):
         """Whether it is a delete marker, or comes late: we have deleted the key since."""
         return stored.deleted or self._deleted.get(stored.key, 0) > stored.revision
 
-    def _take_one(self, stored: Stored) -> bool:
+    def _take_news(self, stored: Stored) -> bool:
         doubted = self.known.doubted - {stored.key}
         if not stored.deleted:
             entry = self.entry(stored)
