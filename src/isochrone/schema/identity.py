@@ -70,7 +70,7 @@ class PrivateKey:
         Raises InvalidInput for a file that holds something else.
         """
         try:
-            text = path.read_text().strip()
+            text = path.read_text(errors="replace").strip()
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             key = cls.generate()
