@@ -16,10 +16,12 @@ import click
 
 from isochrone.schema.errors import IsochroneError
 
+_OS_FIX = "ISOCHRONE_HOME may name another folder, one that you may write."
+
 VERBS: dict[str, str] = {
     "apply": "Declare a service: show the plan, upload the model, place it.",
     "delete": "End a service.",
-    "down": "End the cell that `up` started.",
+    "down": "End the cell that `up` started, or a node that `join` started.",
     "explain": "Say why a service runs where it runs, or why a node was not chosen.",
     "join": "Offer this machine to a cell as a node.",
     "keys": "Make, list and revoke keys.",
@@ -82,6 +84,11 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"isochrone: {error.sentence()}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
+        sys.stdout = None  # nobody reads on: nothing is to be flushed at the end
         sys.exit(0)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"isochrone: {what}{error.strerror or error}. {_OS_FIX}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,6 +8,7 @@ file a role), ``cell/`` (what ``up`` runs). The gateway is ``--gateway``, else
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ import click
 import msgspec
 
 from isochrone.client.admin import AdminClient
-from isochrone.schema.errors import InvalidInput
+from isochrone.schema.admin import ServiceView
+from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey
 
 ROLES = ("tenant", "provider", "operator")
@@ -61,6 +63,8 @@ def key_path(role: str) -> Path:
 
 def load_key(role: str, path: str | None = None) -> PrivateKey:
     """The key of a role; raises InvalidInput when there is none yet."""
+    if path and not Path(path).is_file():
+        raise InvalidInput(f"There is no key file {path}.", fix="Check what --key names.")
     place = Path(path) if path else key_path(role)
     if not place.exists():
         raise InvalidInput(
@@ -96,14 +100,33 @@ def public_admin(gateway: str | None) -> AdminClient:
     return AdminClient(gateway_url(gateway), resolve=resolve_map())
 
 
-def any_admin(gateway: str | None, key: str | None = None) -> AdminClient:
-    """An admin client signing with whichever key this person has (operator first)."""
+def any_admin(gateway: str | None, key: str | None = None, first: str = "operator") -> AdminClient:
+    """An admin client signing with a key that this person has: ``first``, else any other.
+
+    Verbs that show everything there is ask as the operator; those about one service, whose name
+    is the signer's, ask as the tenant.
+    """
     if key:
         return admin(gateway, key=key)
-    for role in ("operator", "tenant", "provider"):
+    for role in (first, "operator", "tenant", "provider"):
         if key_path(role).exists():
             return admin(gateway, role)
     return admin(gateway)
+
+
+def require_service(client: AdminClient, name: str) -> ServiceView:
+    """The signer's living service of that name or id; raises NotFound with the nearest names."""
+    views = {view.name: view for view in client.services() if not view.deleted}
+    views |= {view.service: view for view in views.values()}
+    if name in views:
+        return views[name]
+    names = sorted({view.name for view in views.values()})
+    near = difflib.get_close_matches(name, names, 3)
+    yours = f"Yours: {', '.join(names)}." if names else "Declare one with `isochrone apply`."
+    raise NotFound(
+        f"You have no service {name[:80]!r} at this gateway.",
+        fix=f"Did you mean {', '.join(near)}?" if near else yours,
+    )
 
 
 Command = Callable[..., Any]

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import click
 import msgspec
 
+from isochrone.schema.decision import Coverage
+from isochrone.schema.service import Residency
+
 GAP = "  "
+AUDIENCE_ROWS_MAX = 12
+"""Countries shown to people, the heaviest ones; JSON has all."""
 
 
 def print_json(value: object) -> None:
@@ -37,9 +42,20 @@ def usd(microusd: int | None) -> str:
     return "-" if microusd is None else f"${microusd / 1e6:.4f}"
 
 
+def count(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def ms(value: float) -> str:
     """Milliseconds with one decimal; ``-`` when unknown."""
     return "-" if value != value or value < 0 else f"{value:.1f}"
+
+
+def area(residency: Residency) -> str:
+    """A residency in a word or two: ``EEA but HU``."""
+    allowed = ",".join(residency.allow) or "world"
+    return f"{allowed} but {','.join(residency.deny)}" if residency.deny else allowed
 
 
 def short(address: str) -> str:
@@ -50,3 +66,13 @@ def short(address: str) -> str:
 def mib(size_bytes: int) -> str:
     """A size in MiB."""
     return f"{size_bytes / 2**20:.1f} MiB"
+
+
+def heaviest(coverage: Sequence[Coverage]) -> tuple[tuple[Coverage, ...], str]:
+    """The countries of an audience to show, and one line on those that are left out."""
+    rows = tuple(sorted(coverage, key=lambda row: (-row.weight, row.country)))
+    shown, rest = rows[:AUDIENCE_ROWS_MAX], rows[AUDIENCE_ROWS_MAX:]
+    if len(rest) < 2:
+        return rows, ""
+    share = sum(row.weight for row in rest)
+    return shown, f"and {len(rest)} more countries ({share:.0%}): -o json shows all"

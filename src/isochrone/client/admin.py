@@ -65,18 +65,12 @@ class AdminClient:
         resolve: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInput(
-                f"{base_url!r} is not a gateway URL.", fix="Write it like http://127.0.0.1:8080."
-            )
-        self.base_url = f"{parts.scheme}://{parts.netloc}"
-        announced = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-        host, _, port = (resolve or {}).get(announced, announced).rpartition(":")
-        factory = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._connection = factory(host, int(port), timeout=timeout_s)
+        scheme, host, port = _address(base_url)
+        self.base_url = f"{scheme}://{host}:{port}"
+        dialled = (resolve or {}).get(f"{host.strip('[]')}:{port}", f"{host}:{port}")
+        host, _, number = dialled.rpartition(":")
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(host.strip("[]"), int(number), timeout=timeout_s)
         self._key = key
 
     def __enter__(self) -> AdminClient:
@@ -165,7 +159,7 @@ class AdminClient:
         response = self._open("GET", path)
         if follow and self._connection.sock is not None:
             self._connection.sock.settimeout(None)
-        for line in response:
+        while line := self._guarded(response.readline):
             if line.strip():
                 yield self._decode(line, LogLine)
 
@@ -207,7 +201,7 @@ class AdminClient:
         headers: Mapping[str, str] | None = None,
         signed: bool = True,
     ) -> bytes:
-        return self._open(method, path, body, headers=headers, signed=signed).read()
+        return self._guarded(self._open(method, path, body, headers=headers, signed=signed).read)
 
     def _open(
         self,
@@ -229,33 +223,57 @@ class AdminClient:
                 nonce=secrets.token_bytes(16),
             )
             sent["Authorization"] = authorisation(request, self._key)
-        try:
-            self._connection.request(method, full_path, body or None, sent)
-            response = self._connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise Unavailable(
-                f"No gateway answers at {self.base_url} ({error or type(error).__name__}).",
-                fix="Start one with `isochrone up`, or name another with --gateway.",
-            ) from error
+        self._guarded(lambda: self._connection.request(method, full_path, body or None, sent))
+        response = self._guarded(self._connection.getresponse)
         if response.status >= 400:
-            raise _error_of(response, method)
+            raise _error_of(response.status, self._guarded(response.read), method)
         return response
 
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Do network work; what goes wrong there is an Unavailable with what to do."""
+        try:
+            return work()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Unavailable(
+                f"No gateway answers at {self.base_url} ({why}).",
+                fix="Start one with `isochrone up`, or name another with --gateway.",
+            ) from error
 
-def _error_of(response: http.client.HTTPResponse, method: str) -> IsochroneError:
+
+def _address(base_url: str) -> tuple[str, str, int]:
+    """Scheme, host (IPv6 in brackets) and port of a gateway's URL; raises InvalidInput."""
+    try:
+        parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(
+            f"{base_url[:200]!r} is not a gateway URL.", fix="Write it like http://127.0.0.1:8080."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts.scheme, host, port
+
+
+def _error_of(status: int, data: bytes, method: str) -> IsochroneError:
     """The gateway's error as an exception of ours."""
-    data = response.read()
-    family = TheirFault if response.status < 500 else OurFault
+    family = TheirFault if status < 500 else OurFault
     try:
         error = msgspec.json.decode(data, type=AdminErrorBody).error
     except UNREADABLE:
-        code = {401: "unauthorized", 404: "not_found"}.get(response.status, "http_error")
-        return family(f"{method} answered {response.status}.", code=code, status=response.status)
+        code = {401: "unauthorized", 404: "not_found"}.get(status, "http_error")
+        return family(
+            f"{method} was answered with status {status} and no reason.",
+            fix="Check that the URL is an Isochrone gateway.",
+            code=code,
+            status=status,
+        )
     fix = error.fix
     if error.missing:
         fix = f"{fix} Missing: {', '.join(error.missing)}".strip()
-    return family(error.message, fix=fix, code=error.code, status=response.status)
+    return family(error.message, fix=fix, code=error.code, status=status)
 
 
 def _now_ms() -> int:

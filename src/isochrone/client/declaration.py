@@ -9,8 +9,8 @@
     residency: {allow: [EU]}
     max_price_usd_per_hour: 0.40
 
-Every error names the file and the line. Names of audiences and blocs are checked by the gateway,
-which knows the world's blocs; what can be checked without a network is checked here.
+Every error names the file and the line. What can be checked without a network is checked here;
+``Declaration.place`` names the line for what a gateway says later (no legal place, say).
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from typing import get_args
 
 import msgspec
 
+from isochrone.client.declared_places import read_audience, read_residency
 from isochrone.client.yaml_nodes import Field, read_yaml
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.node import Resources
-from isochrone.schema.place import Evidence
 from isochrone.schema.service import (
     NAME,
-    AudienceShare,
     Model,
     ModelFile,
     Objective,
@@ -57,10 +56,23 @@ _DIGEST_CHUNK_BYTES = 1 << 20
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
-    """A read declaration: the service (revision 0, no home yet) and where its files lie here."""
+    """A read declaration: the service (revision 0, no home yet) and where its files lie here.
+
+    ``source``: the file it was read from; ``lines``: top-level field -> line.
+    """
 
     service: Service
     files: dict[str, Path]
+    source: str
+    lines: dict[str, int]
+
+    def place(self, field: str) -> str:
+        """``service.yaml, line 7``; only the file when the field is not written in it."""
+        return f"{self.source}, line {self.lines[field]}" if field in self.lines else self.source
+
+    def about(self, field: str) -> str:
+        """The beginning of a sentence about a field: its place and its name."""
+        return f"{self.place(field)}: `{field}`"
 
 
 def read_declaration(path: Path) -> Declaration:
@@ -87,15 +99,16 @@ def parse_declaration(text: str, source: str, folder: Path) -> Declaration:
         revision=0,
         home_cell="",
         model=model,
-        audience=tuple(_share(item) for item in fields["audience"].items()),
+        audience=read_audience(fields["audience"]),
         objective=_objective(fields["objective"]),
-        residency=_residency(fields["residency"]) if "residency" in fields else Residency(),
+        residency=read_residency(fields["residency"]) if "residency" in fields else Residency(),
         resources=_resources(fields["resources"]) if "resources" in fields else Resources(),
         replicas=_replicas(fields["replicas"]) if "replicas" in fields else ReplicaRange(),
         max_price_microusd_per_hour=_price(fields.get("max_price_usd_per_hour")),
         hedge=fields["hedge"].flag() if "hedge" in fields else True,
     )
-    return Declaration(service=service, files=files)
+    lines = {name: field.key_line for name, field in fields.items()}
+    return Declaration(service=service, files=files, source=source, lines=lines)
 
 
 def _name(field: Field) -> str:
@@ -173,16 +186,6 @@ def _model_file(name: str, path: Path) -> ModelFile:
     return ModelFile(name=name, sha256=hasher.hexdigest(), size_bytes=size)
 
 
-def _share(field: Field) -> AudienceShare:
-    if not field.is_mapping:
-        return AudienceShare(where=field.text())
-    fields = field.mapping(("where", "weight"))
-    if "where" not in fields:
-        raise field.wrong("needs `where`: a city, country, bloc or continent.")
-    weight = fields["weight"].number(1e-6, 1e9) if "weight" in fields else 1.0
-    return AudienceShare(where=fields["where"].text(), weight=weight)
-
-
 def _objective(field: Field) -> Objective:
     fields = field.mapping(("latency_ms", "percentile"))
     if "latency_ms" not in fields:
@@ -190,16 +193,6 @@ def _objective(field: Field) -> Objective:
     return Objective(
         latency_ms=fields["latency_ms"].number(0.1, 600_000),
         percentile=fields["percentile"].number(50, 99.9) if "percentile" in fields else 95.0,
-    )
-
-
-def _residency(field: Field) -> Residency:
-    fields = field.mapping(("allow", "deny", "evidence"))
-    evidence = fields["evidence"].choice(get_args(Evidence)) if "evidence" in fields else "declared"
-    return Residency(
-        allow=tuple(item.text() for item in fields["allow"].items()) if "allow" in fields else (),
-        deny=tuple(item.text() for item in fields["deny"].items()) if "deny" in fields else (),
-        evidence=evidence,  # type: ignore[arg-type]
     )
 
 

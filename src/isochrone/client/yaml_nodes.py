@@ -21,10 +21,13 @@ YAML_BYTES_MAX = 256 * 1024
 class Field:
     """A YAML node and the way to it (``audience[0].weight``)."""
 
-    __slots__ = ("_node", "_source", "way")
+    __slots__ = ("_key", "_node", "_source", "way")
 
-    def __init__(self, node: yaml.Node, source: str, way: str = "") -> None:
+    def __init__(
+        self, node: yaml.Node, source: str, way: str = "", key: yaml.Node | None = None
+    ) -> None:
         self._node = node
+        self._key = key or node
         self._source = source
         self.way = way
 
@@ -32,6 +35,11 @@ class Field:
     def line(self) -> int:
         """1-based line of the node."""
         return int(self._node.start_mark.line) + 1
+
+    @property
+    def key_line(self) -> int:
+        """1-based line of the key that it stands under."""
+        return int(self._key.start_mark.line) + 1
 
     def wrong(self, message: str, fix: str = "") -> InvalidInput:
         """The error to raise about this field."""
@@ -47,7 +55,8 @@ class Field:
         found: dict[str, Field] = {}
         for key_node, value_node in self._node.value:
             key = str(key_node.value)
-            child = Field(value_node, self._source, f"{self.way}.{key}" if self.way else key)
+            way = f"{self.way}.{key}" if self.way else key
+            child = Field(value_node, self._source, way, key_node)
             if key not in names:
                 near = difflib.get_close_matches(key, names, 1)
                 hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(names)}."

@@ -1,8 +1,10 @@
 """``isochrone apply -f service.yaml``: plan, ask, upload, declare, wait.
 
-The plan is asked of the gateway's controller with the signed declaration and printed as a table.
+The plan is asked of the gateway's controller with the signed declaration and printed as a table. A
+plan that cannot be met at all is refused with the line of the declaration, and nothing is kept.
 After a yes the model files go to the gateway (only what it lacks), then the declaration. The cell
-that the gateway belongs to becomes the service's home.
+that the gateway belongs to becomes the service's home. With ``-o json`` standard output is one
+document, {"plan", "accepted", "replicas"}, also when the plan is refused or the wait was too short.
 """
 
 from __future__ import annotations
@@ -16,15 +18,32 @@ import click
 import msgspec
 
 from isochrone.cli.context import admin, gateway_option, output_option
-from isochrone.cli.tables import mib, ms, print_json, print_table, short, usd
+from isochrone.cli.plan_table import print_cold_starts, print_plan
+from isochrone.cli.tables import mib, print_json
 from isochrone.client.admin import AdminClient
 from isochrone.client.declaration import Declaration, read_declaration
-from isochrone.schema.admin import ReplicaView
-from isochrone.schema.errors import Timeout
+from isochrone.schema.admin import ReplicaView, ServiceAccepted
+from isochrone.schema.errors import IsochroneError, TheirFault, Timeout
 from isochrone.schema.plans import Plan
 from isochrone.schema.service import Service
 
 POLL_S = 0.2
+
+FIELDS = {
+    "no_legal_place": "residency",
+    "no_capacity": "resources",
+    "budget": "max_price_usd_per_hour",
+    "objective_unmet": "objective",
+    "too_few_replicas": "replicas",
+}
+"""Which field of the declaration a plan's reason is about."""
+
+FIXES = {
+    "residency": "Admit a country where nodes stand (`isochrone nodes`).",
+    "resources": "Ask for less, or add nodes with `isochrone join`.",
+    "max_price_usd_per_hour": "Raise it, or ask for less.",
+    "objective": "Allow more milliseconds, or add nodes near the audience with `isochrone join`.",
+}
 
 
 @click.command("apply")
@@ -34,7 +53,7 @@ POLL_S = 0.2
 @click.option(
     "--wait",
     "wait_s",
-    type=float,
+    type=click.FloatRange(0, 86_400),
     default=0.0,
     help="Wait up to so many seconds until the least number of replicas serves.",
 )
@@ -52,25 +71,90 @@ def command(
     """Declare a service: show the plan, upload the model, place it."""
     declaration = read_declaration(Path(path))
     with admin(gateway, key=key) as client:
-        service = _next_revision(client, declaration.service)
-        plan = client.plan(service)
-        if output == "table":
-            print_plan(plan)
-        if dry_run:
-            if output == "json":
-                print_json(plan)
-            return
-        if not yes and not click.confirm("Apply?"):
-            raise click.exceptions.Abort
-        _upload(client, declaration, quiet=output == "json")
-        accepted = client.post_service(service)
-        replicas = _wait(client, service, wait_s, quiet=output == "json") if wait_s else []
-        if output == "json":
-            print_json({"plan": plan, "accepted": accepted, "replicas": replicas})
-            return
-        click.echo(f"{service.name} revision {accepted.revision}: {accepted.next}")
-        if replicas:
-            print_cold_starts(replicas)
+        run = _Run(client, declaration, quiet=output == "json")
+        try:
+            run.plan()
+            if dry_run:
+                return
+            if not yes and not click.confirm("Apply?", err=run.quiet):
+                raise click.exceptions.Abort
+            run.declare()
+            if wait_s:
+                run.wait(wait_s)
+        finally:
+            run.tell()
+
+
+class _Run:
+    """One application and what has come of it so far. ``tell`` once, at the end."""
+
+    def __init__(self, client: AdminClient, declaration: Declaration, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self._client = client
+        self._declaration = declaration
+        self._service = declaration.service
+        self._plan: Plan | None = None
+        self._accepted: ServiceAccepted | None = None
+        self._replicas: list[ReplicaView] = []
+
+    def plan(self) -> None:
+        """Ask for the plan and show it; raises TheirFault with the line when it is hopeless."""
+        self._service = _next_revision(self._client, self._service)
+        try:
+            self._plan = self._client.plan(self._service)
+        except IsochroneError as error:
+            raise _with_line(self._declaration, error) from error
+        if not self.quiet:
+            print_plan(self._plan)
+        if self._plan.blocking:
+            raise _refusal(self._declaration, self._plan.blocking)
+
+    def declare(self) -> None:
+        """Upload what the gateway lacks, then post the declaration."""
+        for file in self._service.model.files:
+            show = _progress(file.name, file.size_bytes, self.quiet)
+            self._client.upload(file.sha256, self._declaration.files[file.name], show)
+        self._accepted = self._client.post_service(self._service)
+        if not self.quiet:
+            name, revision = self._service.name, self._accepted.revision
+            click.echo(f"{name} revision {revision}: {self._accepted.next}")
+
+    def wait(self, wait_s: float) -> None:
+        """Until the least number of replicas serves.
+
+        Raises TheirFault when all that can be had serve and are too few, Timeout with what the
+        replicas are doing when the time is over.
+        """
+        service, deadline, said = self._service, time.monotonic() + wait_s, ""
+        planned = len(self._plan.sites) if self._plan else 0
+        while True:
+            replicas = [r for r in self._client.replicas(service.name) if r.state != "ended"]
+            self._replicas = [r for r in replicas if r.state == "serving"]
+            serving = len(self._replicas)
+            if serving >= service.replicas.min:
+                return
+            if planned <= serving and planned < service.replicas.min:
+                raise _too_few(self._declaration, serving)
+            line = _doing(replicas)
+            if line != said and not self.quiet:
+                click.echo(f"waiting: {line}", err=True)
+                said = line
+            if time.monotonic() > deadline:
+                raise Timeout(
+                    f"After {wait_s:g} s {serving} of {service.replicas.min} replicas serve "
+                    f"({line}).",
+                    fix=f"It goes on by itself; see `isochrone explain {service.name}` and "
+                    f"`isochrone logs {service.name}`.",
+                )
+            time.sleep(POLL_S)
+
+    def tell(self) -> None:
+        """The cold starts for people; for programs everything, whatever has come of it."""
+        if self.quiet and self._plan is not None:
+            accepted, replicas = self._accepted, self._replicas
+            print_json({"plan": self._plan, "accepted": accepted, "replicas": replicas})
+        elif self._replicas:
+            print_cold_starts(self._replicas)
 
 
 def _next_revision(client: AdminClient, service: Service) -> Service:
@@ -81,59 +165,47 @@ def _next_revision(client: AdminClient, service: Service) -> Service:
     return msgspec.structs.replace(service, revision=revision, home_cell=kept_home)
 
 
-def print_plan(plan: Plan) -> None:
-    """The plan as people read it: where, how fast for whom, how much, what could not be met."""
-    click.echo(f"Plan for {plan.name} (home cell {plan.home_cell}, rule {plan.rule})")
-    print_table(
-        ("CELL", "METRO", "COUNTRY", "PROVIDER", "NODE", "PRICE/H", "PLACE"),
-        [
-            (
-                s.cell,
-                s.metro,
-                s.country,
-                short(s.provider),
-                short(s.node),
-                usd(s.price_microusd_per_hour),
-                s.evidence + (" (kept)" if s.kept else ""),
-            )
-            for s in plan.sites
-        ],
-        "No node can take it.",
-    )
-    click.echo("")
-    print_table(
-        ("AUDIENCE", "WEIGHT", "P50 MS", "P95 MS", "IN OBJECTIVE", "BASE URL"),
-        [
-            (
-                c.country,
-                f"{c.weight:.1%}",
-                ms(c.p50_ms),
-                ms(c.p95_ms),
-                f"{c.met_share:.0%}",
-                c.gateway_url,
-            )
-            for c in plan.coverage
-        ],
-        "Nobody of the audience can be reached.",
-    )
-    limit = (
-        f" (limit {usd(plan.max_price_microusd_per_hour)})"
-        if plan.max_price_microusd_per_hour
-        else ""
-    )
-    click.echo(
-        f"\nPrice per hour: {usd(plan.price_microusd_per_hour)}{limit}; "
-        f"audience inside the objective: {plan.met_share:.0%}"
-    )
-    for reason in plan.unmet:
-        click.echo(f"Not met: {reason}")
-    click.echo(plan.evidence_note)
+def _with_line(declaration: Declaration, error: IsochroneError) -> IsochroneError:
+    """A gateway's refusal with the line it is about, where that is known."""
+    about_residency = error.code == "misdirected" and "residency" in error.message
+    field = "residency" if about_residency else FIELDS.get(error.code)
+    if field:
+        error.message = f"{declaration.place(field)}: {error.message}"
+        error.args = (error.message,)
+    return error
 
 
-def _upload(client: AdminClient, declaration: Declaration, *, quiet: bool) -> None:
-    for file in declaration.service.model.files:
-        show = _progress(file.name, file.size_bytes, quiet)
-        client.upload(file.sha256, declaration.files[file.name], show)
+def _refusal(declaration: Declaration, blocking: tuple[str, ...]) -> TheirFault:
+    """Why a plan cannot be applied: line and reason of each, and that nothing was kept."""
+    reasons, fixes = [], []
+    for text in blocking:
+        code, _, words = text.partition(": ")
+        field = FIELDS.get(code, "")
+        reasons.append(f"{declaration.about(field)} cannot be met: {words or code}.")
+        fixes.append(FIXES.get(field, ""))
+    advice = " ".join(filter(None, dict.fromkeys(fixes)))
+    return TheirFault(
+        " ".join(reasons), fix=f"{advice} Nothing was applied.".strip(), code="cannot_be_met"
+    )
+
+
+def _too_few(declaration: Declaration, serving: int) -> TheirFault:
+    least = declaration.service.replicas.min
+    return TheirFault(
+        f"{declaration.about('replicas')} wants at least {least}, and the network has room for "
+        f"{serving} (one a node); {'it serves' if serving == 1 else 'they serve'}.",
+        fix=f"Add nodes with `isochrone join`, or write `replicas: {serving}..{least}`.",
+        code="too_few_replicas",
+    )
+
+
+def _doing(replicas: list[ReplicaView]) -> str:
+    """What the replicas are at, in a line."""
+    parts = (
+        f"{r.metro} {r.state}" + (f" {mib(r.fetched_bytes)}" if r.state == "fetching" else "")
+        for r in replicas
+    )
+    return ", ".join(parts) or "no lease yet"
 
 
 def _progress(name: str, size_bytes: int, quiet: bool) -> Callable[[int], None]:
@@ -149,47 +221,3 @@ def _progress(name: str, size_bytes: int, quiet: bool) -> Callable[[int], None]:
             click.echo(f"upload {name} {mib(size_bytes)} done", err=True)
 
     return show
-
-
-def _wait(
-    client: AdminClient, service: Service, wait_s: float, *, quiet: bool
-) -> list[ReplicaView]:
-    """Until the least number of replicas serves; raises Timeout with what they are doing."""
-    deadline = time.monotonic() + wait_s
-    said = ""
-    while True:
-        replicas = [r for r in client.replicas(service.name) if r.state not in ("ended",)]
-        serving = [r for r in replicas if r.state == "serving"]
-        if len(serving) >= service.replicas.min:
-            return serving
-        line = (
-            ", ".join(
-                f"{r.metro} {r.state}"
-                + (f" {mib(r.fetched_bytes)}" if r.state == "fetching" else "")
-                for r in replicas
-            )
-            or "no lease yet"
-        )
-        if line != said and not quiet:
-            click.echo(f"waiting: {line}", err=True)
-            said = line
-        if time.monotonic() > deadline:
-            raise Timeout(
-                f"After {wait_s:g} s {len(serving)} of {service.replicas.min} replicas serve "
-                f"({line}).",
-                fix=f"It goes on by itself; see `isochrone explain {service.name}` and "
-                f"`isochrone logs {service.name}`.",
-            )
-        time.sleep(POLL_S)
-
-
-def print_cold_starts(replicas: list[ReplicaView]) -> None:
-    """How long each replica took from nothing: fetch, load, first answer."""
-    print_table(
-        ("METRO", "NODE", "FETCH MS", "LOAD MS", "FIRST ANSWER MS"),
-        [
-            (r.metro, short(r.node), ms(r.fetch_ms), ms(r.load_ms), ms(r.first_answer_ms))
-            for r in replicas
-        ],
-        "No replica serves yet.",
-    )

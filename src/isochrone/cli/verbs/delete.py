@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from isochrone.cli.context import admin, gateway_option
-from isochrone.schema.errors import NotFound
+from isochrone.cli.context import admin, gateway_option, require_service
+from isochrone.cli.tables import count
 from isochrone.schema.service import Model, Objective, Service
 
 
@@ -16,20 +16,19 @@ from isochrone.schema.service import Model, Objective, Service
 def command(service: str, yes: bool, gateway: str | None, key: str | None) -> None:
     """End a service."""
     with admin(gateway, key=key) as client:
-        known = [view for view in client.services() if view.name == service and not view.deleted]
-        if not known:
-            raise NotFound(f"You have no service {service!r}.", fix="See `isochrone status`.")
-        if not yes and not click.confirm(f"End {service} and its {known[0].serving} replicas?"):
+        known = require_service(client, service)
+        question = f"End {known.name} and its {count(known.serving, 'replica')}?"
+        if not yes and not click.confirm(question):
             raise click.exceptions.Abort
         last = Service(
-            name=service,
-            revision=known[0].revision + 1,
-            home_cell=known[0].home_cell,
-            model=Model(engine=known[0].engine, task=known[0].task),
+            name=known.name,
+            revision=known.revision + 1,
+            home_cell=known.home_cell,
+            model=Model(engine=known.engine, task=known.task),
             audience=(),
-            objective=Objective(latency_ms=known[0].objective.latency_ms),
-            residency=known[0].residency,
+            objective=Objective(latency_ms=known.objective.latency_ms),
+            residency=known.residency,
             deleted=True,
         )
         accepted = client.post_service(last)
-        click.echo(f"{service} revision {accepted.revision}: {accepted.next}")
+        click.echo(f"{known.name} revision {accepted.revision}: {accepted.next}")

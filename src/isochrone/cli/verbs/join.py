@@ -3,8 +3,8 @@
 The node gets a key of its own; the provider's key signs a grant for it (place, prices, limits).
 The node dials out over TLS to the cell's gateways, whose certificates are pinned by the
 fingerprints that the URL's door tells, and opens no port. It runs in the foreground until it is
-interrupted, or in the background with ``--detach``. More URLs offer more cells to be at home in;
-the nearest wins.
+interrupted, or in the background with ``--detach``; ``isochrone down --node NAME`` ends either.
+More URLs offer more cells to be at home in; the nearest wins.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from pathlib import Path
 
 import click
 
-from isochrone.cli.context import home, load_key, public_admin, resolve_map
+from isochrone.cell.running import Running, end, running
+from isochrone.cli.context import load_key, public_admin, resolve_map
+from isochrone.cli.joined import JOIN_GRACE_S, joined, node_folder, remember
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
-from isochrone.schema.errors import Unavailable
+from isochrone.schema.errors import Conflict, InvalidInput, Unavailable
 from isochrone.schema.node import Offer
+from isochrone.schema.service import NAME
 
 READY_S = 20.0
+POLL_S = 0.02
 
 
 @click.command("join")
@@ -35,7 +39,7 @@ READY_S = 20.0
     metavar="CITY",
     help="Where this machine stands (a city of the atlas).",
 )
-@click.option("--name", default="node", show_default=True, help="Folder name of this node.")
+@click.option("--name", default="node", show_default=True, help="This node's name on this machine.")
 @click.option(
     "--price-core",
     default=0.02,
@@ -81,7 +85,8 @@ def command(
         memory_gib_microusd_per_hour=round(price_gib * 1e6),
         gpu_microusd_per_hour=round(price_gpu * 1e6),
     )
-    folder = home() / "nodes" / name
+    _check_name(name)
+    folder = node_folder(name)
     config_path = enrol(
         folder,
         provider=load_key("provider", key),
@@ -93,11 +98,27 @@ def command(
         resolve=resolve_map(),
     )
     arguments = [sys.executable, "-m", "isochrone.node", str(config_path)]
-    if not detach:
-        click.echo(f"Joining from {folder}; Ctrl-C leaves.", err=True)
-        sys.stdout.flush()
-        os.execv(sys.executable, arguments)
-    _detach(arguments, folder)
+    if detach:
+        _detach(arguments, name)
+        return
+    click.echo(f"Joining from {folder}; Ctrl-C leaves.", err=True)
+    itself = running(os.getpid())  # stays the same process when it becomes the node
+    if itself is not None:
+        remember(name, itself)
+    os.execv(sys.executable, arguments)
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:80]!r} is no name for a node.",
+            fix="Use 1-63 lower-case letters, digits and inner hyphens.",
+        )
+    if name in joined():
+        raise Conflict(
+            f"The node {name} runs already (process {joined()[name].pid}).",
+            fix=f"End it with `isochrone down --node {name}`, or give this one another --name.",
+        )
 
 
 def _doors(urls: tuple[str, ...]) -> tuple[DoorAddress, ...]:
@@ -111,9 +132,9 @@ def _doors(urls: tuple[str, ...]) -> tuple[DoorAddress, ...]:
     return tuple(found)
 
 
-def _detach(arguments: list[str], folder: Path) -> None:
-    log = folder / "node.log"
-    with log.open("ab") as file:
+def _detach(arguments: list[str], name: str) -> None:
+    log = node_folder(name) / "node.log"
+    with log.open("wb") as file:
         child = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -121,14 +142,26 @@ def _detach(arguments: list[str], folder: Path) -> None:
             stderr=file,
             start_new_session=True,
         )
+    process = running(child.pid)
+    try:
+        _wait_ready(child, name, log)
+    except BaseException:
+        if process is not None:
+            end(process, JOIN_GRACE_S)
+        child.wait()
+        raise
+    remember(name, process or Running(child.pid, 0.0))
+    click.echo(f"Node {name} serves in the background (process {child.pid}, log {log}).")
+    click.echo(f"Next:  isochrone nodes\n       isochrone down --node {name}")
+
+
+def _wait_ready(child: subprocess.Popen[bytes], name: str, log: Path) -> None:
     deadline = time.monotonic() + READY_S
-    while not (folder / "ready.json").exists():
+    while not (node_folder(name) / "ready.json").exists():
         if child.poll() is not None or time.monotonic() > deadline:
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise Unavailable(
-                f"The node did not get into a cell: {' '.join(last) or 'no word from it'}.",
-                fix=f"See {log}.",
+                f"The node {name} did not get into a cell. {' '.join(last)}".strip(),
+                fix=f"See {log} and {log.parent / 'state' / 'logs'}.",
             )
-        time.sleep(0.05)
-    (folder / "pid").write_text(f"{child.pid}\n")
-    click.echo(f"Node {folder.name} serves in the background (process {child.pid}, log {log}).")
+        time.sleep(POLL_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from pathlib import Path
@@ -18,23 +19,25 @@ from isochrone.cli.context import (
     load_key,
     output_option,
 )
-from isochrone.cli.tables import print_json, print_table
+from isochrone.cli.tables import area, print_json, print_table
 from isochrone.schema import apikey
-from isochrone.schema.errors import Forbidden, NotFound
+from isochrone.schema.errors import Forbidden, InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.service import Residency
 
 NONCE_BYTES = 12
+KEY_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of a minted key; never the key itself."""
+    """What is remembered of a minted key; never the key itself. The last word on an id counts."""
 
     id: str
     services: tuple[str, ...]
     residency: Residency
     expires_unix_s: int
     note: str
+    revoked: bool = False
 
 
 @click.group("keys")
@@ -98,8 +101,7 @@ def create(
         expires_unix_s=grant.expires_unix_s,
         note=note,
     )
-    with _list_path().open("ab") as file:
-        file.write(msgspec.json.encode(stored) + b"\n")
+    _remember(stored)
     if output == "json":
         print_json({"key": text, "id": stored.id})
     else:
@@ -130,9 +132,9 @@ def _checked_residency(
     wanted = Residency(allow=allow)
     for name in services:
         if not inside(wanted, views[name].residency, world):
-            allowed = ", ".join(views[name].residency.allow) or "the world"
             raise Forbidden(
-                f"A key for {', '.join(allow)} would reach outside {name}'s residency ({allowed}).",
+                f"A key for {', '.join(allow)} would reach outside "
+                f"{name}'s residency ({area(views[name].residency)}).",
                 fix="Name a narrower --residency, or leave it out.",
             )
     return wanted
@@ -142,19 +144,18 @@ def _checked_residency(
 @output_option
 def list_keys(output: str) -> None:
     """List the API keys made on this machine (their ids; the keys are not kept)."""
-    path = _list_path()
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    keys = [msgspec.json.decode(line, type=StoredKey) for line in lines]
+    keys = list(_stored().values())
     if output == "json":
         print_json(keys)
         return
     print_table(
-        ("ID", "SERVICES", "RESIDENCY", "EXPIRES", "NOTE"),
+        ("ID", "SERVICES", "RESIDENCY", "STATE", "EXPIRES", "NOTE"),
         [
             (
                 k.id,
                 ",".join(k.services),
-                ",".join(k.residency.allow) or "world",
+                area(k.residency),
+                _state(k),
                 time.strftime("%Y-%m-%d", time.gmtime(k.expires_unix_s))
                 if k.expires_unix_s
                 else "never",
@@ -171,14 +172,52 @@ def list_keys(output: str) -> None:
 @gateway_option
 def revoke(key_or_id: str, gateway: str | None, key: str | None) -> None:
     """Make an API key void, by its id or by the key itself."""
-    key_id = key_or_id
-    if key_or_id.startswith(apikey.PREFIX):
-        key_id = apikey.read(key_or_id, 0).id
+    key_id = _key_id(key_or_id)
     with admin(gateway, key=key) as client:
         accepted = client.revoke(key_id)
+    stored = _stored().get(key_id)
+    if stored is not None:
+        _remember(msgspec.structs.replace(stored, revoked=True))
     click.echo(f"Revoked {accepted.key_id} (kept on {', '.join(accepted.kept)}).")
 
 
-def _list_path() -> Path:
+def _key_id(text: str) -> str:
+    """The id of a key, an id, or the beginning of one that was made here."""
+    if text.startswith(apikey.PREFIX):
+        return apikey.read(text, 0).id
+    if KEY_ID.fullmatch(text):
+        return text
+    ids = [key_id for key_id in _stored() if text and key_id.startswith(text)]
+    if len(ids) != 1:
+        raise InvalidInput(
+            f"{text[:60]!r} is {'the beginning of several ids' if ids else 'no key and no id'}.",
+            fix="`isochrone keys list` shows the ids of keys made here.",
+        )
+    return ids[0]
+
+
+def _state(key: StoredKey) -> str:
+    if key.revoked:
+        return "revoked"
+    return "expired" if key.expires_unix_s and key.expires_unix_s <= time.time() else "valid"
+
+
+def _stored() -> dict[str, StoredKey]:
+    """The keys made here, by id."""
+    path = _list_path()
+    try:
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        keys = [msgspec.json.decode(line, type=StoredKey) for line in lines if line.strip()]
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}.", fix="Mend or remove it.") from error
+    return {key.id: key for key in keys}
+
+
+def _remember(key: StoredKey) -> None:
     home().mkdir(parents=True, exist_ok=True)
+    with _list_path().open("ab") as file:
+        file.write(msgspec.json.encode(key) + b"\n")
+
+
+def _list_path() -> Path:
     return home() / "api_keys.jsonl"

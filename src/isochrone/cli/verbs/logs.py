@@ -7,7 +7,7 @@ import time
 import click
 import msgspec
 
-from isochrone.cli.context import admin, gateway_option, output_option
+from isochrone.cli.context import any_admin, gateway_option, output_option, require_service
 
 
 @click.command("logs")
@@ -17,7 +17,8 @@ from isochrone.cli.context import admin, gateway_option, output_option
 @output_option
 def command(service: str, follow: bool, gateway: str | None, key: str | None, output: str) -> None:
     """Show what a service's replicas log."""
-    with admin(gateway, key=key) as client:
+    with any_admin(gateway, key, "tenant") as client:
+        require_service(client, service)
         for line in client.logs(service, follow=follow):
             if output == "json":
                 click.echo(msgspec.json.encode(line).decode())

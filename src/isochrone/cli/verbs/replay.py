@@ -1,7 +1,8 @@
 """``isochrone replay SERVICE``: run recorded decisions again in a fresh process, compare bytes.
 
 The record's inputs are fetched by their digest and checked against it, so a gateway cannot change
-them; the rule named in the record is run again in a new interpreter with another hash seed.
+them; the rule named in the record is run again in a new interpreter with another hash seed. Exit
+status 1 when a record does not follow from its inputs.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from isochrone.cli.context import any_admin, gateway_option, output_option
+from isochrone.cli.context import any_admin, gateway_option, output_option, require_service
 from isochrone.cli.tables import print_json, print_table
 from isochrone.client.admin import AdminClient
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest, sha256_hex
-from isochrone.schema.errors import NotFound, TheirFault
+from isochrone.schema.errors import NotFound, OurFault, TheirFault
 
-REPLAY = (
-    "import sys; from pathlib import Path; from isochrone.rules.placement import replay; "
-    "record, inputs = (Path(path).read_bytes() for path in sys.argv[1:]); "
-    "sys.stdout.buffer.write(replay(record, inputs))"
-)
+REPLAY = """
+import sys
+from pathlib import Path
+from isochrone.rules.placement import replay
+from isochrone.schema.errors import IsochroneError
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1], name)
+    try:
+        made = replay((folder / "decision").read_bytes(), (folder / "inputs").read_bytes())
+        (folder / "made").write_bytes(made)
+    except IsochroneError as error:
+        (folder / "error").write_text(error.sentence())
+"""
 TIMEOUT_S = 60.0
 
 
@@ -38,13 +48,21 @@ def command(
     service: str, wanted: str | None, gateway: str | None, key: str | None, output: str
 ) -> None:
     """Run a recorded decision again and compare it byte for byte."""
-    with any_admin(gateway, key) as client:
-        decisions = [
-            d for d in client.decisions(service) if not wanted or digest(d).startswith(wanted)
-        ]
-        if not decisions:
-            raise NotFound(f"No such decision about {service!r} is recorded here.")
-        rows = [(digest(d), d, _identical(client, d)) for d in decisions]
+    with any_admin(gateway, key, "tenant") as client:
+        require_service(client, service)
+        records = {digest(d): d for d in client.decisions(service)}
+        chosen = [name for name in records if not wanted or name.startswith(wanted)]
+        if not chosen:
+            raise NotFound(
+                f"No decision {wanted} about {service!r} is recorded here.",
+                fix=f"See `isochrone replay {service}`.",
+            )
+        pairs = [(canonical(records[name]), _inputs(client, records[name])) for name in chosen]
+    made = replay_in_fresh_process(pairs)
+    rows = [
+        (name, records[name], again == record)
+        for name, (record, _), again in zip(chosen, pairs, made, strict=True)
+    ]
     if output == "json":
         print_json(
             [{"decision": name, "rule": d.rule, "identical": same} for name, d, same in rows]
@@ -69,29 +87,39 @@ def command(
         raise TheirFault("A record does not follow from its inputs.", fix="Keep it as evidence.")
 
 
-def _identical(client: AdminClient, decision: Decision) -> bool:
+def _inputs(client: AdminClient, decision: Decision) -> bytes:
+    """A decision's inputs, checked against the digest in the record."""
     inputs = client.inputs(decision.inputs)
     if sha256_hex(inputs) != decision.inputs:
-        raise TheirFault("The gateway's copy of the inputs does not match their digest.")
-    record = canonical(decision)
-    return replay_in_fresh_process(record, inputs) == record
+        raise TheirFault(
+            "The gateway's copy of the inputs does not match their digest.",
+            fix="Ask another gateway of the cell, and keep this one's answer as evidence.",
+        )
+    return inputs
 
 
-def replay_in_fresh_process(record: bytes, inputs: bytes) -> bytes:
-    """The record that the rule makes of the inputs, in a new interpreter with a new hash seed."""
+def replay_in_fresh_process(pairs: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """What the rule makes of each (record, inputs), in a new interpreter with a new hash seed."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / "decision.json", Path(folder) / "inputs.json"]
-        for path, data in zip(paths, (record, inputs), strict=True):
-            path.write_bytes(data)
+        folders = [Path(folder, str(number)) for number in range(len(pairs))]
+        for place, (record, inputs) in zip(folders, pairs, strict=True):
+            place.mkdir()
+            (place / "decision").write_bytes(record)
+            (place / "inputs").write_bytes(inputs)
         done = subprocess.run(
-            [sys.executable, "-c", REPLAY, *map(str, paths)],
+            [sys.executable, "-c", REPLAY, folder, *(place.name for place in folders)],
             capture_output=True,
             check=False,
             timeout=TIMEOUT_S,
             env={**os.environ, "PYTHONHASHSEED": "random"},
         )
-    if done.returncode:
-        raise TheirFault(
-            f"The rule could not be run again: {done.stderr.decode(errors='replace')[-300:]}"
-        )
-    return done.stdout
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")[-300:]
+            raise OurFault(f"The rule could not be run again: {said}")
+        return [_made(place) for place in folders]
+
+
+def _made(place: Path) -> bytes:
+    if (place / "error").exists():
+        raise TheirFault((place / "error").read_text())
+    return (place / "made").read_bytes()

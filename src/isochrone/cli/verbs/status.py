@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from isochrone.cli.context import any_admin, gateway_option, output_option
-from isochrone.cli.tables import ms, print_json, print_table, short, usd
+from isochrone.cli.tables import area, count, ms, print_json, print_table, short, usd
 from isochrone.schema.admin import StatusView
 
 
@@ -33,7 +33,7 @@ def command(gateway: str | None, key: str | None, output: str) -> None:
                 s.task,
                 f"{s.objective.latency_ms:g} (p{s.objective.percentile:g})",
                 f"{s.serving}/{s.replicas.min}",
-                ",".join(s.residency.allow) or "world",
+                area(s.residency),
             )
             for s in services
             if not s.deleted
@@ -72,7 +72,8 @@ def _print_cell(status: StatusView) -> None:
         f"fabric {fabric}, leader {short(status.leader) or 'none'} (epoch {status.epoch})"
     )
     click.echo(
-        f"{status.nodes} nodes, {status.services} services, {status.requests} requests "
+        f"{count(status.nodes, 'node')}, {count(status.services, 'service')}, "
+        f"{count(status.requests, 'request')} "
         f"({status.failed} failed, {status.in_flight} in flight)"
     )
     for note in status.notes:

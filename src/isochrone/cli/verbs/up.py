@@ -6,12 +6,16 @@ node. Everything lies in one folder of the person's home; ``isochrone down`` end
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from isochrone.cli.context import Settings, home, key_path, save_settings
+from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
 
 DEFAULT_HTTP_PORT = 8080
+CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
 
 
 @click.command("up")
@@ -38,12 +42,18 @@ def command(name: str, city_name: str, port: int, host: str, no_node: bool) -> N
     from isochrone.cell.background import start
     from isochrone.cell.config import CellConfig, LocalNode
 
+    if not CELL_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:80]!r} is no name for a cell.",
+            fix="Use 1-31 lower-case letters, digits and inner hyphens.",
+        )
+    place = city(city_name).place
     operator = PrivateKey.load_or_create(key_path("operator"))
     for role in ("tenant", "provider"):
         PrivateKey.load_or_create(key_path(role))
     config = CellConfig(
         name=name,
-        place=city(city_name).place,
+        place=place,
         data_dir=str(home() / "cell"),
         http_host=host,
         http_port=port,
@@ -56,5 +66,5 @@ def command(name: str, city_name: str, port: int, host: str, no_node: bool) -> N
     save_settings(Settings(gateway=url))
     click.echo(f"Cell {name} serves at {url} (its place is declared: {city_name}).")
     click.echo("Next:  isochrone status")
-    click.echo("       isochrone apply -f examples/speech-detection.yaml")
+    click.echo("       isochrone apply -f examples/first-service.yaml")
     click.echo("       isochrone down")
