@@ -1,7 +1,8 @@
 """Presence: each gateway process tells the cells four times a second what it sees.
 
 The reader judges age by its own monotonic clock, from when a digest arrived; nothing expires in a
-store. An older sequence of the same boot is refused (messages can be reordered across cells).
+store. An older sequence of the same boot is refused, and so is a boot that was replaced by another
+one (messages can be reordered across cells).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ PERIOD_S = 0.25
 
 FORGET_S = 30.0
 """A gateway unheard for so long is dropped from the board."""
+
+FORMER_MAX = 4
+"""Boots remembered as over: messages arrive late by seconds, gateways restart less often."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(GatewayPresence)
@@ -66,10 +70,14 @@ class PresencePublisher:
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """The newest digest of a gateway and when it arrived (reader's monotonic seconds)."""
+    """The newest digest of a gateway and when it arrived (reader's monotonic seconds).
+
+    ``former``: boots that it replaced; what still arrives from those is late.
+    """
 
     presence: GatewayPresence
     at_s: float
+    former: tuple[str, ...] = ()
 
 
 class PresenceBoard:
@@ -94,22 +102,21 @@ class PresenceBoard:
         await fabric.subscribe(f"iso.{cells}.presence.*", board.receive)
         return board
 
-    def receive(self, _subject: str, data: bytes) -> None:
-        """Take one digest; unreadable or older ones are refused and counted."""
+    def receive(self, name: str, data: bytes) -> None:
+        """Take one digest; unreadable, misplaced or late ones are refused and counted."""
         try:
             presence = _DECODER.decode(data)
         except UNREADABLE:
             self.refused += 1
             return
         held = self._heard.get(presence.gateway)
-        if (
-            held is not None
-            and held.presence.boot == presence.boot
-            and held.presence.sequence >= presence.sequence
-        ):
+        if name != subject(presence.cell, presence.gateway) or _is_late(presence, held):
             self.refused += 1
             return
-        self._heard[presence.gateway] = Heard(presence, self._clock())
+        former = () if held is None else held.former
+        if held is not None and held.presence.boot != presence.boot:
+            former = (*former, held.presence.boot)[-FORMER_MAX:]
+        self._heard[presence.gateway] = Heard(presence, self._clock(), former)
         for callback in self.on_digest:
             callback(presence)
 
@@ -123,3 +130,11 @@ class PresenceBoard:
             for _, h in sorted(self._heard.items())
             if cell is None or h.presence.cell == cell
         ]
+
+
+def _is_late(presence: GatewayPresence, held: Heard | None) -> bool:
+    if held is None:
+        return False
+    if presence.boot == held.presence.boot:
+        return presence.sequence <= held.presence.sequence
+    return presence.boot in held.former

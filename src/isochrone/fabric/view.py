@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
 
 
 class View(Generic[T]):
-    """Entries by key. ``decode`` turns a payload into a value or raises ``DecodeError``."""
+    """Entries by key. ``decode`` turns a payload into a value or raises one of ``UNREADABLE``."""
 
     def __init__(self, name: str, decode: Callable[[bytes], T]) -> None:
         self.entries: dict[str, Entry[T]] = {}
