@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.own_cell import Done, Home
 
 pytestmark = pytest.mark.processes
 
 LIGHT = ("rich", "numpy", "onnxruntime", "openai", "uvloop", "nats", "tokenizers", "aiohttp")
 
 
-def run(*arguments: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ISOCHRONE_HOME": str(home), **more}
-    environment.pop("ISOCHRONE_GATEWAY", None) if "ISOCHRONE_GATEWAY" not in more else None
-    return subprocess.run(
-        [sys.executable, "-m", "isochrone.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
+def run(*arguments: str, home: Path, **more: str) -> Done:
+    return Home(home).run(*arguments, **more)
 
 
 def test_help_lists_every_verb(tmp_path: Path) -> None:
@@ -81,3 +71,51 @@ def test_a_verb_imports_only_what_it_needs(verb: str, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("up", "--place", "frankfrut"), "Did you mean frankfurt"),
+        (("up", "--place", "paris", "--name", "Bad Name"), "no name for a cell"),
+        (("status", "--gateway", "ftp://somewhere"), "not a gateway URL"),
+        (("status", "--gateway", "http://127.0.0.1:99999"), "not a gateway URL"),
+        (("status", "--gateway", "http://[bad"), "not a gateway URL"),
+        (("nodes", "--key", "nowhere.key"), "no key file"),
+        (("apply", "-f", "nothing.yaml"), "no file nothing.yaml"),
+        (("keys", "revoke", "zzz"), "keys list"),
+        (("down", "--node", "second"), "Running there: none"),
+    ],
+)
+def test_nonsense_is_one_sentence_with_what_to_do(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    home = Home(tmp_path)
+    home.good("keys", "init", "tenant")
+    assert words in home.bad(*arguments)
+
+
+@pytest.mark.parametrize("data", [b"no key", b"\xff\xfe\x00", b"", b"00" * 32])
+def test_a_wrong_key_file_is_named(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "wrong.key"
+    path.write_bytes(data)
+    assert "key" in Home(tmp_path).bad("status", "--key", str(path))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("up", "--place", "paris"), ("keys", "init"), ("status",), ("keys", "list")]
+)
+def test_a_home_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be")
+    said = Home(blocked).run(*arguments)
+    if arguments != ("keys", "list"):  # nothing was made there is a fair answer
+        assert said.returncode == 1
+        assert str(blocked) in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_a_missing_option_is_wrong_usage(tmp_path: Path) -> None:
+    done = run("up", home=tmp_path)
+    assert done.returncode == 2
+    assert "--place" in done.stderr

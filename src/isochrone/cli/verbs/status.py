@@ -16,7 +16,7 @@ def command(gateway: str | None, key: str | None, output: str) -> None:
     """Show the cell, its gateways, services and replicas."""
     with any_admin(gateway, key) as client:
         status = client.status()
-        services = client.services()
+        services = [view for view in client.services() if not view.deleted]
         replicas = client.replicas()
     if output == "json":
         print_json({"status": status, "services": services, "replicas": replicas})
@@ -36,7 +36,6 @@ def command(gateway: str | None, key: str | None, output: str) -> None:
                 area(s.residency),
             )
             for s in services
-            if not s.deleted
         ],
         "You have no services here; declare one with `isochrone apply -f FILE`.",
     )
