@@ -127,6 +127,8 @@ class CellInTest:
     async def stop(self) -> None:
         for number in list(self.controllers):
             self.end_controller(number)
+        for log in sorted(self.folder.glob("controller-*/log")):
+            sys.stdout.write(f"{log.parent.name} of {self.name}:\n{log.read_text()}")
         await self.publisher.close()
         await self.fabric.close()
         await self.server.stop()

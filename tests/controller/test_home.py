@@ -15,6 +15,7 @@ from isochrone.controller.home import (
     reason_to_decide,
 )
 from isochrone.schema.lease import Site
+from isochrone.schema.service import ReplicaRange
 
 from .worlds import declare, service
 
@@ -28,7 +29,6 @@ def standing(**changes: object) -> Standing:
         "revision": 1,
         "decision": "d",
         "sites": SITES,
-        "unmet": False,
         "order": 3,
         "decided_s": 0.0,
         "known": NOW,
@@ -39,11 +39,12 @@ def standing(**changes: object) -> Standing:
     return Standing(**fields)  # type: ignore[arg-type]
 
 
-def after(seconds: float, doubt: str = "", unmet: bool = False, **changes: object) -> str:
+def after(seconds: float, doubt: str = "", least: int = 2, **changes: object) -> str:
     """The reason, ``seconds`` after the situation changed (long after the decision)."""
     began_s = PAUSE_S + 10
-    changed = observe(standing(unmet=unmet), msgspec.structs.replace(NOW, **changes), began_s)
-    return reason_to_decide(changed, VAD, doubt, began_s + seconds)
+    known = declare(service(replicas=ReplicaRange(min=least, max=4)))
+    changed = observe(standing(), msgspec.structs.replace(NOW, **changes), began_s)
+    return reason_to_decide(changed, known, doubt, began_s + seconds)
 
 
 def test_the_first_decision_and_a_new_revision_are_due_at_once() -> None:
@@ -81,9 +82,9 @@ def test_a_cell_that_is_gone() -> None:
     assert "iad" in after(0.0, cells=frozenset({"fra"}))
 
 
-def test_any_change_is_a_reason_while_something_is_unmet() -> None:
-    assert after(CALM_S, unmet=True, nodes=frozenset({("a", 1)}))
-    assert after(100, unmet=True) == ""
+def test_any_change_is_a_reason_while_replicas_are_missing() -> None:
+    assert after(CALM_S, least=3, nodes=frozenset({("a", 1)}))
+    assert after(100, least=3) == ""
 
 
 def test_decisions_keep_a_distance() -> None:
@@ -108,9 +109,15 @@ def test_quotas_follow_the_sites_and_withdraw_where_there_is_none() -> None:
     assert all((q.epoch, q.revision, q.decision) == (7, 3, "d") for q in quotas.values())
 
 
+def test_without_a_decision_nothing_is_withdrawn() -> None:
+    assert quotas_for(VAD, None, frozenset({"fra", "iad"}), "fra", 7) == {}
+
+
 def test_a_deleted_service_is_withdrawn_everywhere() -> None:
     deleted = declare(service(deleted=True, revision=2))
     assert reason_to_decide(standing(), deleted, "", 0.0) == ""
     quotas = quotas_for(deleted, standing(), frozenset({"iad"}), "fra", 7)
     assert list(quotas) == ["iad"]
     assert (quotas["iad"].sites, quotas["iad"].revision) == ((), 4)
+    unknown = quotas_for(deleted, None, frozenset({"iad"}), "fra", 7)
+    assert unknown["iad"].sites == (), "also when its decision is not known any more"

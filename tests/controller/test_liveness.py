@@ -109,6 +109,7 @@ def test_without_any_gateway_nobody_is_dead() -> None:
     assert sight.doubt
     assert sight.verdict("a") == "unsure"
     assert sight.verdict("never seen") == "unsure"
+    assert (sight.gateways, [g.gateway for g in sight.known]) == ((), ["g"])
 
 
 def test_after_a_silence_absence_proves_nothing_for_a_while() -> None:

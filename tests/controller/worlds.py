@@ -97,6 +97,7 @@ def world(
         sight=Sight(
             nodes={one.address: how for one, how in known.items()},
             gateways=(presence(),),
+            known=(presence(),),
             doubt=doubt,
         ),
         doubt=doubt,

@@ -103,8 +103,7 @@ class Granting:
         reason = home.reason_to_decide(standing, declared, world.doubt, now_s)
         if not reason or self._refused.get(declared.id) == declared.service.revision:
             return
-        blind = not world.sight.gateways and not others
-        if blind or now_s - self._began_s < self._warm_s:
+        if not world.sight.known or now_s - self._began_s < self._warm_s:
             return
         try:
             await self._decide(world, others, declared, standing, seen, reason)
@@ -129,11 +128,10 @@ class Granting:
         reason: str,
     ) -> None:
         stamp = Stamp(cell=world.cell, epoch=self._epoch, at_unix_ms=self._unix_ms())
-        inputs = home.inputs_for(world, others, declared, stamp)
-        decision = await decided(home.without_trouble(inputs, seen.troubled))
+        inputs = home.inputs_for(world, others, declared, stamp, seen)
+        decision = await decided(inputs)
         made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock())
         if is_new:
-            inputs = home.without_trouble(inputs, seen.troubled)
             await self._records.keep(decision, inputs)
             log.info(
                 "%s: %s; %d replicas at %s%s",

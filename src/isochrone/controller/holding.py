@@ -40,9 +40,7 @@ class Holding:
         return self._answer(quota, grant.id, world, None)
 
     def _check(self, quota: Quota, before: Quota | None, world: World) -> Declared:
-        if world.doubt and before is None and not quotas.withdrawn(quota) and not world.nodes:
-            raise Unavailable(f"{self._cell} does not trust its view now: {world.doubt}.")
-        places = [presence.place for presence in world.sight.gateways]
+        places = [presence.place for presence in world.sight.known]
         return quotas.check(quota, before, self._cell, places, blocs())
 
     async def _write(self, quota: Quota) -> None:

@@ -6,7 +6,7 @@ dead node is no reason; a cell that says it cannot place what it was granted is 
 1. the tenant declared another revision (at once);
 2. a granted cell cannot place its grant and has said so for ``TROUBLE_S``, or is gone;
 3. nodes or cells appeared that the standing decision did not know (after ``CALM_S`` without more
-   of them, as nodes come in crowds), or any change at all while something is unmet.
+   of them, as nodes come in crowds), or any change at all while replicas are missing.
 
 Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
 margin, and when the sites come out the same, the decision of before stands and is the one on
@@ -59,7 +59,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     decision: str
     sites: tuple[tuple[str, Site], ...]
-    unmet: bool
     order: int
     decided_s: float
     known: Situation | None
@@ -74,7 +73,6 @@ def restored(decision: Decision, digest: str, now_s: float) -> Standing:
         revision=decision.service_revision,
         decision=digest,
         sites=decision.sites,
-        unmet=bool(decision.unmet),
         order=1,
         decided_s=now_s,
         known=None,
@@ -97,7 +95,8 @@ def situation(
     }
     for offers in others.values():
         nodes |= {(free.node.address, free.node.revision) for free in offers.nodes if free.alive}
-    troubled = {cell for cell, answer in answers.items() if _in_trouble(answer)}
+    sure = {cell for cell, offers in others.items() if offers.trustworthy} | {world.cell}
+    troubled = {cell for cell in sure & set(answers) if _in_trouble(answers[cell])}
     return Situation(frozenset(nodes), frozenset((world.cell, *others)), frozenset(troubled))
 
 
@@ -128,10 +127,11 @@ def reason_to_decide(
         return f"revision {declared.service.revision} was declared"
     if doubt or standing.known is None or now_s - standing.decided_s < PAUSE_S:
         return ""
-    return _changed(standing, standing.known, now_s)
+    missing = sum(site.replicas for _, site in standing.sites) < declared.service.replicas.min
+    return _changed(standing, standing.known, missing, now_s)
 
 
-def _changed(standing: Standing, known: Situation, now_s: float) -> str:
+def _changed(standing: Standing, known: Situation, missing: bool, now_s: float) -> str:
     now, calm_s = standing.now, now_s - standing.changed_s
     if now == known:
         return ""
@@ -146,20 +146,23 @@ def _changed(standing: Standing, known: Situation, now_s: float) -> str:
         return ""
     if now.nodes - known.nodes or now.cells - known.cells:
         return "new nodes or cells"
-    return "the situation changed while something is unmet" if standing.unmet else ""
+    return "the situation changed while replicas are missing" if missing else ""
 
 
 def inputs_for(
-    world: World, others: Mapping[str, CellOffers], declared: Declared, stamp: Stamp
+    world: World,
+    others: Mapping[str, CellOffers],
+    declared: Declared,
+    stamp: Stamp,
+    seen: Situation,
 ) -> PlacementInputs:
-    """What the decision on a service's sites looks at; raises InvalidInput (audience, blocs)."""
-    return gather("sites", declared, whole_ground(world, others, declared.id), stamp)
+    """What the decision on a service's sites looks at; raises InvalidInput (audience, blocs).
 
-
-def without_trouble(inputs: PlacementInputs, troubled: frozenset[str]) -> PlacementInputs:
-    """The inputs with nothing new to be put into cells that cannot place what they have."""
+    Nothing new is put into cells that cannot place what they were granted.
+    """
+    inputs = gather("sites", declared, whole_ground(world, others, declared.id), stamp)
     nodes = tuple(
-        msgspec.structs.replace(node, alive=False) if _hopeless(node, troubled) else node
+        msgspec.structs.replace(node, alive=False) if _hopeless(node, seen.troubled) else node
         for node in inputs.nodes
     )
     return msgspec.structs.replace(inputs, nodes=nodes)
@@ -179,15 +182,11 @@ def stand(
         and sorted_sites(standing.sites) == sorted_sites(decision.sites)
     )
     if standing is not None and same:
-        kept = msgspec.structs.replace(
-            standing, known=seen, now=seen, decided_s=now_s, unmet=bool(decision.unmet)
-        )
-        return kept, False
+        return msgspec.structs.replace(standing, known=seen, now=seen, decided_s=now_s), False
     made = Standing(
         revision=decision.service_revision,
         decision=digest,
         sites=decision.sites,
-        unmet=bool(decision.unmet),
         order=standing.order + 1 if standing else 1,
         decided_s=now_s,
         known=seen,
@@ -209,7 +208,12 @@ def quotas_for(
     home_cell: str,
     epoch: int,
 ) -> dict[str, Quota]:
-    """The quota of every cell that has a site or holds the service, by cell."""
+    """The quota of every cell that has a site or holds the service, by cell.
+
+    Without a decision there is none: what an earlier one granted stands until there is a new one.
+    """
+    if standing is None and not declared.service.deleted:
+        return {}
     live = standing is not None and not declared.service.deleted
     sites: dict[str, list[Site]] = {cell: [] for cell in holders}
     for cell, site in standing.sites if standing is not None and live else ():

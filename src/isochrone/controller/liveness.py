@@ -66,9 +66,9 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class GatewayMemory(msgspec.Struct, frozen=True):
-    """A gateway process: its boot, and since when it is heard without a break."""
+    """A gateway process: its newest digest, and since when it is heard without a break."""
 
-    boot: str
+    presence: GatewayPresence
     since_s: float
     heard_s: float
 
@@ -105,10 +105,15 @@ class SeenNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What is seen now. ``doubt``: why nothing may be ended on this evidence (empty: no doubt)."""
+    """What is seen now. ``doubt``: why nothing may be ended on this evidence (empty: no doubt).
+
+    ``gateways``: those that are heard; ``known``: those that were, within ``FORGET_S``. A cell
+    whose gateways are silent for a moment still stands where it stood.
+    """
 
     nodes: Mapping[str, SeenNode]
     gateways: tuple[GatewayPresence, ...]
+    known: tuple[GatewayPresence, ...] = ()
     doubt: str = ""
 
     def verdict(self, node: str) -> Verdict:
@@ -126,7 +131,7 @@ def look(
     fresh = sorted(
         (h for h in heard if now_s - h.received_s <= STALE_S), key=lambda h: h.presence.gateway
     )
-    gateways = dict(state.gateways)
+    gateways = {g: m for g, m in state.gateways.items() if now_s - m.heard_s <= FORGET_S}
     for h in fresh:
         gateways[h.presence.gateway] = _gateway(gateways.get(h.presence.gateway), h)
     listed = _listings(fresh)
@@ -141,8 +146,13 @@ def look(
         for address, memory in nodes.items()
         if seen[address].since_dead_s <= FORGET_S
     }
-    presences = tuple(h.presence for h in fresh)
-    return State(gateways, nodes), Sight(nodes=seen, gateways=presences, doubt=doubt)
+    sight = Sight(
+        nodes=seen,
+        gateways=tuple(h.presence for h in fresh),
+        known=tuple(gateways[g].presence for g in sorted(gateways)),
+        doubt=doubt,
+    )
+    return State(gateways, nodes), sight
 
 
 Listing = tuple[NodePresence, float]
@@ -165,11 +175,11 @@ def _told_age_s(listings: tuple[Listing, ...]) -> float:
 def _gateway(memory: GatewayMemory | None, heard: Heard) -> GatewayMemory:
     kept = (
         memory is not None
-        and memory.boot == heard.presence.boot
+        and memory.presence.boot == heard.presence.boot
         and heard.received_s - memory.heard_s <= STALE_S
     )
     since_s = memory.since_s if memory is not None and kept else heard.received_s
-    return GatewayMemory(heard.presence.boot, since_s, heard.received_s)
+    return GatewayMemory(heard.presence, since_s, heard.received_s)
 
 
 def _remember(

@@ -59,7 +59,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 def sites_of(world: World) -> tuple[GatewaySite, ...]:
     """Where the cell's gateways stand: one row per place, the lowest address speaks for it."""
     rows: dict[tuple[float, float], GatewaySite] = {}
-    for presence in world.sight.gateways:
+    for presence in world.sight.known:
         place = presence.place
         row = GatewaySite(cell=world.cell, place=place, http_url=presence.http_url)
         rows.setdefault((place.latitude, place.longitude), row)
