@@ -367,3 +367,27 @@ async def test_the_newest_routing_table_is_kept_for_whoever_starts(cell: Cell, j
     await cell.start()
     await until(lambda: alone)
     assert set(alone) == {("fra", b"table 19")}
+
+
+async def test_a_look_during_writes_misses_no_key(join: Join) -> None:
+    one, two = await join("one"), await join("two")
+    table = await one.table("things", Thing)
+    keys = {f"k{n}" for n in range(10)}
+    for key in keys:
+        await table.put(key, Thing(0), revision=None)
+
+    async def write() -> None:
+        while True:
+            for key in sorted(keys):
+                await table.update(key, lambda old: Thing((old or Thing(0)).size + 1))
+                await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    for _ in range(60):
+        watch = await two.line().bucket("things").watch()
+        await watch.close()
+        assert {stored.key for stored in watch.whole.stored} == keys
+        assert {stored.key for stored in (await two.line().bucket("things").look()).stored} == keys
+    assert not writing.done()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)

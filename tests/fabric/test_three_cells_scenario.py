@@ -94,7 +94,9 @@ async def _ask(fabric: Fabric, subject: str) -> bytes:
             await asyncio.sleep(0.02)
 
 
-async def test_stores_stay_in_their_cells(three_cells: ThreeCells, listening: Listening) -> None:
+async def test_stores_stay_small_and_in_their_cells(
+    three_cells: ThreeCells, listening: Listening
+) -> None:
     tables = {
         cell: await fabric.table("services", bytes, raw=True, compare_every_s=0.1)
         for cell, fabric in listening.parts.items()
@@ -105,6 +107,8 @@ async def test_stores_stay_in_their_cells(three_cells: ThreeCells, listening: Li
         look = await fabric.line().bucket("services").look()
         assert [(one.key, one.revision) for one in look.stored] == [("0xabc.same", 1)]
         assert tables[cell].entries["0xabc.same"].value == cell.encode()
+    for server in (*three_cells.hubs.values(), *three_cells.stores.values()):
+        assert psutil.Process(server.pid).memory_info().rss < 60e6
 
 
 async def test_requests_and_routes_cross_cells(listening: Listening) -> None:
@@ -175,8 +179,3 @@ async def test_without_its_hub_a_cell_goes_on_alone(
     await table.put("a", b"1", revision=None)
     assert fra.connected
     await listening.until_heard(("fra", "fra"))
-
-
-async def test_servers_stay_small(three_cells: ThreeCells, listening: Listening) -> None:
-    for server in (*three_cells.hubs.values(), *three_cells.stores.values()):
-        assert psutil.Process(server.pid).memory_info().rss < 60e6

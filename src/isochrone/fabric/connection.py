@@ -212,6 +212,10 @@ class Fabric:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def aside(self, work: Callable[..., None], *arguments: object) -> None:
+        """Run what blocks for milliseconds (encoding, fsync) off the event loop."""
+        await asyncio.to_thread(work, *arguments)
+
     async def _answer(self, subject: str, data: bytes, handler: Handler, reply: Reply) -> None:
         try:
             answer = await handler(data)

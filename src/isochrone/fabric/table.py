@@ -280,7 +280,7 @@ class Table(Generic[T]):
         """As ``save``, off the event loop: encoding and fsync take milliseconds."""
         if self._dirty:
             self._dirty, self._saved_s = False, self._fabric.clock()
-            await asyncio.to_thread(self._write, dict(self.entries), self._view.known)
+            await self._fabric.aside(self._write, dict(self.entries), self._view.known)
 
     def _write(self, entries: dict[str, Entry[T]], known: Known) -> None:
         kept = {k: Kept(wrap(self._encode(e.value)), e.revision) for k, e in entries.items()}

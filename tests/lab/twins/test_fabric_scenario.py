@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,10 @@ async def _write_at_random(table: Table[int], draw: random.Random, trace: list[s
 
 async def _race(seed: int, folder: Path) -> tuple[list[str], list[dict[str, int]]]:
     store = MemoryCells(seed).store("fra")
-    fabrics = [await MemoryFabric.join(store, f"w{n}", folder / f"w{n}") for n in range(WRITERS)]
+    fabrics = [
+        await MemoryFabric.join(store, f"w{n}", folder / f"w{n}", clock=lambda: 0.0)
+        for n in range(WRITERS)
+    ]
     tables = [await fabric.table("numbers", int) for fabric in fabrics]
     trace: list[str] = []
     await asyncio.gather(
@@ -68,10 +73,30 @@ async def test_racing_writers_end_with_one_view(seed: int, tmp_path: Path) -> No
     assert any("lost" in line for line in trace)
 
 
+TRACE = """
+import asyncio, sys
+from pathlib import Path
+from tests.lab.twins.test_fabric_scenario import _race
+print("\\n".join(asyncio.run(_race(int(sys.argv[1]), Path(sys.argv[2])))[0]))
+"""
+
+
+async def _traced(seed: int, hash_seed: str, folder: Path) -> bytes:
+    run = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TRACE, str(seed), str(folder)),
+        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await run.communicate()
+    assert run.returncode == 0
+    return out
+
+
 async def test_equal_seeds_give_equal_traces_and_others_differ(tmp_path: Path) -> None:
-    first, _ = await _race(1, tmp_path / "1")
-    again, _ = await _race(1, tmp_path / "2")
-    other, _ = await _race(2, tmp_path / "3")
+    first = await _traced(1, "1", tmp_path / "1")
+    again = await _traced(1, "2", tmp_path / "2")
+    other = await _traced(2, "1", tmp_path / "3")
+    assert len(first.splitlines()) == 40 * WRITERS
     assert first == again
     assert first != other
 

@@ -117,8 +117,12 @@ class MemoryFabric(Fabric):
         clock: Callable[[], float] = time.monotonic,
         wait_s: float = 1.0,
     ) -> Fabric:
-        """As ``Fabric.connect``."""
+        """As ``Fabric.connect``. With a ``clock`` that stands still, runs are repeatable."""
         return await cls.over(store.dial, store.cell, name, state_dir, clock=clock, wait_s=wait_s)
+
+    async def aside(self, work: Callable[..., None], *arguments: object) -> None:
+        """On the loop: a thread ends when it likes, and runs would differ."""
+        work(*arguments)
 
 
 class MemoryLine:
