@@ -15,7 +15,7 @@ tell it leaves the header out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -64,9 +64,10 @@ def timing_of_stream(total_ms: float, rtt_ms: float, header: AnswerHeader) -> Ti
     return Timing(max(0.0, total_ms - rtt_ms - held_ms), rtt_ms, 0.0, held_ms)
 
 
-def passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+@lru_cache(maxsize=64)
+def passed_on(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """A replica's headers without those of the hop, and without any that could inject one."""
-    return [
+    return tuple(
         (name, value)
         for name, value in headers
         if name.lower() not in _OURS
@@ -75,30 +76,48 @@ def passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         and "\r" not in value
         and name.isascii()
         and name.replace("-", "").isalnum()
-    ]
+    )
 
 
-def replica_headers(
-    replica: ReplicaRoute, request_id: str, attempts: int, reroute_s: float, timing: Timing | None
+@lru_cache(maxsize=4096)
+def _whose(
+    lease: str, node: str, metro: str, country: str, cell: str
+) -> tuple[tuple[str, str], ...]:
+    """The headers that are the same for every answer of a replica."""
+    return (
+        ("isochrone-replica", lease),
+        ("isochrone-node", node),
+        ("isochrone-place", metro),
+        ("isochrone-jurisdiction", country),
+        ("isochrone-cell", cell),
+    )
+
+
+def answer_headers(
+    header: AnswerHeader,
+    replica: ReplicaRoute,
+    request_id: str,
+    attempts: int,
+    reroute_s: float,
+    timing: Timing | None,
 ) -> list[tuple[str, str]]:
-    """The headers that every answer of a replica carries."""
+    """All headers of a replica's answer: its own, and the gateway's."""
+    place = replica.place
     headers = [
+        *passed_on(header.headers),
+        *_whose(replica.lease, replica.node, place.metro, place.country, replica.cell),
         ("x-request-id", request_id),
-        ("isochrone-replica", replica.lease),
-        ("isochrone-node", replica.node),
-        ("isochrone-place", replica.place.metro),
-        ("isochrone-jurisdiction", replica.place.country),
-        ("isochrone-cell", replica.cell),
         ("isochrone-attempts", str(attempts)),
     ]
     if reroute_s >= 0:
         headers.append(("isochrone-reroute-ms", f"{reroute_s * 1000:.3f}"))
     if timing is not None:
-        headers.append(("isochrone-overhead-ms", f"{timing.overhead_ms:.3f}"))
+        overhead = f"{timing.overhead_ms:.3f}"
+        headers.append(("isochrone-overhead-ms", overhead))
         headers.append(
             (
                 "server-timing",
-                f"overhead;dur={timing.overhead_ms:.3f}, network;dur={timing.network_ms:.3f}, "
+                f"overhead;dur={overhead}, network;dur={timing.network_ms:.3f}, "
                 f"queue;dur={timing.queue_ms:.3f}, engine;dur={timing.engine_ms:.3f}",
             )
         )

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from time import monotonic
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
 from isochrone.gateway.bearer import Caller
-from isochrone.gateway.bodies import ArrivingBody
+from isochrone.gateway.call import Call
 from isochrone.gateway.error_bodies import JSON, NotAllowed, error_answer
-from isochrone.gateway.flight import Flight
 from isochrone.gateway.inference import Desk
 from isochrone.gateway.routes import RoutedService
 from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound, Unavailable
@@ -59,63 +58,32 @@ class OipApi:
             raise _nothing(path)
 
     def _model(self, exchange: Exchange) -> None:
-        # Split the path as sent: a name may hold a percent-encoded slash, which is no separator.
-        parts = [unquote(part) for part in exchange.raw_path[len(MODELS) :].split("/")]
-        name, version, action = parts[0], "", parts[1:]
-        if len(action) >= 2 and action[0] == "versions":
-            version, action = action[1], action[2:]
-        if action == ["infer"]:
+        name, version, action = _read_path(exchange.raw_path)
+        if action == "infer":
             if exchange.method != "POST":
                 raise NotAllowed(exchange.method, "POST")
             self._infer(exchange, name, version)
-        elif action in ([], ["ready"]):
+        elif action in ("", "ready"):
             if exchange.method not in ("GET", "HEAD"):
                 raise NotAllowed(exchange.method, "GET")
             self._about_model(exchange, name, version, ready=bool(action))
         else:
             raise _nothing(exchange.path)
 
-    def _find(self, caller: Caller, name: str, version: str) -> RoutedService:
-        service = self._desk.lookup.find(caller, name)
-        if version not in ("", "1", str(service.route.revision)):
-            raise NotFound(
-                f"{name} has no version {version[:20]!r}.",
-                fix=f"Leave the version out, or use {service.route.revision}.",
-                code="version_not_found",
-            )
-        return service
-
     def _infer(self, exchange: Exchange, name: str, version: str) -> None:
         desk = self._desk
         caller = desk.caller(exchange)
-        self._find(caller, name, version)
         service = desk.lookup.find_serving(caller, name)
-        _check_length_header(exchange)
-
-        def whole(body: bytes, waited_s: float, release: Callable[[], None]) -> None:
-            if not body:
-                raise InvalidInput("The body is empty.", fix="Send an inference request.")
-            desk.submit(
-                exchange, caller, service, "infer", body, waited_s=waited_s, release=release
-            )
-
-        def large(arriving: ArrivingBody) -> None:
-            desk.submit(
-                exchange,
-                caller,
-                service,
-                "infer",
-                None,
-                waited_s=0.0,
-                release=_keep_nothing,
-                upload=arriving,
-            )
-
-        desk.collect(exchange, whole, large)
+        if version:
+            _check_version(service, version)
+        if "inference-header-content-length" in exchange.headers:
+            _check_length_header(exchange)
+        Call(desk, exchange, caller, "infer", service).take_body()
 
     def _about_model(self, exchange: Exchange, name: str, version: str, *, ready: bool) -> None:
         caller = self._desk.caller(exchange)
-        service = self._find(caller, name, version)
+        service = self._desk.lookup.find(caller, name)
+        _check_version(service, version)
         if ready:
             exchange.respond(200 if service.legal else 503, [], b"")
             return
@@ -132,21 +100,11 @@ class OipApi:
             if len(self._metadata) > METADATA_MAX:
                 self._metadata.popitem(last=False)
 
-        now_s = monotonic()
-        request_id = self._desk.request_id(exchange.headers)
-        flight = Flight(
-            number=self._desk.number,
-            request_id=request_id,
-            service=service,
-            caller=caller,
-            operation="metadata",
-            headers={},
-            body=b"",
-            reply=_MetadataReply(exchange, told),
-            started_s=now_s,
-            deadline_s=now_s + self._desk.deadline_s,
-        )
-        self._desk.ask(flight)
+        reply = _MetadataReply(exchange, told)
+        flight = self._desk.flight(exchange, caller, service, "metadata", b"", reply)
+        flight.headers = {}
+        exchange.on_abort = lambda: self._desk.cancel(flight)
+        self._desk.send(flight, None)
 
 
 class _MetadataReply:
@@ -193,11 +151,33 @@ class _MetadataReply:
         self.fail(Unavailable("The replica broke off.", code="channel_lost"), [])
 
 
+@lru_cache(maxsize=4096)
+def _read_path(raw_path: str) -> tuple[str, str, str]:
+    """(name, version, action) of a path below ``/v2/models/``; an unknown action is ``"?"``.
+
+    Split as sent: a name may hold a percent-encoded slash, which is no separator.
+    """
+    parts = [unquote(part) for part in raw_path[len(MODELS) :].split("/")]
+    name, version, action = parts[0], "", parts[1:]
+    if len(action) >= 2 and action[0] == "versions":
+        version, action = action[1], action[2:]
+    if len(action) > 1 or (action and action[0] not in ("infer", "ready")):
+        return name, version, "?"
+    return name, version, action[0] if action else ""
+
+
+def _check_version(service: RoutedService, version: str) -> None:
+    if version not in ("", "1", str(service.route.revision)):
+        raise NotFound(
+            f"{service.route.name} has no version {version[:20]!r}.",
+            fix=f"Leave the version out, or use {service.route.revision}.",
+            code="version_not_found",
+        )
+
+
 def _check_length_header(exchange: Exchange) -> None:
     """The JSON prefix of a binary request lies inside its body, as far as lengths are told."""
-    stated = exchange.headers.get("inference-header-content-length")
-    if stated is None:
-        return
+    stated = exchange.headers["inference-header-content-length"]
     if not (stated.isascii() and stated.isdigit() and len(stated) <= 19):
         raise InvalidInput("Inference-Header-Content-Length is not a number.")
     length = exchange.headers.get("content-length", "")
@@ -217,7 +197,3 @@ def _nothing(path: str) -> IsochroneError:
         f"There is nothing at {path[:80]}.",
         fix="Use /v2/models/NAME, /v2/models/NAME/ready or /v2/models/NAME/infer.",
     )
-
-
-def _keep_nothing() -> None:
-    """A streamed body reserves nothing."""

@@ -12,8 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from isochrone.gateway.bearer import Caller
+from isochrone.gateway.call import Call
 from isochrone.gateway.error_bodies import JSON, NotAllowed
 from isochrone.gateway.inference import Desk
+from isochrone.gateway.routes import RoutedService
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.wire.http_server import Exchange
 
@@ -72,24 +74,14 @@ class OpenAiApi:
             )
 
     def _infer(self, exchange: Exchange, operation: str) -> None:
-        desk = self._desk
-        caller = desk.caller(exchange)
+        caller = self._desk.caller(exchange)
 
-        def whole(body: bytes, waited_s: float, release: Callable[[], None]) -> None:
-            service = desk.lookup.find_serving(caller, _model(body))
-            task = service.route.task
-            if task not in _TASKS[operation]:
-                path = _PATHS[task].format(name=service.route.name)
-                raise InvalidInput(
-                    f"{service.route.name} is a model for {task}, not for {operation}.",
-                    fix=f"Send it to {path}.",
-                    code="wrong_task",
-                )
-            desk.submit(
-                exchange, caller, service, operation, body, waited_s=waited_s, release=release
-            )
+        def choose(body: bytes) -> RoutedService:
+            service = self._desk.lookup.find_serving(caller, _model(body))
+            _check_task(service, operation)
+            return service
 
-        desk.collect(exchange, whole)
+        Call(self._desk, exchange, caller, operation, None, choose).take_body()
 
     def _models(self, exchange: Exchange) -> None:
         caller = self._desk.caller(exchange)
@@ -101,6 +93,16 @@ class OpenAiApi:
         else:
             answer = {"object": "list", "data": [_card(caller, name) for name in names]}
         exchange.respond(200, [JSON], msgspec.json.encode(answer))
+
+
+def _check_task(service: RoutedService, operation: str) -> None:
+    task, name = service.route.task, service.route.name
+    if task not in _TASKS[operation]:
+        raise InvalidInput(
+            f"{name} is a model for {task}, not for {operation}.",
+            fix=f"Send it to {_PATHS[task].format(name=name)}.",
+            code="wrong_task",
+        )
 
 
 def _card(caller: Caller, name: str) -> dict[str, Any]:

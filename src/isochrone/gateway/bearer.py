@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
+from isochrone.gateway.routes import RoutedService
 from isochrone.rules.residency import admits
 from isochrone.schema.apikey import ApiKey, read
 from isochrone.schema.errors import InvalidInput, IsochroneError, Unauthorized
@@ -27,15 +28,30 @@ Blocs = Mapping[str, frozenset[str]]
 
 
 class Caller:
-    """A checked key in use. ``in_flight``: its requests now."""
+    """A checked key in use. ``in_flight``: its requests now.
 
-    __slots__ = ("_admitted", "_blocs", "in_flight", "key", "services", "tenant")
+    ``admitted_at`` and ``serving`` remember look-ups (see Lookup): they hold for that count of
+    changes of the routing tables.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_blocs",
+        "admitted_at",
+        "in_flight",
+        "key",
+        "services",
+        "serving",
+        "tenant",
+    )
 
     def __init__(self, key: ApiKey, blocs: Blocs) -> None:
         self.key = key
         self.tenant = key.tenant
         self.services = frozenset(key.grant.services)
         self.in_flight = 0
+        self.admitted_at = -1
+        self.serving: dict[str, RoutedService] = {}
         self._blocs = blocs
         self._admitted: dict[tuple[str, Evidence], bool] = {}
 

@@ -1,19 +1,17 @@
-"""Request bodies: kept whole while small, streamed when large, bounded together.
+"""Parts of handling request bodies: their budget, the large ones, the compressed ones.
 
-A body up to ``replay_bytes_max`` is kept, so that its request can be tried again. A larger one
-becomes an ``ArrivingBody``, which feeds one stream as fast as that takes it and holds the client
-back meanwhile. All kept bytes of the process come out of one ``Budget``.
+A body up to ``replay_bytes_max`` is kept (call.py), so that its request can be tried again. A
+larger one becomes an ``ArrivingBody``, which feeds one stream as fast as that takes it and holds
+the client back meanwhile. All kept bytes of the process come out of one ``Budget``.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from time import monotonic
 from typing import Final
 
 from isochrone.gateway.dispatch import Upload
-from isochrone.schema.errors import InvalidInput, IsochroneError, Overloaded, TooLarge
+from isochrone.schema.errors import InvalidInput, Overloaded, TooLarge
 from isochrone.wire.channel import Stream
 from isochrone.wire.http_server import Exchange
 
@@ -77,97 +75,6 @@ class ArrivingBody(Upload):
         self._ended = True
         if self._stream is not None:
             self._stream.finish()
-
-
-class BodyTaker:
-    """Collects one request's body; calls ``whole(body, waited_s)`` or ``large(arriving)``.
-
-    ``waited_s``: seconds from the head to the body's end, which are the client's. ``fail`` takes
-    the errors. ``large`` None: bodies beyond ``kept_max`` are refused with 413. What is kept is
-    given back to the budget by ``release``, which the request's end calls.
-    """
-
-    __slots__ = (
-        "_budget",
-        "_exchange",
-        "_fail",
-        "_head_s",
-        "_kept",
-        "_kept_max",
-        "_large",
-        "_pieces",
-        "_whole",
-    )
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        budget: Budget,
-        kept_max: int,
-        whole: Callable[[bytes, float], None],
-        fail: Callable[[IsochroneError], None],
-        large: Callable[[ArrivingBody], None] | None = None,
-    ) -> None:
-        self._exchange = exchange
-        self._budget = budget
-        self._kept_max = kept_max
-        self._whole = whole
-        self._fail = fail
-        self._large = large
-        self._pieces: list[bytes] = []
-        self._kept = 0
-        self._head_s = monotonic()
-        exchange.on_data = self._data
-        exchange.on_end = self._end
-        exchange.on_abort = self.release
-
-    def release(self) -> None:
-        """The kept bytes are no longer needed."""
-        self._budget.give_back(self._kept)
-        self._kept = 0
-        self._pieces = []
-
-    def _data(self, data: bytes) -> None:
-        kept = self._kept + len(data)
-        try:
-            if kept > self._kept_max and self._large is None:
-                raise TooLarge(
-                    f"The body is larger than {self._kept_max} bytes.",
-                    fix="Send less in one request.",
-                )
-            if kept <= self._kept_max:
-                self._budget.take(len(data))
-        except IsochroneError as error:
-            self._stop()
-            self._fail(error)
-            return
-        self._pieces.append(data)
-        if kept <= self._kept_max:
-            self._kept = kept
-            return
-        pieces = self._pieces
-        self._stop()
-        if self._large is not None:
-            self._large(ArrivingBody(self._exchange, pieces))
-
-    def _end(self) -> None:
-        pieces = self._pieces
-        self._pieces = []
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._whole(body, monotonic() - self._head_s)
-
-    def _stop(self) -> None:
-        self._exchange.on_data = _drop
-        self._exchange.on_end = _nothing
-        self.release()
-
-
-def _drop(_data: bytes) -> None:
-    """The rest of a refused body is thrown away."""
-
-
-def _nothing() -> None:
-    """Its end, too."""
 
 
 def gunzip(body: bytes, bytes_max: int) -> bytes:

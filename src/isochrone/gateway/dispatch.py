@@ -17,17 +17,13 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-from isochrone.gateway.answers import (
-    passed_on,
-    replica_headers,
-    timing_of_stream,
-    timing_of_whole,
-)
+from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.fleet import Fleet, Option
 from isochrone.gateway.flight import Flight, may_hedge, next_move, why_failed
 from isochrone.gateway.gather import Gather
 from isochrone.gateway.traffic import Traffic
+from isochrone.rules.routing import hedge_after_ms
 from isochrone.schema.errors import IsochroneError, OurFault, Overloaded, TheirFault, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
 from isochrone.wire.channel import Stream
@@ -174,15 +170,11 @@ class Dispatcher:
             self._traffic.cancelled()
             self._finish(flight, "cancelled")
 
-    def paused(self, flight: Flight, *, on: bool) -> None:
-        """The client reads slowly (or again): hold the replica back (or on)."""
+    def go_on(self, flight: Flight) -> None:
+        """The client reads again: the replica may send on."""
         for attempt in flight.live:
-            stream = attempt.stream
-            if stream is not None:
-                if on:
-                    stream.pause()
-                else:
-                    stream.resume()
+            if attempt.stream is not None:
+                attempt.stream.resume()
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -214,18 +206,18 @@ class Dispatcher:
             lease_revision=replica.lease_revision,
             node=replica.node,
             operation=flight.operation,
-            headers=dict(flight.headers),
+            headers=flight.headers,
             timeout_ms=max(1, int((flight.deadline_s - now_s) * 1000)),
             relay=option.relay,
         )
-        upload = self.uploads.get(flight)
+        upload = self.uploads.get(flight) if self.uploads else None
         try:
             attempt.stream = option.channel.open(
                 pack(ask),
                 flight.body or b"",
                 end=upload is None,
                 sink=attempt,
-                window=option.window_bytes,
+                window=option.via.window_bytes,
             )
         except IsochroneError as error:
             self._fleet.failed(option, error.code, now_s)
@@ -243,7 +235,8 @@ class Dispatcher:
         flight.live.append(attempt)
         flight.tried[option.replica.node] = now_s
         self._fleet.asked(option, attempt, now_s)
-        self._held.pop(flight, None)
+        if self._held:
+            self._held.pop(flight, None)
         if attempt.hedge:
             flight.hedged = True
             self._hedges += 1
@@ -253,7 +246,7 @@ class Dispatcher:
                 flight.reroute_s = now_s - flight.error_s
             self._traffic.retried(flight.error.code)
         if flight.service.route.hedge and not flight.hedged and flight.body is not None:
-            flight.hedge_at_s = now_s + option.hedge_after_ms / 1000
+            flight.hedge_at_s = now_s + hedge_after_ms(option) / 1000
 
     def _hold(self, flight: Flight, now_s: float) -> bool:
         """Keep a request for which no replica can be asked now; False when it may not wait."""
@@ -281,11 +274,10 @@ class Dispatcher:
         self._fleet.answered(option, latency_ms, trailer, now_s)
         self._commit(attempt)
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
-        timing = timing_of_whole(total_ms, option.rtt_ms, trailer)
+        timing = timing_of_whole(total_ms, option.floor_ms, trailer)
         self._traffic.answered(flight, header.status, total_ms, timing)
-        headers = passed_on(header.headers)
-        headers += replica_headers(
-            option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+        headers = answer_headers(
+            header, option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
         )
         self._finish(flight, "")
         flight.reply.whole(header.status, headers, body)
@@ -299,11 +291,10 @@ class Dispatcher:
         self._commit(attempt)
         flight.last_data_s = now_s
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
-        timing = timing_of_stream(total_ms, option.rtt_ms + option.beyond_ms, header)
+        timing = timing_of_stream(total_ms, option.floor_ms + option.beyond_ms, header)
         self._traffic.answered(flight, header.status, total_ms, timing)
-        headers = passed_on(header.headers)
-        headers += replica_headers(
-            option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+        headers = answer_headers(
+            header, option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
         )
         flight.reply.begin(header.status, headers)
 
@@ -340,7 +331,8 @@ class Dispatcher:
             else:
                 self._fail(flight, error)
             return True
-        last = flight.body is None or flight.attempts >= self._limits.attempts_max
+        used_up = flight.body is None or flight.attempts >= self._limits.attempts_max
+        last = used_up and len(flight.live) < 2
         if header.status not in _ELSEWHERE_STATUSES or last:
             return False
         error = Unavailable(
@@ -371,16 +363,18 @@ class Dispatcher:
         """This try's answer goes to the client: the other one is called off."""
         flight = attempt.flight
         flight.committed = True
-        for other in list(flight.live):
-            if other is not attempt:
-                self._drop(other, "lost_race")
+        if len(flight.live) > 1:
+            for other in list(flight.live):
+                if other is not attempt:
+                    self._drop(other, "lost_race")
 
     def _drop(self, attempt: Try, code: str) -> None:
         """A try is over: reset its stream (a no-op when that is over too) and forget it."""
         flight = attempt.flight
         attempt.close()
-        if attempt.stream is not None:
-            attempt.stream.reset(code)
+        stream, attempt.stream = attempt.stream, None  # no cycle stays for the collector
+        if stream is not None:
+            stream.reset(code)
         if attempt in flight.live:
             flight.live.remove(attempt)
             self._fleet.done(attempt.option, attempt)
@@ -410,9 +404,11 @@ class Dispatcher:
         for attempt in list(flight.live):
             self._drop(attempt, code or FINISHED)
         flight.caller.in_flight -= 1
-        self._flights.pop(flight, None)
-        self._held.pop(flight, None)
-        self.uploads.pop(flight, None)
+        del self._flights[flight]
+        if self._held:
+            self._held.pop(flight, None)
+        if self.uploads:
+            self.uploads.pop(flight, None)
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ nodes fall silent together it is our own view that is in doubt, and nobody is ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from isochrone.gateway.flight import Flight, may_try
@@ -20,7 +20,7 @@ from isochrone.gateway.lines import Line
 from isochrone.gateway.loads import Load
 from isochrone.gateway.routes import RouteBook
 from isochrone.rules import health
-from isochrone.rules.routing import RouteCandidate, hedge_after_ms, rank
+from isochrone.rules.routing import RouteCandidate, rank
 from isochrone.schema.frames import AnswerTrailer, Beat, Introduce
 from isochrone.schema.lease import LeaseStatus
 from isochrone.schema.node import NodeGrant
@@ -68,6 +68,7 @@ class KnownNode:
     __slots__ = (
         "address",
         "beat",
+        "country",
         "foreign",
         "grant",
         "health",
@@ -76,6 +77,7 @@ class KnownNode:
         "packed",
         "place",
         "provider",
+        "silent_at_s",
         "statuses",
         "tries",
         "via",
@@ -92,9 +94,16 @@ class KnownNode:
         self.beat: Beat | None = None
         self.statuses: dict[str, LeaseStatus] = {}
         self.foreign = 0
+        self.country = ""
         self.health = health.fresh(now_s)
+        self.silent_at_s = 0.0
         self.tries: dict[Asked, None] = {}
         self.via: dict[str, Sighting] = {}
+
+    def live(self, event: health.Event, now_s: float) -> None:
+        """Step the failure detector; ``silent_at_s`` is when its verdict turns by itself."""
+        state = self.health = health.step(self.health, event, now_s)
+        self.silent_at_s = 0.0 if state.lost else state.heard_s + health.silence_limit_s(state)
 
 
 class KnownPeer:
@@ -109,28 +118,17 @@ class KnownPeer:
         self.line = line
 
 
-class Option:
-    """One way to one replica. ``route_ms``: its smoothed round trip, through a relay both hops."""
+class Option(RouteCandidate, frozen=True, kw_only=True, eq=False):
+    """One way to one replica: what ranking looks at, and what sending needs.
 
-    __slots__ = ("candidate", "load", "node", "relay", "replica", "route_ms", "via")
+    ``rtt_ms``: smoothed round trip, through a relay both hops. ``via``: the channel's line.
+    """
 
-    def __init__(
-        self,
-        replica: ReplicaRoute,
-        node: KnownNode,
-        via: Line,
-        relay: bool,
-        route_ms: float,
-        load: Load,
-        candidate: RouteCandidate,
-    ) -> None:
-        self.replica = replica
-        self.node = node
-        self.via = via
-        self.relay = relay
-        self.route_ms = route_ms
-        self.load = load
-        self.candidate = candidate
+    replica: ReplicaRoute
+    known: KnownNode
+    via: Line
+    relay: bool
+    load: Load
 
     @property
     def channel(self) -> Channel:
@@ -138,24 +136,14 @@ class Option:
         return self.via.channel
 
     @property
-    def rtt_ms(self) -> float:
+    def floor_ms(self) -> float:
         """The least round trip of that channel lately."""
         return self.via.floor_ms
 
     @property
     def beyond_ms(self) -> float:
         """The round trip beyond that channel, as the relaying gateway told it."""
-        return max(0.0, self.route_ms - self.via.rtt_ms) if self.relay else 0.0
-
-    @property
-    def window_bytes(self) -> int:
-        """What may be sent ahead to us."""
-        return self.via.window_bytes
-
-    @property
-    def hedge_after_ms(self) -> float:
-        """How long to wait before a second copy."""
-        return hedge_after_ms(self.candidate)
+        return max(0.0, self.rtt_ms - self.via.rtt_ms) if self.relay else 0.0
 
 
 class Fleet:
@@ -193,9 +181,10 @@ class Fleet:
         known = self.node(address, now_s)
         old = known.line
         known.provider, known.place = provider, grant.place
+        known.country = grant.place.country
         known.grant, known.packed = grant, packed
         known.line = Line(channel, now_s)
-        known.health = health.step(known.health, health.ChannelOpened(), now_s)
+        known.live(health.ChannelOpened(), now_s)
         known.introduced, known.beat, known.statuses = None, None, {}
         if old is not None:
             old.channel.close("replaced", "The node opened a newer channel.")
@@ -208,7 +197,7 @@ class Fleet:
             return
         known.line = None
         known.introduced, known.beat, known.statuses = None, None, {}
-        known.health = health.step(known.health, health.ChannelLost(), now_s)
+        known.live(health.ChannelLost(), now_s)
         if not known.via:
             del self.nodes[address]
 
@@ -220,7 +209,7 @@ class Fleet:
         known.beat = beat
         known.statuses = {status.lease: status for status in beat.leases}
         known.foreign = max(0, beat.in_flight - len(known.tries))
-        known.health = health.step(known.health, health.Beat(), now_s)
+        known.live(health.Beat(), now_s)
 
     def digest(self, presence: GatewayPresence, now_s: float) -> None:
         """Another gateway told which nodes it sees."""
@@ -235,7 +224,9 @@ class Fleet:
             known.via[presence.gateway] = Sighting(entry, beat_s, heard_s)
             if fresher and known.line is None:
                 known.foreign = entry.in_flight
-                known.health = health.step(_present(known.health), health.Beat(), now_s)
+                if known.health.lost:  # we lost it and another gateway sees it: it is there
+                    known.live(health.ChannelOpened(), known.health.heard_s)
+                known.live(health.Beat(), now_s)
         for address, known in list(self.nodes.items()):
             if address not in seen and known.via.pop(presence.gateway, None) is not None:
                 self._forget_unseen(known)
@@ -270,49 +261,54 @@ class Fleet:
 
     # -- ways to replicas --------------------------------------------------------------------------
 
-    def options(self, flight: Flight, now_s: float) -> Iterator[Option]:
+    def options(self, flight: Flight, now_s: float) -> list[Option]:
         """The replicas that may be asked now, best first; of the newest table, since a request
         may wait for a replica that is placed meanwhile."""
-        service = self._book.services.get(flight.service.route.service, flight.service)
+        service = self._book.services.get(flight.service.id, flight.service)
         flight.service = service
-        found = [
+        if not service.here_legal:
+            return []
+        caller = flight.caller
+        found = []
+        for replica in service.legal:
+            if caller.admits(replica.place.country):
+                option = self._option(flight, replica, now_s)
+                if option is not None:
+                    found.append(option)
+        if not flight.tried:
+            return found if len(found) < 2 else [found[i] for i in rank(found, flight.number)]
+        busy = {attempt.option.node for attempt in flight.live}
+        others = any(option.node not in flight.tried for option in found)
+        ranked = [found[index] for index in rank(found, flight.number)]
+        return [
             option
-            for replica in service.legal
-            if flight.caller.admits(replica.place.country)
-            and (option := self._option(flight, replica, now_s)) is not None
+            for option in ranked
+            if option.node not in busy and may_try(flight, option.node, now_s, others=others)
         ]
-        if not found:
-            return
-        busy = {attempt.option.replica.node for attempt in flight.live}
-        order = rank([option.candidate for option in found], flight.number)
-        others = any(option.replica.node not in flight.tried for option in found)
-        for index in order:
-            node = found[index].replica.node
-            if node not in busy and may_try(flight, node, now_s, others=others):
-                yield found[index]
 
     def _option(self, flight: Flight, replica: ReplicaRoute, now_s: float) -> Option | None:
         known = self.nodes.get(replica.node)
         if known is None:
             return None
         load = self.load(replica.lease, now_s)
-        suspect = load.suspect(now_s) or (not self.doubtful and self._silent(known, now_s))
+        suspect = load.suspect(now_s) or (now_s > known.silent_at_s and not self.doubtful)
         line = known.line
         if line is not None:
-            if known.place is None or known.place.country != replica.place.country:
+            if known.country != replica.place.country:
                 return None
             status = known.statuses.get(replica.lease)
-            ready = known.beat is None or (status is not None and status.state == "serving")
-            candidate = _candidate(replica, line.rtt_ms, known, load, suspect or not ready)
-            return Option(replica, known, line, False, line.rtt_ms, load, candidate)
+            if status is None:
+                suspect = suspect or known.beat is not None
+            elif status.state != "serving":
+                suspect = True
+            return _option(replica, known, line, False, line.rtt_ms, load, suspect)
         way = self._relay(flight, known, now_s)
         if way is None:
             return None
         peer, sighting = way
         rtt_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
-        ejected = sighting.presence.ejected
-        candidate = _candidate(replica, rtt_ms, known, load, suspect or ejected)
-        return Option(replica, known, peer.line, True, rtt_ms, load, candidate)
+        suspect = suspect or sighting.presence.ejected
+        return _option(replica, known, peer.line, True, rtt_ms, load, suspect)
 
     def _relay(
         self, flight: Flight, known: KnownNode, now_s: float
@@ -337,28 +333,27 @@ class Fleet:
     def asked(self, option: Option, attempt: Asked, now_s: float) -> None:
         """A stream was opened."""
         option.load.asked(now_s)
-        option.node.tries[attempt] = None
-        self._busy[option.node.address] = option.node
+        known = option.known
+        if not known.tries:
+            self._busy[known.address] = known
+        known.tries[attempt] = None
 
     def done(self, option: Option, attempt: Asked) -> None:
         """A try is over, however it ended."""
-        tries = option.node.tries
+        tries = option.known.tries
         if attempt in tries:
             del tries[attempt]
             option.load.in_flight -= 1
             if not tries:
-                self._busy.pop(option.node.address, None)
+                self._busy.pop(option.known.address, None)
 
     def direct(self, replica: ReplicaRoute, now_s: float) -> Option | None:
         """The way to a replica over its node's own channel, whatever its load; for relays."""
         known = self.nodes.get(replica.node)
-        if known is None or known.line is None or known.place is None:
-            return None
-        if known.place.country != replica.place.country:
+        if known is None or known.line is None or known.country != replica.place.country:
             return None
         load, line = self.load(replica.lease, now_s), known.line
-        candidate = _candidate(replica, line.rtt_ms, known, load, False)
-        return Option(replica, known, line, False, line.rtt_ms, load, candidate)
+        return _option(replica, known, line, False, line.rtt_ms, load, False)
 
     def answered(
         self,
@@ -375,7 +370,7 @@ class Fleet:
                 option.load.health, health.Answered(trailer.engine_us / 1000), now_s
             )
         else:
-            option.load.answered(latency_ms, option.route_ms, trailer, now_s)
+            option.load.answered(latency_ms, option.rtt_ms, trailer, now_s)
 
     def failed(self, option: Option, code: str, now_s: float) -> None:
         """It failed by its own fault."""
@@ -418,7 +413,7 @@ class Fleet:
         return self.doubtful
 
     def _silent(self, known: KnownNode, now_s: float) -> bool:
-        return health.verdict(known.health, now_s) in ("silent", "lost")
+        return now_s > known.silent_at_s
 
     def _rest_slow(self, now_s: float) -> None:
         for lease, load in list(self._loads.items()):
@@ -442,10 +437,16 @@ class Fleet:
             self.nodes.pop(known.address, None)
 
 
-def _candidate(
-    replica: ReplicaRoute, rtt_ms: float, known: KnownNode, load: Load, suspect: bool
-) -> RouteCandidate:
-    return RouteCandidate(
+def _option(
+    replica: ReplicaRoute,
+    known: KnownNode,
+    via: Line,
+    relay: bool,
+    rtt_ms: float,
+    load: Load,
+    suspect: bool,
+) -> Option:
+    return Option(
         lease=replica.lease,
         node=replica.node,
         provider=replica.provider,
@@ -456,9 +457,9 @@ def _candidate(
         service_ms=load.service_ms,
         deviation_ms=load.deviation_ms,
         suspect=suspect,
+        replica=replica,
+        known=known,
+        via=via,
+        relay=relay,
+        load=load,
     )
-
-
-def _present(state: health.Health) -> health.Health:
-    """A node that we lost and another gateway sees is there."""
-    return health.step(state, health.ChannelOpened(), state.heard_s) if state.lost else state

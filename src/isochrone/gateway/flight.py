@@ -12,7 +12,6 @@ reason: the last error, or the deadline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from isochrone.gateway.bearer import Caller
@@ -52,38 +51,24 @@ class Reply(Protocol):
 
 
 class Flight:
-    """A request, its caller and its course. Slots, no behaviour beyond ``next_move``.
+    """A request, its caller and its course. No behaviour beyond ``next_move``.
 
     Times are monotonic seconds. ``body`` None: it is being uploaded and can be sent once.
     ``waited_s``: spent waiting for the client's body (not the platform's time). ``tried``: node
-    address → when it failed (or was asked). ``live``: tries under way, at most two.
+    address → when it failed (or was asked). ``live``: tries under way, at most two. What most
+    requests never need has its default in the class.
     """
 
-    __slots__ = (
-        "attempts",
-        "body",
-        "caller",
-        "committed",
-        "deadline_s",
-        "error",
-        "error_s",
-        "headers",
-        "hedge_at_s",
-        "hedged",
-        "held_until_s",
-        "last_data_s",
-        "live",
-        "number",
-        "operation",
-        "over",
-        "reply",
-        "request_id",
-        "reroute_s",
-        "service",
-        "started_s",
-        "tried",
-        "waited_s",
-    )
+    attempts = 0
+    committed = False
+    over = False
+    hedged = False
+    hedge_at_s = 0.0
+    held_until_s = 0.0
+    error: IsochroneError | None = None
+    error_s = 0.0
+    reroute_s = -1.0
+    last_data_s = 0.0
 
     def __init__(
         self,
@@ -93,7 +78,7 @@ class Flight:
         service: RoutedService,
         caller: Caller,
         operation: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         body: bytes | None,
         reply: Reply,
         started_s: float,
@@ -111,18 +96,8 @@ class Flight:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.waited_s = waited_s
-        self.attempts = 0
         self.live: list[Try] = []
         self.tried: dict[str, float] = {}
-        self.committed = False
-        self.over = False
-        self.hedged = False
-        self.hedge_at_s = 0.0
-        self.held_until_s = 0.0
-        self.error: IsochroneError | None = None
-        self.error_s = 0.0
-        self.reroute_s = -1.0
-        self.last_data_s = 0.0
 
     def __repr__(self) -> str:
         state = "over" if self.over else "committed" if self.committed else "open"

@@ -44,12 +44,17 @@ class Lookup:
         A key's residency lies inside its services', so the key alone usually decides; a gateway
         that none of the key's services admits is refused here, too.
         """
+        changes = self._book.changes
+        if caller.admitted_at == changes:
+            return
         if not caller.admits(self._here.country):
             raise self._elsewhere(caller, None, "the key")
         known = [self._book.find(caller.tenant, name) for name in caller.services]
         routed = [service for service in known if service is not None]
         if routed and not any(service.here_legal for service in routed):
             raise self._elsewhere(caller, routed[0], "every service of the key")
+        caller.admitted_at = changes
+        caller.serving = {}
 
     def find(self, caller: Caller, name: str) -> RoutedService:
         """The service that ``name`` means to ``caller``.
@@ -79,9 +84,13 @@ class Lookup:
 
     def find_serving(self, caller: Caller, name: str) -> RoutedService:
         """As ``find``, and it has a replica that may be asked; raises Overloaded otherwise."""
+        known = caller.serving.get(name)
+        if known is not None and caller.admitted_at == self._book.changes:
+            return known
         service = self.find(caller, name)
         if not service.legal:
             raise no_replica(service)
+        caller.serving[name] = service
         return service
 
     def _elsewhere(

@@ -62,7 +62,7 @@ from isochrone.schema.lease import Lease
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.routing import GatewayPresence, RoutingTable
 from isochrone.wire.certificate import make_certificate
-from isochrone.wire.http_server import HttpServer, Limits, serve
+from isochrone.wire.http_server import Exchange, HttpServer, Limits, serve
 
 SAVE_ROUTES_S: Final = 1.0
 
@@ -254,7 +254,7 @@ class Gateway:
             relays=self.relays,
             book=self.book,
             http=lambda: self.http,
-            buffered_bytes=lambda: desk.buffered_bytes,
+            buffered_bytes=lambda: desk.budget.used,
         )
         return HttpApp(
             openai=OpenAiApi(desk, self._names),
@@ -477,14 +477,12 @@ class _LateApp:
     def __init__(self) -> None:
         self.app: HttpApp | None = None
 
-    def __call__(self, exchange: object) -> None:
-        from isochrone.wire.http_server import Exchange
-
-        assert isinstance(exchange, Exchange)
-        if self.app is None:
-            exchange.respond(503, [("retry-after", "1")], b"starting\n")
-        else:
+    def __call__(self, exchange: Exchange) -> None:
+        """The application's, or 503."""
+        if self.app is not None:
             self.app(exchange)
+        else:
+            exchange.respond(503, [("retry-after", "1")], b"starting\n")
 
     def on_bad_request(
         self, path: str, error: IsochroneError

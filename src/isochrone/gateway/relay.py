@@ -125,7 +125,7 @@ class Relayed(Gather):
             body,
             end=ended,
             sink=self,
-            window=option.window_bytes,
+            window=option.via.window_bytes,
         )
         self._passed_s = monotonic() - self._began_s
         self._desk.in_flight += 1
@@ -216,7 +216,7 @@ class Relayed(Gather):
             msgspec.structs.replace(
                 trailer,
                 relay_us=int(self._passed_s * 1e6),
-                relay_rtt_us=int(self._option.rtt_ms * 1000),
+                relay_rtt_us=int(self._option.floor_ms * 1000),
             )
         )
 

@@ -35,17 +35,18 @@ Blocs = Mapping[str, frozenset[str]]
 class RoutedService:
     """A service as requests see it: newest declaration, legal replicas of all cells.
 
-    ``here_legal``: whether this gateway's own country may handle its data. ``replicas``: all that
-    serve, ``legal``: those that the mask admits.
+    ``id``: network-wide. ``here_legal``: whether this gateway's own country may handle its data.
+    ``replicas``: all that serve, ``legal``: those that the mask admits.
     """
 
-    __slots__ = ("_admitted", "_blocs", "here_legal", "legal", "replicas", "route")
+    __slots__ = ("_admitted", "_blocs", "here_legal", "id", "legal", "replicas", "route")
 
     def __init__(
         self, route: ServiceRoute, replicas: tuple[ReplicaRoute, ...], here: str, blocs: Blocs
     ) -> None:
         self._admitted: dict[str, bool] = {}
         self._blocs = blocs
+        self.id = route.service
         self.route = route
         self.replicas = replicas
         self.legal = tuple(r for r in replicas if self.admits(r.place.country))
@@ -58,11 +59,6 @@ class RoutedService:
             known = legal_in(self.route.residency, country, self._blocs)
             self._admitted[country] = known
         return known
-
-    @property
-    def id(self) -> str:
-        """The service's network-wide id."""
-        return self.route.service
 
 
 def legal_in(residency: Residency, country: str, blocs: Blocs) -> bool:

@@ -197,7 +197,8 @@ class Views:
             state = "alive" if verdict == "alive" else verdict
             beat_age_ms = (now_s - known.health.heard_s) * 1000
             rtt_ms = known.line.rtt_ms
-            in_flight = known.beat.in_flight if known.beat is not None else 0
+            told = known.beat.in_flight if known.beat is not None else 0
+            in_flight = max(told, len(known.tries))  # a beat is up to 250 ms old
         elif known is not None and known.via:
             sighting = min(known.via.values(), key=lambda s: s.presence.rtt_ms)
             beat_age_ms = (now_s - sighting.beat_s) * 1000
