@@ -208,7 +208,7 @@ def test_status_imports_only_what_it_needs(home: Home) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"ISOCHRONE_HOME": str(home.folder), "PYTHONPATH": ":".join(sys.path)},
+        env=home.environment,
     )
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -238,6 +238,21 @@ def test_logs_tell_the_cold_start(home: Home) -> None:
     assert "first answer" in home.good("logs", SERVICE)
 
 
+def test_following_logs_ends_quietly_at_ctrl_c(home: Home) -> None:
+    command = [sys.executable, "-m", "isochrone.cli", "logs", "-f", SERVICE]
+    with subprocess.Popen(
+        command, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reader:
+        try:
+            assert reader.stdout is not None
+            assert reader.stdout.readline()
+            reader.send_signal(signal.SIGINT)
+            assert reader.communicate(timeout=10)[1] == b""
+            assert reader.returncode == 0
+        finally:
+            reader.kill()
+
+
 @pytest.mark.parametrize("verb", ["logs", "explain", "replay", "delete"])
 def test_an_unknown_service_is_answered_with_near_names(home: Home, verb: str) -> None:
     assert f"Did you mean {SERVICE}?" in home.bad(verb, "first-servise")
@@ -263,8 +278,7 @@ def test_a_second_node_joins_and_is_ended_by_name(home: Home) -> None:
 
 def test_a_node_in_the_foreground_leaves_at_ctrl_c(home: Home) -> None:
     command = [sys.executable, "-m", "isochrone.cli", "join", home.url, "--place", "madrid"]
-    environment = {"ISOCHRONE_HOME": str(home.folder), "PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as node:
+    with subprocess.Popen(command, env=home.environment, stderr=subprocess.DEVNULL) as node:
         try:
             until(lambda: "madrid" in home.good("nodes"))
             node.send_signal(signal.SIGINT)

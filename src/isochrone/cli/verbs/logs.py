@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import click
 import msgspec
 
 from isochrone.cli.context import any_admin, gateway_option, output_option, require_service
+from isochrone.schema.frames import LogLine
 
 
 @click.command("logs")
@@ -16,12 +18,14 @@ from isochrone.cli.context import any_admin, gateway_option, output_option, requ
 @gateway_option
 @output_option
 def command(service: str, follow: bool, gateway: str | None, key: str | None, output: str) -> None:
-    """Show what a service's replicas log."""
+    """Show what a service's replicas log; with -o json one document a line."""
     with any_admin(gateway, key, "tenant") as client:
         require_service(client, service)
-        for line in client.logs(service, follow=follow):
-            if output == "json":
-                click.echo(msgspec.json.encode(line).decode())
-                continue
-            at = time.strftime("%H:%M:%S", time.gmtime(line.at_unix_ms / 1000))
-            click.echo(f"{at} {line.level:7} {line.lease} {line.text}")
+        with contextlib.suppress(KeyboardInterrupt):  # the only way to end following
+            for line in client.logs(service, follow=follow):
+                click.echo(msgspec.json.encode(line).decode() if output == "json" else _row(line))
+
+
+def _row(line: LogLine) -> str:
+    at = time.strftime("%H:%M:%S", time.gmtime(line.at_unix_ms / 1000))
+    return f"{at} {line.level:7} {line.lease[:8]} {line.text}"
