@@ -287,12 +287,12 @@ def _unmet_of_sites(
 def _why_nobody(inputs: PlacementInputs, verdicts: Sequence[Eligibility]) -> str:
     if not verdicts:
         return "no_capacity: no node is known"
-    first = next(verdict for verdict in verdicts if verdict.excluded_by)
     if all(verdict.excluded_by in MASKS for verdict in verdicts):
-        return f"no_legal_place: none of {len(verdicts)} nodes is admitted, e.g. {first.detail}"
+        example = min(verdict.detail for verdict in verdicts)  # in no order of the nodes
+        return f"no_legal_place: none of {len(verdicts)} nodes is admitted, e.g. {example}"
     others = [v for v in verdicts if v.excluded_by not in (*MASKS, "other_cell")]
     if others and all(verdict.excluded_by == "no_gateway" for verdict in others):
-        return f"no_legal_place: {others[0].detail}"
+        return f"no_legal_place: {min(verdict.detail for verdict in others)}"
     if others and all(verdict.excluded_by == "budget" for verdict in others):
         cheapest = min(_price(inputs, i) for i, v in enumerate(verdicts) if v in others)
         limit = inputs.service.max_price_microusd_per_hour

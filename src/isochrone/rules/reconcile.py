@@ -212,6 +212,8 @@ def _clear(book: _Book) -> list[Action]:
         if seated is not None and seated.lease.id == row.lease.id:
             continue
         kind, reason = _fate(book, row, row.lease.id in kept)
+        if kind == "end" and _nobody_to_tell(row):
+            kind = "forget"
         if kind == "forget":
             actions.append(_action("forget", row.lease, row, reason))
         elif kind is not None:
@@ -223,23 +225,26 @@ def _clear(book: _Book) -> list[Action]:
     return actions
 
 
+def _nobody_to_tell(row: Held) -> bool:
+    """Whether an order to end would reach nobody: it has ended, or its node is long dead."""
+    return row.state == "ended" or (row.verdict == "dead" and row.for_s >= FORGET_S)
+
+
 def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
+    """Whether a lease drains or ends, and why; None: it stays as it is."""
     wanted, lease = book.wanted, row.lease
-    going = lease.desired != "serving"
-    if going and row.state == "ended":
-        return "forget", "its node says that it ended"
-    if row.verdict == "dead" and (wanted.withdrawn or lease.desired == "ended" or not kept):
-        if row.for_s >= FORGET_S:
-            return "forget", "its node is long dead"
-        return (None, "") if lease.desired == "ended" else ("end", "its node is dead")
     if lease.desired == "ended":
-        return None, ""
+        return ("end", "it is over") if _nobody_to_tell(row) else (None, "")
+    if lease.desired == "draining" and row.state == "ended":
+        return "end", "it has drained"
     if lease.node in wanted.barred:
         return "end", "the residency does not admit its node"
+    if row.verdict == "dead":
+        return (None, "") if kept and not wanted.withdrawn else ("end", "its node is dead")
     if row.is_spoilt:
         over = wanted.withdrawn or row.for_s >= RETRY_S
         return ("end", "it failed") if over else (None, "")
-    if going or row.verdict == "dead" or not _may_leave(book, row):
+    if lease.desired == "draining" or not _may_leave(book, row):
         return None, ""
     return ("drain", "not wanted any more") if row.state == "serving" else ("end", "not wanted")
 
