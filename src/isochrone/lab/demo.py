@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import shutil
 import signal
 import sys
@@ -25,7 +26,7 @@ import msgspec
 
 from isochrone.lab.act import Act
 from isochrone.lab.story import Story
-from isochrone.schema.errors import IsochroneError
+from isochrone.schema.errors import Conflict, IsochroneError
 
 SEED = 20261124
 
@@ -39,19 +40,38 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build"), help="working files")
     options = parser.parse_args()
     try:
-        sys.exit(asyncio.run(_run(options)))
+        with only_one(options.folder):
+            sys.exit(asyncio.run(_run(options)))
+    except IsochroneError as error:
+        print(f"The demonstration cannot start: {error.sentence()}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the working folder; raises Conflict when another demonstration runs from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(
+                f"Another demonstration runs from {folder}.",
+                fix="Wait for it, or give another --folder.",
+            ) from error
+        yield
 
 
 async def _run(options: argparse.Namespace) -> int:
     story = Story()
     folder = options.folder / "demo"
-    shutil.rmtree(folder, ignore_errors=True)
     started_s = time.monotonic()
     act = Act(story, folder, options.folder / "models", seed=options.seed, llm=options.llm)
     with _cancelled_by_signals():
         try:
+            shutil.rmtree(folder, ignore_errors=True)
             result = await act.play()
             result["seconds"] = round(time.monotonic() - started_s, 1)
             if options.keep:
