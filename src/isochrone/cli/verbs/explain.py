@@ -64,7 +64,7 @@ def _of_node(decisions: list[Decision], prefix: str) -> list[Decision]:
 
 def _one_node(decision: Decision) -> Iterator[str]:
     """What the decision was, and each shown candidate's line under what became of it."""
-    from isochrone.rules.placement import explain
+    from isochrone.rules.explaining import explain
 
     shown = {row.node for row in decision.candidates}
     winners = tuple(node for node in decision.winners if node in shown)
@@ -83,7 +83,7 @@ def _one_node(decision: Decision) -> Iterator[str]:
 
 def _whole(decision: Decision) -> Iterator[str]:
     """All of it; of the audience the heaviest countries, and of a fit none (sites has them)."""
-    from isochrone.rules.placement import explain
+    from isochrone.rules.explaining import explain
 
     shown, rest = heaviest(decision.coverage if decision.kind == "sites" else ())
     for line in explain(msgspec.structs.replace(decision, coverage=shown)):
