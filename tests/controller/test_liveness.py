@@ -5,6 +5,7 @@ from __future__ import annotations
 from isochrone.controller.liveness import (
     DOUBT_S,
     GONE_GRACE_S,
+    RESETTLE_S,
     SETTLE_S,
     SILENT_S,
     STALE_S,
@@ -115,7 +116,7 @@ def test_without_any_gateway_nobody_is_dead() -> None:
 def test_after_a_silence_absence_proves_nothing_for_a_while() -> None:
     watch = settled("a", "b")
     watch.run(10.0)
-    watch.run(SETTLE_S - 1, digest("g", {"b": 1}))
+    watch.run(RESETTLE_S - 0.5, digest("g", {"b": 1}))
     assert watch.sight.verdict("a") == "unsure"
     watch.run(1.5, digest("g", {"b": 1}))
     assert watch.sight.verdict("a") == "dead"

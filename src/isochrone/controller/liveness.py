@@ -10,8 +10,8 @@ The awkward cases, all answered with "unsure" (a replica on an unsure node is ne
 nor ended, and nothing new is put there):
 
 * No gateway is heard: we are blind. A cut fabric looks like a dead cell.
-* A gateway has just started, or is heard again after a silence: its nodes need a few seconds to
-  dial it, so for ``SETTLE_S`` their absence from it proves nothing.
+* A gateway has just started: its nodes need a few seconds to dial it, so for ``SETTLE_S`` their
+  absence from it proves nothing; for ``RESETTLE_S`` when it is heard again after a silence.
 * Most nodes of a cell of ten or more vanish together: that is us, or the network, and not them.
   Believed after ``DOUBT_S``.
 * A channel was lost and dialled again at once: only an absence of ``GONE_GRACE_S`` counts.
@@ -45,6 +45,10 @@ SETTLE_S = 5.0
 """How long after a gateway's first digest an absence from it proves nothing: nodes back off up to
 a few seconds before they dial again."""
 
+RESETTLE_S = 2.0
+"""The same after a silence of a gateway that went on running: most often only the fabric was cut
+and it holds its channels still; if the whole network was, its nodes begin to dial at once."""
+
 TOGETHER_S = 2.0
 TOGETHER_MIN = 10
 """More than half of at least ten nodes within two seconds: suspect the view (rule 4)."""
@@ -66,10 +70,10 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class GatewayMemory(msgspec.Struct, frozen=True):
-    """A gateway process: its newest digest, and since when it is heard without a break."""
+    """A gateway process: its newest digest, when that came, and from when on it is settled."""
 
     presence: GatewayPresence
-    since_s: float
+    settled_s: float
     heard_s: float
 
 
@@ -133,10 +137,10 @@ def look(
     )
     gateways = {g: m for g, m in state.gateways.items() if now_s - m.heard_s <= FORGET_S}
     for h in fresh:
-        gateways[h.presence.gateway] = _gateway(gateways.get(h.presence.gateway), h)
+        gateways[h.presence.gateway] = _gateway(gateways.get(h.presence.gateway), h, settle_s)
     listed = _listings(fresh)
     nodes = _remember(state.nodes, listed, now_s)
-    doubt = _blind(fresh, gateways, now_s, settle_s) or _together(nodes, listed, now_s)
+    doubt = _blind(fresh, gateways, now_s) or _together(nodes, listed, now_s)
     seen = {
         address: _judge(memory, listed.get(address, ()), doubt, now_s)
         for address, memory in nodes.items()
@@ -172,14 +176,14 @@ def _told_age_s(listings: tuple[Listing, ...]) -> float:
     return min((node.beat_age_ms / 1000.0 for node, _ in listings), default=float("inf"))
 
 
-def _gateway(memory: GatewayMemory | None, heard: Heard) -> GatewayMemory:
-    kept = (
-        memory is not None
-        and memory.presence.boot == heard.presence.boot
-        and heard.received_s - memory.heard_s <= STALE_S
-    )
-    since_s = memory.since_s if memory is not None and kept else heard.received_s
-    return GatewayMemory(heard.presence, since_s, heard.received_s)
+def _gateway(memory: GatewayMemory | None, heard: Heard, settle_s: float) -> GatewayMemory:
+    if memory is None or memory.presence.boot != heard.presence.boot:
+        settled_s = heard.received_s + settle_s
+    elif heard.received_s - memory.heard_s > STALE_S:
+        settled_s = max(memory.settled_s, heard.received_s + min(settle_s, RESETTLE_S))
+    else:
+        settled_s = memory.settled_s
+    return GatewayMemory(heard.presence, settled_s, heard.received_s)
 
 
 def _remember(
@@ -196,13 +200,11 @@ def _remember(
     return kept
 
 
-def _blind(
-    fresh: list[Heard], gateways: Mapping[str, GatewayMemory], now_s: float, settle_s: float
-) -> str:
+def _blind(fresh: list[Heard], gateways: Mapping[str, GatewayMemory], now_s: float) -> str:
     if not fresh:
         return "no gateway of the cell is heard"
-    if all(now_s - gateways[h.presence.gateway].since_s < settle_s for h in fresh):
-        return "every gateway has just been heard for the first time"
+    if all(now_s < gateways[h.presence.gateway].settled_s for h in fresh):
+        return "the gateways have only just been heard; their nodes may still be dialling"
     return ""
 
 
