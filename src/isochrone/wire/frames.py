@@ -89,7 +89,7 @@ def _payload_limits() -> tuple[int, ...]:
 
 
 _LIMITS: Final = _payload_limits()
-_FLAGGED: Final = frozenset({OPEN, HEAD, DATA})
+_FLAGS: Final = tuple(FLAG_END if kind in (OPEN, HEAD, DATA) else 0 for kind in range(256))
 
 
 class FrameReader:
@@ -119,7 +119,7 @@ class FrameReader:
         needed = PREFIX_BYTES
         while size - position >= PREFIX_BYTES:
             length, kind, flags, stream = _PREFIX.unpack_from(data, position)
-            if length > _LIMITS[kind] or flags or (stream == 0) == (kind >= OPEN):
+            if length > _LIMITS[kind] or flags > _FLAGS[kind] or (stream == 0) == (kind >= OPEN):
                 _check(length, kind, flags, stream)
             end = position + PREFIX_BYTES + length
             if end > size:
@@ -137,7 +137,7 @@ def _check(length: int, kind: int, flags: int, stream: int) -> None:
         raise InvalidInput(f"A frame of unknown kind {kind}.", code="bad_frame")
     if length > _LIMITS[kind]:
         raise InvalidInput(f"A {NAMES[kind]} frame of {length} bytes.", code="bad_frame")
-    if flags and (flags != FLAG_END or kind not in _FLAGGED):
+    if flags > _FLAGS[kind]:
         raise InvalidInput(f"A {NAMES[kind]} frame with flags {flags}.", code="bad_frame")
     if kind != RESET and (stream == 0) == (kind >= OPEN):
         raise InvalidInput(f"A {NAMES[kind]} frame on stream {stream}.", code="bad_frame")

@@ -218,7 +218,10 @@ class ClientConnection(asyncio.Protocol):
             piece, rest = (data, b"") if len(data) <= self._left else _cut(data, self._left)
             self._left -= len(piece)
             ended = self._left == 0
-            request.guard(request.sink.on_data, piece)
+            try:
+                request.sink.on_data(piece)
+            except Exception as error:
+                request.sink_failed(error)
         if ended and self._request is request:
             self._complete(request, clean=not rest)
         return rest

@@ -227,6 +227,10 @@ class HttpConnection(asyncio.Protocol):
             self._looping = False
 
     def _take_head(self, data: bytes) -> bytes:
+        memo = self._memo
+        if memo is not None and data.startswith(self._memo_head):
+            self._begin(memo)
+            return data[len(self._memo_head) :]
         if data[:2] == b"\r\n":  # an empty line before a request is forgiven (RFC 9112, 2.2)
             data = data[2:]
         limits = self._service.limits
@@ -239,15 +243,12 @@ class HttpConnection(asyncio.Protocol):
         if end > limits.head_bytes_max:
             raise head_too_large(limits.head_bytes_max)
         raw = data[:end]
-        if raw == self._memo_head:
-            head = cast(RequestHead, self._memo)
-        else:
-            head = parse_request_head(raw, limits.headers_max)
-            if end <= _MEMO_BYTES_MAX:
-                self._memo_head = raw
-                self._memo = head
+        head = parse_request_head(raw, limits.headers_max)
+        if end <= _MEMO_BYTES_MAX:
+            self._memo_head = raw
+            self._memo = head
         self._begin(head)
-        return data[end:] if len(data) > end else b""
+        return data[end:]
 
     def _begin(self, head: RequestHead) -> None:
         """A head is complete: make the exchange, call the app, expect the body."""
@@ -264,16 +265,17 @@ class HttpConnection(asyncio.Protocol):
         self._body_left = length
         self._chunks = ChunkDecoder(limits.body_bytes_max) if length == CHUNKED else None
         self._phase = _BODY if length else _WORKING
-        self._guard(exchange, self._service.app, exchange)
-        if length == 0:
-            if not exchange.finished:
-                self._guard(exchange, exchange.on_end)
-        elif head.expects_continue and self._exchange is exchange and not exchange.responding:
+        try:
+            self._service.app(exchange)
+            if length == 0 and not exchange.finished:
+                exchange.on_end()
+        except Exception as error:
+            self._app_failed(exchange, error)
+        if head.expects_continue and self._exchange is exchange and not exchange.responding:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self, data: bytes) -> bytes:
         """Deliver body bytes; returns what follows the request."""
-        self._since = time.monotonic()
         chunks = self._chunks
         if chunks is None:
             left = self._body_left
@@ -293,14 +295,19 @@ class HttpConnection(asyncio.Protocol):
             for piece in pieces:
                 self._deliver(piece)
             ended = chunks.ended
-        if ended and self._phase != _CLOSED:
+        if not ended:
+            self._since = time.monotonic()
+        elif self._phase != _CLOSED:
             self._body_complete()
         return rest
 
     def _deliver(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._guard(exchange, exchange.on_data, data)
+            try:
+                exchange.on_data(data)
+            except Exception as error:
+                self._app_failed(exchange, error)
         elif self._phase == _DRAINING:
             self._dropped_bytes += len(data)
             if self._dropped_bytes > _DRAIN_BYTES_MAX:
@@ -318,7 +325,10 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
         exchange = self._exchange
         if exchange is not None:
-            self._guard(exchange, exchange.on_end)
+            try:
+                exchange.on_end()
+            except Exception as error:
+                self._app_failed(exchange, error)
 
     # -- ends --------------------------------------------------------------------------------
 
@@ -326,12 +336,17 @@ class HttpConnection(asyncio.Protocol):
         """Call the app; what it raises becomes this exchange's refusal, nobody else's trouble."""
         try:
             call(*arguments)
-        except IsochroneError as error:
+        except Exception as error:
+            self._app_failed(exchange, error)
+
+    def _app_failed(self, exchange: Exchange, error: Exception) -> None:
+        """Our errors are answered as they are; a bug is reported, and answered as one."""
+        if isinstance(error, IsochroneError):
             self._fail(exchange, error)
-        except Exception as error:  # a bug of the app must not take the connection's loop down
-            context = {"message": f"An HTTP callback failed: {exchange!r}", "exception": error}
-            self._service.loop.call_exception_handler(context)
-            self._fail(exchange, OurFault("The gateway failed on this request."))
+            return
+        context = {"message": f"An HTTP callback failed: {exchange!r}", "exception": error}
+        self._service.loop.call_exception_handler(context)
+        self._fail(exchange, OurFault("The gateway failed on this request."))
 
     def _fail(self, exchange: Exchange, error: IsochroneError) -> None:
         if exchange.finished or self._exchange is not exchange:

@@ -22,8 +22,6 @@ _STATUS_LINES: Final = {
 # Answers that have no body by definition (RFC 9110, 6.4.1).
 _BODYLESS: Final = frozenset({204, 304})
 
-_OPEN, _STREAMING, _OVER = range(3)
-
 
 class Line(Protocol):
     """What an exchange needs of its connection."""
@@ -74,6 +72,9 @@ class Exchange:
     it is complete, ``on_abort()`` when the client hung up or failed before the answer was
     finished (nothing may be written afterwards; writes are ignored), ``on_writable()`` when a
     ``write`` that returned False may continue. Unset callbacks drop the data.
+
+    ``responding``: the answer has begun, its status can no longer be chosen. ``finished``: the
+    answer is complete, or can never be (aborted). Both are for reading.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class Exchange:
         "_chunked",
         "_left",
         "_line",
-        "_state",
+        "finished",
         "head",
         "headers",
         "method",
@@ -91,6 +92,7 @@ class Exchange:
         "on_writable",
         "path",
         "query",
+        "responding",
         "started",
     )
 
@@ -106,13 +108,14 @@ class Exchange:
         self.on_end: Callable[[], None] = _do_nothing
         self.on_abort: Callable[[], None] = _do_nothing
         self.on_writable: Callable[[], None] = _do_nothing
-        self._state = _OPEN
+        self.responding = False
+        self.finished = False
         self._chunked = False
         self._bodyless = False
         self._left = -1
 
     def __repr__(self) -> str:
-        state = ("open", "streaming", "over")[self._state]
+        state = "over" if self.finished else "streaming" if self.responding else "open"
         return f"<Exchange {self.method} {self.head.raw_path} {state}>"
 
     @property
@@ -124,16 +127,6 @@ class Exchange:
     def peer(self) -> str:
         """The client's IP address ("" when unknown)."""
         return self._line.peer
-
-    @property
-    def responding(self) -> bool:
-        """Whether the answer has begun (its status can no longer be chosen)."""
-        return self._state != _OPEN
-
-    @property
-    def finished(self) -> bool:
-        """Whether the answer is complete, or can never be (aborted)."""
-        return self._state == _OVER
 
     def read_body(self, done: Callable[[bytes], None]) -> None:
         """Collect the whole body (bounded by ``Limits.body_bytes_max``), then call ``done``."""
@@ -151,12 +144,12 @@ class Exchange:
         What one read brought may still be delivered. A client that hangs up meanwhile is noticed
         at the next write or after ``resume_reading``.
         """
-        if self._state != _OVER:
+        if not self.finished:
             self._line.hold(True)
 
     def resume_reading(self) -> None:
         """Take body bytes again."""
-        if self._state != _OVER:
+        if not self.finished:
             self._line.hold(False)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -164,10 +157,10 @@ class Exchange:
 
         Raises OurFault when a header holds a line break, or the answer has begun already.
         """
-        if self._state == _OVER:
+        if self.finished:
             return
         head = self._head(status, headers, len(body))
-        self._state = _OVER
+        self.responding = self.finished = True
         self._line.send(head if self._bodyless else head + body)
         self._line.answered()
 
@@ -176,11 +169,11 @@ class Exchange:
 
         Raises OurFault when a header holds a line break, or the answer has begun already.
         """
-        if self._state == _OVER:
+        if self.finished:
             return
         head = self._head(status, headers, -1 if content_length is None else content_length)
         self._left = -1 if content_length is None else content_length
-        self._state = _STREAMING
+        self.responding = True
         self._line.send(head)
 
     def write(self, data: bytes) -> bool:
@@ -188,9 +181,9 @@ class Exchange:
 
         Raises OurFault before ``start``, and for more bytes than ``content_length`` promised.
         """
-        if self._state != _STREAMING:
-            if self._state == _OVER:
-                return True
+        if self.finished:
+            return True
+        if not self.responding:
             raise OurFault("An answer was written before it was started.")
         if not data:
             return self._line.writable
@@ -204,14 +197,14 @@ class Exchange:
 
     def finish(self) -> None:
         """End a streamed answer. One shorter than its ``content_length`` is cut, not ended."""
-        if self._state != _STREAMING:
-            if self._state == _OPEN:
-                raise OurFault("An answer was finished before it was started.")
+        if self.finished:
             return
+        if not self.responding:
+            raise OurFault("An answer was finished before it was started.")
         if self._left > 0 and not self._bodyless:
             self.abort()
             return
-        self._state = _OVER
+        self.responding = self.finished = True
         if self._chunked and not self._bodyless:
             self._line.send(b"0\r\n\r\n")
         self._line.answered()
@@ -221,19 +214,19 @@ class Exchange:
 
         ``on_abort`` is not called.
         """
-        if self._state != _OVER:
-            self._state = _OVER
+        if not self.finished:
+            self.responding = self.finished = True
             self._line.cut()
 
     def lost(self) -> None:
         """For the connection only: the client is gone or refused. Calls ``on_abort`` once."""
-        if self._state != _OVER:
-            self._state = _OVER
+        if not self.finished:
+            self.responding = self.finished = True
             self.on_abort()
 
     def _head(self, status: int, headers: Headers, length: int) -> bytes:
         """The answer's head; ``length`` -1 = unknown."""
-        if self._state != _OPEN:
+        if self.responding:
             raise OurFault("An answer was started twice.")
         line = self._line
         self._bodyless = status in _BODYLESS or self.method == "HEAD"

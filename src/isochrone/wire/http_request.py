@@ -202,9 +202,13 @@ class Request:
         try:
             call(*arguments)
         except Exception as error:
-            context = {"message": "A sink of the HTTP client failed.", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-            self.cancel()
+            self.sink_failed(error)
+
+    def sink_failed(self, error: Exception) -> None:
+        """A bug of the sink: reported, and the request is dropped."""
+        context = {"message": "A sink of the HTTP client failed.", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self.cancel()
 
     def _close(self) -> None:
         self._over = True

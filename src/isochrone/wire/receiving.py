@@ -44,13 +44,16 @@ def _head(channel: Channel, flags: int, number: int, payload: bytes) -> None:
     if not stream.head_came() or not stream.received(len(body)):
         channel.reject(stream, "bad_frame", "A head came where none may.")
         return
-    channel.guard(stream, stream.sink.on_head, header)
-    if body and not stream.dead:
-        channel.guard(stream, stream.sink.on_data, body)
-        stream.delivered(len(body))
-    if flags and not stream.dead:
-        stream.ended()
-        channel.guard(stream, stream.sink.on_end, trailer)
+    try:
+        stream.sink.on_head(header)
+        if body and not stream.dead:
+            stream.sink.on_data(body)
+            stream.delivered(len(body))
+        if flags and not stream.dead:
+            stream.ended()
+            stream.sink.on_end(trailer)
+    except Exception as error:
+        channel.sink_failed(stream, error)
 
 
 def _data(channel: Channel, flags: int, number: int, payload: bytes) -> None:
@@ -61,12 +64,15 @@ def _data(channel: Channel, flags: int, number: int, payload: bytes) -> None:
     if not stream.received(len(body)):
         channel.reject(stream, "flow_control", "More data came than the window allows.")
         return
-    if body:
-        channel.guard(stream, stream.sink.on_data, body)
-        stream.delivered(len(body))
-    if flags and not stream.dead:
-        stream.ended()
-        channel.guard(stream, stream.sink.on_end, trailer)
+    try:
+        if body:
+            stream.sink.on_data(body)
+            stream.delivered(len(body))
+        if flags and not stream.dead:
+            stream.ended()
+            stream.sink.on_end(trailer)
+    except Exception as error:
+        channel.sink_failed(stream, error)
 
 
 def _end(channel: Channel, _flags: int, number: int, payload: bytes) -> None:

@@ -71,14 +71,14 @@ class Stream:
     """One request and its answer, from either side. ``id`` is unique on the channel while open.
 
     ``header``: the opener's header. ``sink`` may be exchanged at any time. ``auto_credit`` (default
-    True): delivered bytes count as consumed.
+    True): delivered bytes count as consumed. ``dead`` (for reading): over or reset, nothing
+    more can be sent or will come.
     """
 
     __slots__ = (
         "_answered",
         "_beyond",
         "_carrier",
-        "_dead",
         "_finished",
         "_head_due",
         "_owed",
@@ -91,6 +91,7 @@ class Stream:
         "_wants_room",
         "_window",
         "auto_credit",
+        "dead",
         "header",
         "id",
         "received_end",
@@ -115,7 +116,7 @@ class Stream:
         self.auto_credit = True
         self.received_end = False
         self._answered = not accepted
-        self._dead = False
+        self.dead = False
         self._finished = False
         self._head_due = not accepted
         self._trailer: bytes | None = None
@@ -130,7 +131,7 @@ class Stream:
         self._paused = False
 
     def __repr__(self) -> str:
-        state = "dead" if self._dead else "open"
+        state = "dead" if self.dead else "open"
         return f"<Stream {self.id} {state} queued={self._queued} window={self._send_window}>"
 
     # -- sending -------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ class Stream:
 
         Raises OurFault for a second answer or a header beyond 64 KiB. Ignored on a dead stream.
         """
-        if self._dead:
+        if self.dead:
             return
         if self._answered:
             raise OurFault("A stream was answered twice, or by the side that opened it.")
@@ -185,7 +186,7 @@ class Stream:
         False, or whose channel holds too many, has its stream reset with ``overloaded``.
         Ignored (True) after finish or reset; raises OurFault before ``answer``.
         """
-        if self._dead or self._finished or self._trailer is not None:
+        if self.dead or self._finished or self._trailer is not None:
             return True
         if not self._answered:
             raise OurFault("A stream's body was written before its answer's header.")
@@ -214,7 +215,7 @@ class Stream:
 
     def finish(self, trailer: bytes = b"") -> None:
         """End our direction; ``trailer`` at most 64 KiB. Ignored when ended or reset already."""
-        if self._dead or self._finished or self._trailer is not None:
+        if self.dead or self._finished or self._trailer is not None:
             return
         if not self._answered:
             raise OurFault("A stream was finished before its answer's header.")
@@ -226,20 +227,15 @@ class Stream:
 
     def reset(self, code: str, message: str = "") -> None:
         """Kill the stream at both ends (cancellation); no callback comes any more here."""
-        if self._dead:
+        if self.dead:
             return
         self._carrier.emit(frames.reset_frame(self.id, code, message))
         self.bury()
 
-    @property
-    def dead(self) -> bool:
-        """Whether the stream is over or reset: nothing more can be sent or will come."""
-        return self._dead
-
     def pump(self) -> bool:
         """For the channel: send one turn's worth; True when more could go now."""
         queue = self._queue
-        if self._dead or not queue:
+        if self.dead or not queue:
             self._tell_room()
             return False
         room = min(CHUNK_BYTES, self._send_window)
@@ -266,7 +262,7 @@ class Stream:
         return False
 
     def _tell_room(self) -> None:
-        if self._wants_room and self._send_window > 0 and not self._dead:
+        if self._wants_room and self._send_window > 0 and not self.dead:
             self._wants_room = False
             self._beyond = 0
             self.sink.on_writable()
@@ -330,13 +326,13 @@ class Stream:
 
     def widen(self, window: int) -> None:
         """Raise our receive window to ``window`` bytes (big transfers on long links)."""
-        if window > self._window and not self._dead and not self.received_end:
+        if window > self._window and not self.dead and not self.received_end:
             self._carrier.emit(frames.window_frame(self.id, window - self._window))
             self._window = window
 
     def _grant(self) -> None:
         owed = self._owed
-        if owed * 2 < self._window or self._dead or self.received_end:
+        if owed * 2 < self._window or self.dead or self.received_end:
             return
         self._owed = 0
         self._unconsumed -= owed
@@ -344,9 +340,9 @@ class Stream:
 
     def bury(self) -> None:
         """For the channel: nothing more is sent, nothing more comes."""
-        if self._dead:
+        if self.dead:
             return
-        self._dead = True
+        self.dead = True
         if self._queued:
             self._carrier.backlog(-self._queued)
             self._queued = 0
