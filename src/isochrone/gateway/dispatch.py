@@ -243,7 +243,7 @@ class Dispatcher:
             self._traffic.hedged()
         elif flight.error is not None:
             if flight.reroute_s < 0:
-                flight.reroute_s = now_s - flight.error_s
+                flight.reroute_s = monotonic() - flight.error_s
             self._traffic.retried(flight.error.code)
         if flight.service.route.hedge and not flight.hedged and flight.body is not None:
             flight.hedge_at_s = now_s + hedge_after_ms(option) / 1000

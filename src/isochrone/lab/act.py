@@ -274,8 +274,12 @@ class Act:
         objectives = {name: s.objective.latency_ms for name, s in self._services.items()}
         self._story.chapter("What the callers saw (calm phase), beside one centralised region")
         self._story.cities(city_rows(records, frozenset({"calm"}), objectives), metros)
-        self._story.say("All of it includes the clients' own time; PLATFORM is the gateway's and")
-        self._story.say("node's time without distance, queue and engine.")
+        self._story.say(
+            "Times include the clients' own; PLATFORM is the gateways' and nodes' time without "
+            "distance, queue and engine (median)."
+        )
+        for phase, p50_ms, p99_ms in evidence.overhead_by_phase(ours):
+            self._story.say(f"  platform, {phase} phase: p50 {p50_ms:.2f}, p99 {p99_ms:.2f} ms")
         self._story.chapter("Links, asked and achieved")
         assert self.network.links is not None
         self._story.links(self.network.links.control.list())

@@ -144,11 +144,11 @@ def _oip_type(array: np.ndarray[Any, Any]) -> str:
     return str(np_to_triton_dtype(array.dtype))
 
 
-def _number(headers: Mapping[str, str], name: str) -> float:
+def _number(headers: Mapping[str, str], name: str, default: float = 0.0) -> float:
     try:
-        return float(headers.get(name, "0") or 0)
-    except ValueError:
-        return 0.0
+        return float(headers[name])
+    except (KeyError, ValueError):
+        return default
 
 
 def _timings_ms(headers: Mapping[str, str]) -> dict[str, float]:
@@ -175,7 +175,7 @@ def _seen_in(raw_headers: Mapping[str, str]) -> dict[str, Any]:
         "network_ms": timings.get("network", 0.0),
         "engine_ms": timings.get("engine", 0.0),
         "queue_ms": timings.get("queue", 0.0),
-        "reroute_ms": _number(headers, "isochrone-reroute-ms"),
+        "reroute_ms": _number(headers, "isochrone-reroute-ms", -1.0),
     }
 
 

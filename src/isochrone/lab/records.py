@@ -20,7 +20,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One request as its caller saw it. Times in ms; ``sent_unix_s`` is this machine's clock.
 
     ``target`` names the network that was called (``isochrone`` or ``central``). The fields from
-    ``node`` on are the answer's headers; empty or 0 when there was no answer.
+    ``node`` on are the answer's headers; empty or 0 when there was no answer. ``reroute_ms``: from
+    the request's first error to its next try; negative when it had none.
     """
 
     target: str
@@ -41,7 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     network_ms: float = 0.0
     engine_ms: float = 0.0
     queue_ms: float = 0.0
-    reroute_ms: float = 0.0
+    reroute_ms: float = -1.0
 
     @property
     def failed(self) -> bool:
