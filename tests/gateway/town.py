@@ -59,6 +59,7 @@ class Town:
         self.keys: dict[str, PrivateKey] = {}
         self.gateways: dict[str, Gateway] = {}
         self.nodes: list[ActingNode] = []
+        self.closers: list[Callable[[], None]] = []
         self.server: NatsServer | None = None
         self.fabric: Fabric
         self._sequence = 0
@@ -214,6 +215,8 @@ class Town:
                 await until(lambda k=known, r=replica: r.lease in k.statuses)
 
     async def close(self) -> None:
+        for closer in self.closers:
+            closer()
         for gateway in self.gateways.values():
             await gateway.close()
         for node in self.nodes:
