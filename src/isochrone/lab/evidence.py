@@ -16,7 +16,6 @@ from isochrone.lab.records import Record, percentile
 from isochrone.rules.residency import admits
 from isochrone.schema.service import Service
 
-
 CALM = frozenset({"warm", "calm"})
 """Phases in which nothing is broken. Later a request's platform time holds what it waited for a
 node that died, and a link that has just become longer is still counted with its old length."""
