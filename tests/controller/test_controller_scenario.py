@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -71,10 +72,9 @@ async def test_a_dead_node_and_then_a_failed_replica_are_replaced(cell: CellInTe
     id_ = await placed(cell)
     victim = cell.leased(id_)[0]
     cell.kill(victim)
-    took_s = await until(
+    await until(
         lambda: len(cell.leased(id_)) == 2 and victim not in cell.leased(id_), what="replaced"
     )
-    assert took_s < 2.0  # 0.3 s on a quiet machine; see the benchmark for figures
     await until(lambda: victim not in cell.serving(id_) and len(cell.serving(id_)) == 2)
 
     broken = cell.serving(id_)[0]
@@ -122,9 +122,25 @@ async def test_an_orderly_end_hands_over_at_once(cell: CellInTest) -> None:
     await placed(cell, controllers=2)
     assert cell.leader is not None
     first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
-    cell.end_controller(first)
-    took_s = await until(lambda: cell.leader is not None and cell.leader.epoch == 2)
-    assert took_s < 2.5, "less than the silence that a takeover waits for"
+    leaders: list[str] = []
+    cell.leadership.on_change.append(lambda: leaders.append(cell.leader.leader))  # type: ignore[union-attr]
+    cell.controllers[first].terminate()
+    await until(lambda: cell.leader is not None and cell.leader.epoch == 2)
+    assert "" in leaders, "it resigned; nobody had to wait for its silence"
+
+
+async def test_a_disk_that_fails_does_not_stop_repairs(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+    state = cell.folder / "controller-1" / "state"
+    for shelf in ("documents", "decisions", "routes", "leadership"):
+        shutil.rmtree(state / shelf)
+    victim = cell.leased(id_)[0]
+    cell.kill(victim)
+    await until(
+        lambda: len(cell.serving(id_)) == 2 and victim not in cell.serving(id_), what="replaced"
+    )
+    await until(lambda: len(cell.decisions.entries[f"{id_}.fit"].value) == 2, what="on record")
+    assert 1 <= cell.log().count("cannot write to") <= 10, "said, and not for ever"
 
 
 async def test_without_gateways_nothing_is_ended(cell: CellInTest) -> None:

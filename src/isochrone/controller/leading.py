@@ -75,10 +75,7 @@ class Leading:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._look()
-            except OSError as error:
-                log.error("the epoch cannot be kept on disk: %s", error)
+            await self._look()
             await asyncio.sleep(STEP_S)
 
     async def _look(self) -> None:
@@ -120,7 +117,11 @@ class Leading:
             log.warning("standing by in %s; %s leads", self._fabric.cell, self.leader or "nobody")
 
     def _keep_floor(self, epoch: int) -> None:
-        self._shelf.keep("epoch", str(epoch).encode())
+        """On a disk that refuses, the table and the gateways' memory of epochs must do."""
+        try:
+            self._shelf.keep("epoch", str(epoch).encode())
+        except IsochroneError as error:
+            log.error("%s", error.sentence())
 
 
 _NOTHING = leadership.Seen(None, 0)

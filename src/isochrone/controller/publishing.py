@@ -16,7 +16,7 @@ from isochrone.controller.view import World
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.stream import RouteStream
 from isochrone.schema.digests import decode
-from isochrone.schema.errors import InvalidInput
+from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.plans import CellOffers
 from isochrone.schema.routing import RoutingTable
 
@@ -40,7 +40,7 @@ class RoutesTeller:
         self._epoch = 0
 
     async def tell(self, world: World, epoch: int) -> None:
-        """Publish if there is something to say; raises Unavailable when the disk is full."""
+        """Publish if there is something to say."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._state = routes.State(await self._last())
@@ -52,7 +52,13 @@ class RoutesTeller:
         await self._stream.publish(data)
         if table != before:
             log.info("routes %d.%d: %s", table.epoch, table.sequence, _summary(table))
+            await self._keep(data)
+
+    async def _keep(self, data: bytes) -> None:
+        try:
             await asyncio.to_thread(self._shelf.keep, "routes", data)
+        except IsochroneError as error:
+            log.error("%s", error.sentence())
 
     async def _last(self) -> RoutingTable | None:
         found: list[RoutingTable] = []

@@ -104,6 +104,7 @@ class Tables:
     leadership: Table[Leadership]
     decisions: Table[list[Decision]]
     inputs: Table[bytes]
+    _problem = ""
 
     @classmethod
     async def open(cls, fabric: Fabric, state_dir: Path) -> Tables:
@@ -143,9 +144,13 @@ class Tables:
                 await table.reseed()
 
     async def keep(self) -> None:
-        """Bring the documents on disk up to date, in a thread; a full disk is said, not fatal."""
+        """Bring the documents on disk up to date, in a thread; a full disk is said once."""
+        problem = ""
         for mirrored in (self.services, self.quotas, self.leases):
             try:
                 await asyncio.to_thread(mirrored.keep)
             except IsochroneError as error:
-                log.error("%s", error.sentence())
+                problem = error.sentence()
+        if problem and not self._problem:
+            log.error("%s", problem)
+        self._problem = problem
