@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.25
 """Between digests: a reader that misses four of them in a row waits a second to notice."""
 
+STALL_S, READ_FIRST_S = 0.1, 0.03
+"""A process that wakes so much too late reads its input for so long before it speaks of others."""
+
 FORGET_S = 30.0
 """A gateway unheard for so long is dropped from the board."""
 
@@ -60,7 +63,12 @@ class PresencePublisher:
                 self.now()
             except Exception:  # silence here would look like a dead gateway everywhere
                 log.exception("a presence digest could not be made")
+            due_s = time.monotonic() + PERIOD_S
             await asyncio.sleep(PERIOD_S)
+            if time.monotonic() - due_s > STALL_S:
+                # This process stood still: what came meanwhile is unread, and every beat would
+                # look old. Read first (timers run before input), speak then.
+                await asyncio.sleep(READ_FIRST_S)
 
     async def close(self) -> None:
         """Stop publishing."""

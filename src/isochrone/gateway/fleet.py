@@ -51,6 +51,11 @@ class Asked(Protocol):
         """Its node fell silent: go elsewhere."""
 
 
+OWN_STALL_S = 0.3
+"""Sweeps come every 10-50 ms while requests are in flight; a longer gap is an idle gateway or a
+stall of ours."""
+
+
 class Sighting:
     """A node in another gateway's digest. ``heard_s``: when its newest beat became known here."""
 
@@ -158,6 +163,7 @@ class Fleet:
         self._loads: dict[str, Load] = {}
         self._busy: dict[str, KnownNode] = {}
         self._reviewed_slow_s = 0.0
+        self._judged_s = 0.0
 
     # -- who is there ------------------------------------------------------------------------------
 
@@ -387,7 +393,15 @@ class Fleet:
         return health.verdict(known.health, now_s)
 
     def judge(self, now_s: float) -> None:
-        """Every sweep: what waits at a node that fell silent goes elsewhere."""
+        """Every sweep: what waits at a node that fell silent goes elsewhere.
+
+        After a stall of our own nobody is judged until the input that waited has been read
+        (timers run before input).
+        """
+        stalled = now_s - self._judged_s > OWN_STALL_S
+        self._judged_s = now_s
+        if stalled:
+            return
         silent = [known for known in self._busy.values() if self._silent(known, now_s)]
         if silent and not self._doubt(now_s):
             for known in silent:
