@@ -165,6 +165,8 @@ class CellTables:
             with contextlib.suppress(IsochroneError):
                 await self._save_new_services()
             if self.fabric.connected:
+                for table in (self.services, self.revocations, self.nodes):
+                    await self._reseed(table)
                 await self._repair(self.services, self._service_documents)
                 await self._repair(self.revocations, self._revocation_documents)
                 for known in list(self._fleet.nodes.values()):
@@ -178,12 +180,19 @@ class CellTables:
             if kept.get(key) != declared.packed:
                 await self._on_disk(self._service_documents, key, declared.packed)
 
-    async def _repair(self, table: Table[bytes], folder: DocumentFolder) -> None:
-        """Put back what the fabric lost or never had."""
+    async def _reseed(self, table: Table[Any]) -> None:
+        """Write back what a vanished view has lost; every gateway does, so all of it comes."""
+        if table.trustworthy or not table.seen.is_set():
+            return
+        log.warning("re-seeding the table %s", table.name)
         try:
-            if table.seen.is_set() and not table.trustworthy:
-                log.warning("re-seeding the table %s", table.name)
-                await table.reseed()
+            await table.reseed()
+        except (Conflict, Unavailable) as error:
+            log.info("table %s: %s", table.name, error.sentence())
+
+    async def _repair(self, table: Table[bytes], folder: DocumentFolder) -> None:
+        """Put on the fabric what it never had: documents taken while it was away."""
+        try:
             for key, packed in list(folder.documents.items()):
                 entry = table.entries.get(key)
                 if entry is None or entry.value != packed:
