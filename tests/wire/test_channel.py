@@ -263,7 +263,7 @@ async def test_too_many_streams(meet):
 async def test_streams_that_a_peer_opens_beyond_the_limit_are_reset(meet):
     meeting = await meet(lambda _c: Keeper(), limits=ChannelLimits(streams_max=5))
     for n in range(20):  # around our own check
-        meeting.near.emit(frames.open_frame(1001 + 2 * n, 1000, b"", b"", end=True))
+        meeting.near.outbox.emit(frames.open_frame(1001 + 2 * n, 1000, b"", b"", end=True))
     await until(lambda: meeting.far.counters["too_many_streams"] == 15)
     assert meeting.far.streams_open == 5
 
@@ -327,7 +327,7 @@ HOSTILE = {
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 async def test_a_peer_that_breaks_the_protocol_is_told_and_cut(meet, data):
     meeting = await meet(lambda _c: Keeper(), lambda _c: Keeper())
-    meeting.near.emit(data)
+    meeting.near.outbox.emit(data)
     await until(lambda: meeting.far_keeper.lost and meeting.near_keeper.lost)
     assert meeting.far_keeper.lost[0].code == "bad_frame"
     assert meeting.far.counters["bad_frame"] == 1
@@ -336,12 +336,12 @@ async def test_a_peer_that_breaks_the_protocol_is_told_and_cut(meet, data):
 
 async def test_a_peer_that_overruns_a_window_loses_the_stream_only(meet):
     meeting = await meet(lambda _c: Keeper())
-    meeting.near.emit(frames.open_frame(1001, 10, b"", b"", end=False))
+    meeting.near.outbox.emit(frames.open_frame(1001, 10, b"", b"", end=False))
     await until(lambda: meeting.far_keeper.opened)
     opened = meeting.far_keeper.opened[0]
     opened.stream.auto_credit = False
     for _ in range(3):
-        meeting.near.emit(frames.data_frame(1001, b"x" * 100_000))
+        meeting.near.outbox.emit(frames.data_frame(1001, b"x" * 100_000))
     await until(lambda: opened.sink.over)
     assert opened.sink.reset is not None
     assert opened.sink.reset[0] == "flow_control"
@@ -354,9 +354,9 @@ async def test_heads_and_data_out_of_order_lose_the_stream_only(meet):
     sinks = [Sink() for _ in range(3)]
     streams = [meeting.near.open(b"", end=False, sink=sink) for sink in sinks]
     await until(lambda: len(meeting.far_keeper.opened) == 3)
-    meeting.far.emit(frames.data_frame(streams[0].id, b"before the head"))
-    meeting.far.emit(frames.head_frame(streams[1].id, b"", b"", b"", end=False) * 2)
-    meeting.far.emit(frames.window_frame(streams[2].id, frames.WINDOW_MAX))
+    meeting.far.outbox.emit(frames.data_frame(streams[0].id, b"before the head"))
+    meeting.far.outbox.emit(frames.head_frame(streams[1].id, b"", b"", b"", end=False) * 2)
+    meeting.far.outbox.emit(frames.window_frame(streams[2].id, frames.WINDOW_MAX))
     await until(lambda: all(sink.over for sink in sinks))
     codes = [sink.reset[0] for sink in sinks if sink.reset]
     assert codes == ["flow_control", "bad_frame", "flow_control"]
@@ -370,8 +370,8 @@ async def test_a_peer_that_asks_but_does_not_read_is_cut_off(meet):
 
     async def flood() -> None:
         while not meeting.far_keeper.lost and not meeting.near._transport.is_closing():
-            if not meeting.near._full:
-                meeting.near.emit(ping)
+            if not meeting.near.outbox.full:
+                meeting.near.outbox.emit(ping)
             await asyncio.sleep(0)
 
     await asyncio.wait_for(flood(), 20)

@@ -157,15 +157,17 @@ async def test_large_bodies_and_backpressure(http, pool):
 
 
 async def test_cancel_closes_the_connection_and_the_server_hears_of_it(http, pool):
+    running: list[Exchange] = []
     aborted: list[bool] = []
 
     def app(exchange: Exchange) -> None:
+        running.append(exchange)
         exchange.on_abort = lambda: aborted.append(True)
 
     server = await http(app)
     client = pool(server.port)
     sink = ask(client)
-    await until(lambda: server.connections == 1)
+    await until(lambda: running)
     sink.request.cancel()
     await until(lambda: aborted)
     assert not sink.ended

@@ -1,11 +1,9 @@
 """The multiplexed channel: many streams and control messages over one TLS connection.
 
 A stream is one request and its answer: OPEN (header, body) → HEAD (header, body) → END (trailer).
-Small ones are one frame each way. Frames of one loop iteration leave in one write: a TLS record
-costs about as much as twenty small frames.
-
-What bounds it: streams per side; per stream a window (stream.py) and a backlog; per channel a sum
-of backlogs; a peer that asks but does not read what it is told (pongs, heads, resets) is cut off.
+Small ones are one frame each way. What comes in is acted on in ``receiving``, what goes out is
+gathered in ``outbox``, flow control is ``stream``'s: here they are held together, from the first
+frame after the greeting to the one place where a channel ends.
 
 Who judges silence: whoever owns the channel reads ``last_heard``. The channel itself only gives
 up after ``silence_max_s`` in which *its own pings* went out in vain, so that a process that was
@@ -19,7 +17,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from isochrone.schema.errors import (
     InvalidInput,
@@ -32,15 +29,12 @@ from isochrone.schema.frames import Control, pack
 from isochrone.wire import frames
 from isochrone.wire.channel_terms import ChannelHandler, ChannelLimits, Peer
 from isochrone.wire.frames import FrameReader
+from isochrone.wire.outbox import Outbox
 from isochrone.wire.receiving import DISPATCH, NOBODY
 from isochrone.wire.round_trips import RoundTrips
 from isochrone.wire.stream import Stream, StreamSink
 
 __all__ = ["Channel", "ChannelHandler", "ChannelLimits", "Peer", "Stream", "StreamSink"]
-
-# What may wait in the transport of a peer that does not read: everything that is not governed by
-# a stream's window. A peer that opens streams honestly stays far below.
-_UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class Channel(asyncio.Protocol):
@@ -52,33 +46,25 @@ class Channel(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_backlog",
         "_by_peer",
-        "_full",
-        "_inside",
         "_limits",
         "_loop",
         "_lost",
         "_next_id",
-        "_out",
-        "_out_bytes",
         "_pings_in_vain",
         "_reader",
-        "_scheduled",
         "_timer",
         "_transport",
-        "_waiting",
         "bytes_in",
-        "bytes_out",
         "counters",
         "frames_in",
         "handler",
         "last_heard",
         "on_closed",
+        "outbox",
         "peer",
         "ping_interval_s",
         "round_trips",
-        "stream_backlog_max",
         "streams",
     )
 
@@ -95,9 +81,8 @@ class Channel(asyncio.Protocol):
         self.counters: Counter[str] = Counter()
         self.round_trips = RoundTrips()
         self.last_heard = time.monotonic()
-        self.bytes_in = self.bytes_out = self.frames_in = 0
+        self.bytes_in = self.frames_in = 0
         self.ping_interval_s = limits.ping_interval_s
-        self.stream_backlog_max = limits.stream_backlog_max
         self.on_closed: Callable[[Channel], None] = _ignore
         self._transport = transport
         self._reader = reader
@@ -107,17 +92,16 @@ class Channel(asyncio.Protocol):
         self.streams: dict[int, Stream] = {}
         self._by_peer = 0
         self._next_id = 1 if dialled else 2
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._backlog = 0
-        self._waiting: dict[int, Stream] = {}
-        self._full = False
-        self._inside = False
-        self._scheduled = False
         self._lost = False
         self._pings_in_vain = 0
         self._timer: asyncio.TimerHandle | None = None
-        transport.set_write_buffer_limits(high=limits.write_high_water)
+        self.outbox = Outbox(
+            self,
+            transport,
+            high_water=limits.write_high_water,
+            backlog_max=limits.channel_backlog_max,
+            stream_backlog_max=limits.stream_backlog_max,
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else "open"
@@ -173,6 +157,7 @@ class Channel(asyncio.Protocol):
         window = window or self._limits.window
         stream = Stream(
             self,
+            self.outbox,
             self._fresh_id(),
             header,
             sink,
@@ -191,14 +176,14 @@ class Channel(asyncio.Protocol):
         """
         if self._lost:
             return False
-        self.emit(frames.frame(frames.CONTROL, pack(message)))
-        return not self._full
+        self.outbox.emit(frames.frame(frames.CONTROL, pack(message)))
+        return not self.outbox.full
 
     def close(self, code: str, message: str = "") -> None:
         """Say why, flush, close. ``on_lost`` comes with that code, before this returns."""
         if self._lost:
             return
-        self.emit(frames.reset_frame(0, code, message))
+        self.outbox.emit(frames.reset_frame(0, code, message))
         self.end(Unavailable(message or f"The channel was closed ({code}).", code=code))
 
     def cut(self) -> None:
@@ -209,9 +194,9 @@ class Channel(asyncio.Protocol):
         """Facts for status pages: streams, bytes, round trips, counters."""
         return {
             "streams": len(self.streams),
-            "backlog_bytes": self._backlog,
+            "backlog_bytes": self.outbox.backlog_bytes,
             "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
+            "bytes_out": self.outbox.bytes_out,
             "frames_in": self.frames_in,
             "rtt_ms_min": self.rtt_ms_min,
             "rtt_ms_ewma": self.rtt_ms_ewma,
@@ -255,38 +240,13 @@ class Channel(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport holds enough: streams wait."""
-        self._full = True
+        self.outbox.transport_full()
 
     def resume_writing(self) -> None:
         """The transport drained."""
-        self._full = False
-        self._pump()
+        self.outbox.transport_drained()
 
-    # -- the streams' side (Carrier) -------------------------------------------------------------
-
-    def emit(self, data: bytes) -> None:
-        """Send a frame together with the others of this loop iteration."""
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if not self._inside:
-            self._schedule()
-
-    def has_room(self) -> bool:
-        """Whether the transport takes more bytes now."""
-        return not self._full and self._out_bytes < self._limits.write_high_water
-
-    def wait(self, stream: Stream) -> None:
-        """Pump this stream when there is room."""
-        self._waiting[stream.id] = stream
-        if not self._inside:
-            self._schedule()
-
-    def backlog(self, change: int) -> bool:
-        """Account for queued bytes; False when the channel would hold too many."""
-        if change > 0 and self._backlog + change > self._limits.channel_backlog_max:
-            return False
-        self._backlog += change
-        return True
+    # -- the streams' side (StreamOwner) ---------------------------------------------------------
 
     def accept(self, number: int, header: bytes, window: int, sink: StreamSink) -> Stream | None:
         """Register a stream that the peer opens; None when it has too many (it is told).
@@ -298,10 +258,11 @@ class Channel(asyncio.Protocol):
         if self._by_peer >= self._limits.streams_max:
             self.counters["too_many_streams"] += 1
             text = "The channel has too many streams."
-            self.emit(frames.reset_frame(number, "too_many_streams", text))
+            self.outbox.emit(frames.reset_frame(number, "too_many_streams", text))
             return None
         stream = Stream(
             self,
+            self.outbox,
             number,
             header,
             sink,
@@ -317,64 +278,18 @@ class Channel(asyncio.Protocol):
         """Forget a stream."""
         if self.streams.pop(stream.id, None) is not None and self._is_peers(stream.id):
             self._by_peer -= 1
-        self._waiting.pop(stream.id, None)
+        self.outbox.forget(stream)
 
     def fail_soon(self, stream: Stream, code: str, message: str) -> None:
         """Tell the sink later that we reset its stream."""
         self.counters[code] += 1
         self._loop.call_soon(stream.sink.on_reset, code, message)
 
-    # -- sending -----------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Write what has gathered; go on with waiting streams while the transport takes it."""
-        self._scheduled = False
-        if self._waiting and not self._full:
-            self._pump()
-        self._write_out()
-
-    def _write_out(self) -> None:
-        out = self._out
-        if not out:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
-        self._out_bytes = 0
-        if self._transport.is_closing():
-            return
-        self.bytes_out += len(data)
-        self._transport.write(data)
-        if self._full and self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
-            self.counters["does_not_read"] += 1
-            self._transport.abort()
-            self.end(Unavailable("The other side does not read.", code="channel_lost"))
-
-    def _pump(self) -> None:
-        """Give waiting streams their turns, one buffer full an iteration, while there is room."""
-        waiting = self._waiting
-        inside, self._inside = self._inside, True
-        try:
-            while waiting and not self._full:
-                number = next(iter(waiting))
-                stream = waiting.pop(number)
-                try:
-                    if stream.pump():
-                        waiting[number] = stream
-                except Exception as error:
-                    self.sink_failed(stream, error)
-                if self._out_bytes >= self._limits.write_high_water:
-                    break
-        finally:
-            self._inside = inside
-        if not inside:
-            self._write_out()
-        if waiting and not self._full:
-            self._schedule()
+    def unread(self) -> None:
+        """The peer asks but does not read what it is told."""
+        self.counters["does_not_read"] += 1
+        self._transport.abort()
+        self.end(Unavailable("The other side does not read.", code="channel_lost"))
 
     def _fresh_id(self) -> int:
         number = self._next_id
@@ -391,7 +306,7 @@ class Channel(asyncio.Protocol):
     def _work(self, found: list[frames.Frame]) -> None:
         """Dispatch frames; what they cause leaves in one write at the end."""
         self.frames_in += len(found)
-        self._inside = True
+        self.outbox.hold()
         try:
             for kind, flags, number, payload in found:
                 if self._lost:
@@ -400,15 +315,14 @@ class Channel(asyncio.Protocol):
         except TheirFault as fault:
             self._blame(fault)
         finally:
-            self._inside = False
-        self._flush()
+            self.outbox.release()
 
     def _blame(self, fault: IsochroneError) -> None:
         """The peer broke the protocol: count, say so, close."""
         if self._lost:
             return
         self.counters[fault.code] += 1
-        self.emit(frames.reset_frame(0, fault.code, fault.message))
+        self.outbox.emit(frames.reset_frame(0, fault.code, fault.message))
         self.end(fault)
 
     def end(self, error: IsochroneError) -> None:
@@ -418,12 +332,11 @@ class Channel(asyncio.Protocol):
         self._lost = True
         if self._timer is not None:
             self._timer.cancel()
-        self._write_out()
+        self.outbox.write()
         self._transport.close()
         for stream in tuple(self.streams.values()):
             stream.bury()
             self.guard(stream, stream.sink.on_reset, "channel_lost", error.message)
-        self._waiting.clear()
         try:
             self.handler.on_lost(error)
         except Exception as failure:
@@ -470,8 +383,8 @@ class Channel(asyncio.Protocol):
         self._pings_in_vain += 1
         token = os.urandom(frames.PING_BYTES)
         self.round_trips.sent(token, time.monotonic())
-        self.emit(frames.frame(frames.PING, token))
-        self._write_out()
+        self.outbox.emit(frames.frame(frames.PING, token))
+        self.outbox.write()
         self._timer = self._loop.call_later(interval_s, self._tick)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from isochrone.schema.errors import IsochroneError, OurFault, Overloaded, TheirFault, TooLarge
 from isochrone.wire.http_chunks import ChunkDecoder
@@ -28,21 +28,25 @@ from isochrone.wire.http_head import (
     parse_request_head,
 )
 from isochrone.wire.http_service import Service
-
-# Up to and including _DRAINING, arriving bytes are parsed.
-_HEAD, _BODY, _DRAINING, _WORKING, _LINGERING, _CLOSED = range(6)
+from isochrone.wire.http_socket import (
+    BODY,
+    CLOSED,
+    DRAINING,
+    HEAD,
+    LINGER_S,
+    LINGERING,
+    WORKING,
+    HttpSocket,
+)
 
 # After an early answer we read and drop this much of the request to keep the connection; beyond
 # it we close. Two socket buffers: cheaper than a new TCP (and TLS) connection, no more.
 _DRAIN_BYTES_MAX: Final = 512 * 1024
-# After the last answer before a close, the client gets this long to finish sending (nginx's
-# lingering_timeout is 5 s as well), so that a TCP reset does not destroy our answer.
-_LINGER_S: Final = 5.0
 # A head worth remembering: real clients repeat theirs byte by byte on a kept-alive connection.
 _MEMO_BYTES_MAX: Final = 1024
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(HttpSocket):
     """The protocol of one socket. ``Line`` of its exchange."""
 
     __slots__ = (
@@ -54,44 +58,25 @@ class HttpConnection(asyncio.Protocol):
         "_looping",
         "_memo",
         "_memo_head",
-        "_phase",
-        "_reading_held",
-        "_service",
-        "_since",
-        "_stuck_bytes",
-        "_stuck_since",
-        "_transport",
-        "closing",
-        "writable",
     )
 
     def __init__(self, service: Service) -> None:
-        self._service = service
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        super().__init__(service)
         self._exchange: Exchange | None = None
-        self._phase = _HEAD
         self._held = b""
         self._body_left = 0
         self._chunks: ChunkDecoder | None = None
-        self._memo_head: bytes = b""
-        self._memo: RequestHead | None = None
-        self._looping = False
-        self._reading_held = False
-        self._since = 0.0
         self._dropped_bytes = 0
-        self._stuck_bytes = 0
-        self._stuck_since = 0.0
-        self.writable = True
-        self.closing = False
+        self._looping = False
+        self._memo_head = b""
+        self._memo: RequestHead | None = None
 
     # -- asyncio's side ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket, or answer 503 when there are too many."""
+        super().connection_made(transport)
         service = self._service
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=service.limits.write_high_water)
-        self._since = time.monotonic()
         service.enter(self)
         if service.open > service.limits.connections_max:
             self._refuse(
@@ -101,20 +86,11 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """The socket is gone; an unfinished exchange is told."""
         self._service.leave(self)
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._held = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._guard(exchange, exchange.lost)
-
-    def eof_received(self) -> bool:
-        """The client hung up: close (half-open clients are treated as gone)."""
-        return False
-
-    def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
-        self.writable = False
-        self._stuck_bytes = -1
 
     def resume_writing(self) -> None:
         """The client caught up."""
@@ -126,50 +102,33 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of a head, a body, or too early."""
         phase = self._phase
-        if phase <= _DRAINING:
+        if phase <= DRAINING:
             if self._held:
                 data = self._held + data
                 self._held = b""
-            elif phase == _HEAD:
+            elif phase == HEAD:
                 self._since = time.monotonic()
             self._consume(data)
-        elif phase == _WORKING:
+        elif phase == WORKING:
             self._held += data
             if len(self._held) > self._service.limits.head_bytes_max:
-                self._transport.pause_reading()
-                self._reading_held = True
+                self._hold_reading()
 
     # -- the exchange's side (Line) --------------------------------------------------------
 
-    @property
-    def peer(self) -> str:
-        """The client's IP address."""
-        name = self._transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else ""
-
-    def send(self, data: bytes) -> None:
-        """Write bytes to the socket."""
-        if self._phase != _CLOSED:
-            self._transport.write(data)
-
     def hold(self, on: bool) -> None:
         """Stop (or go on) reading the body."""
-        if self._phase != _BODY or on == self._reading_held:
+        if self._phase != BODY or on == self._reading_held:
             return
-        self._reading_held = on
         if on:
-            self._transport.pause_reading()
+            self._hold_reading()
         else:
             self._since = time.monotonic()
-            self._transport.resume_reading()
-
-    def date(self) -> str:
-        """The ``date`` header's line."""
-        return self._service.date
+            self._release_reading()
 
     def body_is_long(self) -> bool:
         """Whether an answer now should be the connection's last."""
-        if self._phase != _BODY:
+        if self._phase != BODY:
             return False
         exchange = self._exchange
         waits = exchange is not None and exchange.head.expects_continue
@@ -178,9 +137,9 @@ class HttpConnection(asyncio.Protocol):
     def answered(self) -> None:
         """The answer is complete: next request, drain, or close."""
         self._exchange = None
-        if self._phase == _BODY:
+        if self._phase == BODY:
             self._drain()
-        elif self._phase == _WORKING:
+        elif self._phase == WORKING:
             if self.closing:
                 self._close()
             else:
@@ -189,18 +148,15 @@ class HttpConnection(asyncio.Protocol):
     def cut(self) -> None:
         """Close at once, whatever is unsent."""
         self._exchange = None
-        self._phase = _CLOSED
-        self._transport.abort()
+        super().cut()
 
     # -- requests ----------------------------------------------------------------------------
 
     def _next(self) -> None:
         """The connection is free for another request; pipelined bytes may hold it already."""
-        self._phase = _HEAD
+        self._phase = HEAD
         self._since = time.monotonic()
-        if self._reading_held:
-            self._reading_held = False
-            self._transport.resume_reading()
+        self._release_reading()
         if self._held and not self._looping:
             data, self._held = self._held, b""
             self._consume(data)
@@ -211,11 +167,11 @@ class HttpConnection(asyncio.Protocol):
         try:
             while data:
                 phase = self._phase
-                if phase == _HEAD:
+                if phase == HEAD:
                     data = self._take_head(data)
-                elif phase <= _DRAINING:
+                elif phase <= DRAINING:
                     data = self._take_body(data)
-                elif phase == _WORKING:
+                elif phase == WORKING:
                     self._looping = False
                     self.data_received(data)
                     return
@@ -264,7 +220,7 @@ class HttpConnection(asyncio.Protocol):
             )
         self._body_left = length
         self._chunks = ChunkDecoder(limits.body_bytes_max) if length == CHUNKED else None
-        self._phase = _BODY if length else _WORKING
+        self._phase = BODY if length else WORKING
         try:
             self._service.app(exchange)
             if length == 0 and not exchange.finished:
@@ -297,7 +253,7 @@ class HttpConnection(asyncio.Protocol):
             ended = chunks.ended
         if not ended:
             self._since = time.monotonic()
-        elif self._phase != _CLOSED:
+        elif self._phase != CLOSED:
             self._body_complete()
         return rest
 
@@ -308,21 +264,19 @@ class HttpConnection(asyncio.Protocol):
                 exchange.on_data(data)
             except Exception as error:
                 self._app_failed(exchange, error)
-        elif self._phase == _DRAINING:
+        elif self._phase == DRAINING:
             self._dropped_bytes += len(data)
             if self._dropped_bytes > _DRAIN_BYTES_MAX:
                 self.cut()
 
     def _body_complete(self) -> None:
         self._chunks = None
-        if self._phase == _DRAINING:
+        if self._phase == DRAINING:
             self._next()
-        if self._phase != _BODY:
+        if self._phase != BODY:
             return
-        self._phase = _WORKING
-        if self._reading_held:
-            self._reading_held = False
-            self._transport.resume_reading()
+        self._phase = WORKING
+        self._release_reading()
         exchange = self._exchange
         if exchange is not None:
             try:
@@ -369,8 +323,10 @@ class HttpConnection(asyncio.Protocol):
                 self._service.refusals[error.code] += 1
                 self.cut()
                 return
-        if self._phase != _CLOSED:
+        if self._phase != CLOSED:
             self.send(self._service.refusal(path, error, "connection: close\r\n"))
+            self._chunks = None
+            self._held = b""
             self._linger()
 
     def _drain(self) -> None:
@@ -378,33 +334,14 @@ class HttpConnection(asyncio.Protocol):
         if self.closing:
             self._linger()
             return
-        self._phase = _DRAINING
+        self._phase = DRAINING
         self._dropped_bytes = 0
         self._since = time.monotonic()
-        if self._reading_held:
-            self._reading_held = False
-            self._transport.resume_reading()
-
-    def _linger(self) -> None:
-        """Send our end, then drop what the client still sends, until it closes too."""
-        self._phase = _LINGERING
-        self.closing = True
-        self._chunks = None
-        self._held = b""
-        self._since = time.monotonic()
-        if self._reading_held:
-            self._reading_held = False
-            self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def _close(self) -> None:
-        self._phase = _CLOSED
-        self._transport.close()
+        self._release_reading()
 
     def close_when_idle(self) -> None:
         """The server is stopping: close now, or after the exchange that is running."""
-        if self._phase == _HEAD:
+        if self._phase == HEAD:
             self._close()
         else:
             self.closing = True
@@ -421,34 +358,22 @@ class HttpConnection(asyncio.Protocol):
         limits = self._service.limits
         waited_s = now - self._since
         phase = self._phase
-        if (not self.writable or phase >= _LINGERING) and self._stuck(now):
+        if (not self.writable or phase >= LINGERING) and self._stuck(now):
             self._service.refusals["write_timeout"] += 1
             self.abandon()
-        elif phase == _HEAD and self._held:
+        elif phase == HEAD and self._held:
             if waited_s > limits.head_timeout_s:
                 self._refuse(_too_slow("head", limits.head_timeout_s))
-        elif phase == _HEAD:
+        elif phase == HEAD:
             self._memo_head = b""
             self._memo = None
             if waited_s > limits.idle_timeout_s:
                 self._close()
-        elif phase == _BODY:
+        elif phase == BODY:
             if waited_s > limits.body_idle_timeout_s and not self._reading_held:
                 self._refuse(_too_slow("body", limits.body_idle_timeout_s))
-        elif phase in (_LINGERING, _DRAINING) and waited_s > _LINGER_S and not self._unsent():
+        elif phase in (LINGERING, DRAINING) and waited_s > LINGER_S and not self._unsent():
             self.cut()
-
-    def _unsent(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def _stuck(self, now: float) -> bool:
-        """Whether unsent bytes have not moved since ``write_idle_timeout_s``."""
-        size = self._unsent()
-        if self._stuck_bytes != size or size == 0:
-            self._stuck_bytes = size
-            self._stuck_since = now
-            return False
-        return now - self._stuck_since > self._service.limits.write_idle_timeout_s
 
 
 def _too_slow(part: str, timeout_s: float) -> IsochroneError:

@@ -123,7 +123,7 @@ def _greeting(channel: Channel, _flags: int, _number: int, _payload: bytes) -> N
 
 
 def _ping(channel: Channel, _flags: int, _number: int, payload: bytes) -> None:
-    channel.emit(frames.frame(frames.PONG, payload))
+    channel.outbox.emit(frames.frame(frames.PONG, payload))
 
 
 def _pong(channel: Channel, _flags: int, _number: int, payload: bytes) -> None:

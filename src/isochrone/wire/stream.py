@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from isochrone.schema.errors import OurFault
 from isochrone.wire import frames
+from isochrone.wire.outbox import Outbox
 
 # The most that one stream sends before another gets its turn: four TLS records.
 CHUNK_BYTES: Final = 64 * 1024
@@ -43,22 +44,8 @@ class StreamSink(Protocol):
         """A ``write`` that returned False may continue."""
 
 
-class Carrier(Protocol):
-    """What a stream needs of its channel."""
-
-    stream_backlog_max: int
-
-    def emit(self, data: bytes) -> None:
-        """Send a frame with the others of this loop iteration."""
-
-    def has_room(self) -> bool:
-        """Whether the transport takes more bytes now."""
-
-    def wait(self, stream: Stream) -> None:
-        """Pump this stream when there is room."""
-
-    def backlog(self, change: int) -> bool:
-        """Account for queued bytes; False when the channel holds too many."""
+class StreamOwner(Protocol):
+    """What a stream needs of its channel, besides the outbox."""
 
     def over(self, stream: Stream) -> None:
         """Both directions have ended, or it was reset."""
@@ -78,10 +65,11 @@ class Stream:
     __slots__ = (
         "_answered",
         "_beyond",
-        "_carrier",
         "_finished",
         "_head_due",
+        "_outbox",
         "_owed",
+        "_owner",
         "_paused",
         "_queue",
         "_queued",
@@ -100,7 +88,8 @@ class Stream:
 
     def __init__(
         self,
-        carrier: Carrier,
+        owner: StreamOwner,
+        outbox: Outbox,
         number: int,
         header: bytes,
         sink: StreamSink,
@@ -109,7 +98,8 @@ class Stream:
         send_window: int,
         accepted: bool,
     ) -> None:
-        self._carrier = carrier
+        self._owner = owner
+        self._outbox = outbox
         self.id = number
         self.header = header
         self.sink = sink
@@ -139,11 +129,11 @@ class Stream:
     def begin(self, body: bytes, window: int, *, end: bool) -> None:
         """For the channel: send the OPEN, and what it cannot hold after it."""
         size = len(body)
-        whole = size <= CHUNK_BYTES and (size == 0 or self._carrier.has_room())
+        whole = size <= CHUNK_BYTES and (size == 0 or self._outbox.has_room())
         first = body if whole else b""
         self._send_window -= len(first)
         ended = end and whole
-        self._carrier.emit(frames.open_frame(self.id, window, self.header, first, end=ended))
+        self._outbox.emit(frames.open_frame(self.id, window, self.header, first, end=ended))
         if ended:
             self._finished = True
         elif not whole:
@@ -167,14 +157,14 @@ class Stream:
         self._answered = True
         size = len(body)
         fits = size <= CHUNK_BYTES and size <= self._send_window
-        if fits and (size == 0 or self._carrier.has_room()):
+        if fits and (size == 0 or self._outbox.has_room()):
             self._send_window -= size
             last = trailer if end else b""
-            self._carrier.emit(frames.head_frame(self.id, header, body, last, end=end))
+            self._outbox.emit(frames.head_frame(self.id, header, body, last, end=end))
             if end:
                 self._ended()
             return
-        self._carrier.emit(frames.head_frame(self.id, header, b"", b"", end=False))
+        self._outbox.emit(frames.head_frame(self.id, header, b"", b"", end=False))
         self.write(body)
         if end:
             self.finish(trailer)
@@ -191,17 +181,17 @@ class Stream:
         if not self._answered:
             raise OurFault("A stream's body was written before its answer's header.")
         size = len(data)
-        carrier = self._carrier
+        outbox = self._outbox
         fits = self._queued == 0 and size <= CHUNK_BYTES and size <= self._send_window
-        if fits and carrier.has_room():
+        if fits and outbox.has_room():
             if size:
                 self._send_window -= size
-                carrier.emit(frames.data_frame(self.id, data))
+                outbox.emit(frames.data_frame(self.id, data))
             self._wants_room = self._send_window == 0
             return not self._wants_room
         if self._wants_room:
             self._beyond += size
-        if self._beyond > carrier.stream_backlog_max or not carrier.backlog(size):
+        if self._beyond > outbox.stream_backlog_max or not outbox.backlog(size):
             self._overflow()
             return False
         if self._queue is None:
@@ -210,7 +200,7 @@ class Stream:
             self._queue.append(data[at : at + CHUNK_BYTES])
         self._queued += size
         self._wants_room = True
-        carrier.wait(self)
+        outbox.wait(self)
         return False
 
     def finish(self, trailer: bytes = b"") -> None:
@@ -222,14 +212,14 @@ class Stream:
         if self._queued:
             self._trailer = trailer
             return
-        self._carrier.emit(frames.frame(frames.END, trailer, stream=self.id))
+        self._outbox.emit(frames.frame(frames.END, trailer, stream=self.id))
         self._ended()
 
     def reset(self, code: str, message: str = "") -> None:
         """Kill the stream at both ends (cancellation); no callback comes any more here."""
         if self.dead:
             return
-        self._carrier.emit(frames.reset_frame(self.id, code, message))
+        self._outbox.emit(frames.reset_frame(self.id, code, message))
         self.bury()
 
     def pump(self) -> bool:
@@ -249,15 +239,15 @@ class Stream:
             data = data[:room]
         self._queued -= len(data)
         self._send_window -= len(data)
-        self._carrier.backlog(-len(data))
+        self._outbox.backlog(-len(data))
         if queue:
-            self._carrier.emit(frames.data_frame(self.id, data))
+            self._outbox.emit(frames.data_frame(self.id, data))
             return self._send_window > 0
         if self._trailer is None:
-            self._carrier.emit(frames.data_frame(self.id, data))
+            self._outbox.emit(frames.data_frame(self.id, data))
             self._tell_room()
         else:
-            self._carrier.emit(frames.last_data_frame(self.id, data, self._trailer))
+            self._outbox.emit(frames.last_data_frame(self.id, data, self._trailer))
             self._ended()
         return False
 
@@ -269,9 +259,9 @@ class Stream:
 
     def _overflow(self) -> None:
         message = "More was written than the stream's receiver takes."
-        self._carrier.emit(frames.reset_frame(self.id, "overloaded", message))
+        self._outbox.emit(frames.reset_frame(self.id, "overloaded", message))
         self.bury()
-        self._carrier.fail_soon(self, "overloaded", message)
+        self._owner.fail_soon(self, "overloaded", message)
 
     def _ended(self) -> None:
         self._finished = True
@@ -301,7 +291,7 @@ class Stream:
         """For the channel: a WINDOW came; False when the sum is absurd."""
         self._send_window += credit
         if self._queued or self._wants_room:
-            self._carrier.wait(self)
+            self._outbox.wait(self)
         return self._send_window <= frames.WINDOW_MAX
 
     def head_came(self) -> bool:
@@ -327,7 +317,7 @@ class Stream:
     def widen(self, window: int) -> None:
         """Raise our receive window to ``window`` bytes (big transfers on long links)."""
         if window > self._window and not self.dead and not self.received_end:
-            self._carrier.emit(frames.window_frame(self.id, window - self._window))
+            self._outbox.emit(frames.window_frame(self.id, window - self._window))
             self._window = window
 
     def _grant(self) -> None:
@@ -336,7 +326,7 @@ class Stream:
             return
         self._owed = 0
         self._unconsumed -= owed
-        self._carrier.emit(frames.window_frame(self.id, owed))
+        self._outbox.emit(frames.window_frame(self.id, owed))
 
     def bury(self) -> None:
         """For the channel: nothing more is sent, nothing more comes."""
@@ -344,7 +334,7 @@ class Stream:
             return
         self.dead = True
         if self._queued:
-            self._carrier.backlog(-self._queued)
+            self._outbox.backlog(-self._queued)
             self._queued = 0
         self._queue = None
-        self._carrier.over(self)
+        self._owner.over(self)
