@@ -14,7 +14,6 @@ from isochrone.controller.declared import Declared, declared
 from isochrone.rules.residency import Blocs, why_not
 from isochrone.schema.errors import (
     InvalidInput,
-    IsochroneError,
     Misdirected,
     Stale,
     Unauthorized,
@@ -73,11 +72,6 @@ def _check_mask(grant: Declared, cell: str, places: Iterable[Place], blocs: Bloc
             raise Misdirected(f"{cell} may not hold {grant.id}: {reason}.", code="residency")
 
 
-def same_order(new: Quota, held: Quota | None) -> bool:
-    """Whether nothing changes by taking ``new``, not even who ordered it."""
-    return held is not None and new == held
-
-
 def withdrawn(quota: Quota) -> bool:
     """Whether the grant is for nothing."""
     return not quota.sites
@@ -86,8 +80,3 @@ def withdrawn(quota: Quota) -> bool:
 def replicas_of(sites: Iterable[Site]) -> int:
     """How many replicas the sites want together."""
     return sum(site.replicas for site in sites)
-
-
-def refusal_code(error: IsochroneError) -> str:
-    """The code a quota's answer carries for an error."""
-    return error.code

@@ -15,7 +15,7 @@ import msgspec
 from isochrone.controller.declared import Declared
 from isochrone.controller.liveness import Sight
 from isochrone.schema.decision import FreeNode, GatewaySite
-from isochrone.schema.lease import Lease, LeaseState, LeaseStatus, Quota
+from isochrone.schema.lease import Lease, LeaseStatus, Quota
 from isochrone.schema.node import Node
 from isochrone.schema.plans import HeldReplica
 
@@ -49,11 +49,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         if seen is None:
             return None
         return next((status for status in seen.statuses if status.lease == lease.id), None)
-
-    def state(self, lease: Lease) -> LeaseState:
-        """The lease's state; one that nobody has spoken of is offered."""
-        status = self.status(lease)
-        return "offered" if status is None else status.state
 
 
 def sites_of(world: World) -> tuple[GatewaySite, ...]:
