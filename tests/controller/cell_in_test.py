@@ -164,7 +164,7 @@ class CellInTest:
             "state_dir": str(folder / "state"),
             "fabric_servers": (self.url,),
             "ready_file": str(folder / "ready"),
-            "settle_s": 0.5,
+            "settle_s": 0.25,
             "warm_s": 0.2,
             **changes,
         }
