@@ -130,13 +130,37 @@ async def test_without_hedge_a_slow_replica_is_waited_for(town: Town) -> None:
 
 async def test_three_attempts_then_the_last_reason(town: Town) -> None:
     gateway = await town.gateway()
-    nodes = [await town.node(FRANKFURT, lambda a: a.refuse("x_failed"), at=gateway) for _ in "1234"]
+    script = lambda asked: asked.stream.reset("x_failed", "broken")  # noqa: E731
+    nodes = [await town.node(FRANKFURT, script, at=gateway) for _ in range(4)]
     await town.route(town.service("speech", [(n, f"l{i}") for i, n in enumerate(nodes)]))
     answer = await infer(town)
-    assert answer.status == 409
-    assert "x_failed" in answer.json()["error"]
+    assert answer.status == 503
+    assert "broken" in answer.json()["error"]
     assert answer.headers["isochrone-attempts"] == "3"
     assert sum(len(node.asked) for node in nodes) == 3
+
+
+async def test_a_node_that_declines_for_a_moment_is_asked_again(town: Town) -> None:
+    gateway = await town.gateway()
+    node = await town.node(FRANKFURT, at=gateway)
+    node.script = lambda asked: asked.refuse("stale") if len(node.asked) < 5 else echo(asked)
+    await town.route(town.service("speech", [(node, "l1")]))
+    began = time.monotonic()
+    answer = await infer(town)
+    assert answer.status == 200
+    assert answer.headers["isochrone-attempts"] == "5"
+    assert time.monotonic() - began < 2.0
+    assert float(answer.headers["isochrone-reroute-ms"]) < 100
+
+
+async def test_a_node_that_keeps_declining_is_no_fault_of_the_caller(town: Town) -> None:
+    gateway = await town.gateway(limits=GatewayLimits(hold_ms=300))
+    node = await town.node(FRANKFURT, lambda asked: asked.refuse("stale"), at=gateway)
+    await town.route(town.service("speech", [(node, "l1")]))
+    answer = await infer(town)
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "1"
+    assert 2 <= len(node.asked) <= 16
 
 
 async def test_no_replica_holds_the_request_until_one_serves(town: Town) -> None:

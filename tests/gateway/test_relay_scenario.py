@@ -152,3 +152,37 @@ async def test_a_gateway_that_is_not_listed_gets_no_channel(town: Town) -> None:
         await until(lambda: len(sin.board.heard()) >= 2 and len(fra.board.heard()) >= 2)
     assert not fra.fleet.peers
     assert not sin.fleet.peers
+
+
+async def test_relays_go_on_while_the_fabric_is_away(town: Town) -> None:
+    held: list[Asked] = []
+    fra, iad, node = await two_cells(town, held.append)
+    task = asyncio.create_task(infer(town, fra))
+    await until(lambda: held)
+    assert town.server is not None
+    await town.server.stop()
+    sighting = fra.fleet.nodes[node.address].via[iad.key.address]
+    # Longer than digests are believed, and than a node may be silent.
+    await until(lambda: time.monotonic() - sighting.at_s > 2.0)
+    held[0].answer(b"late")
+    answer = await task
+    assert answer.body == b"late"
+    assert answer.headers["isochrone-attempts"] == "1"
+    node.script = echo
+    answer = await infer(town, fra)
+    assert answer.headers["isochrone-attempts"] == "1"
+    await town.start_server()
+
+
+async def test_a_far_node_that_falls_silent_is_left(town: Town) -> None:
+    held: list[Asked] = []
+    fra, _, node = await two_cells(town, held.append)
+    near = await town.node(FRANKFURT, echo, at=fra)
+    await town.route(town.service("speech", [(near, "l2")]))
+    fra.fleet.load("l2", time.monotonic()).service_ms = 500.0
+    node.beating = False
+    began = time.monotonic()
+    answer = await infer(town, fra)
+    assert answer.headers["isochrone-node"] == near.address
+    assert time.monotonic() - began < 2.0
+    assert len(held) == 1

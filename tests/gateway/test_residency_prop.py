@@ -8,6 +8,7 @@ ones are in the scenarios. The oracle judges every opened stream by its own sets
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -18,8 +19,9 @@ from isochrone.atlas.blocs import blocs
 from isochrone.gateway.bearer import Caller
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.dispatch import Dispatcher
-from isochrone.gateway.fleet import Fleet, KnownPeer
-from isochrone.gateway.flight import Flight
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.flight import REFUSALS_MAX, Flight
+from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.lines import Line
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.routes import RouteBook
@@ -89,6 +91,7 @@ class FakeChannel:
     """Records what is opened; acts out the outcome of each node."""
 
     rtt_ms_ewma = rtt_ms_min = rtt_ms_last = 1.0
+    last_heard = float("inf")
 
     def __init__(self, world: World, country: str) -> None:
         self.world = world
@@ -159,8 +162,7 @@ class World:
     def _replica(
         self, number: int, country: str, via: str, outcome: str, lies: bool
     ) -> ReplicaRoute:
-        node, lease, now_s = f"n{number}", f"l{number}", 0.0
-        now_s = __import__("time").monotonic()
+        node, lease, now_s = f"n{number}", f"l{number}", monotonic()
         place = Place(latitude=0, longitude=0, country=country, metro="x")
         self.outcome[node] = outcome
         self.country[node] = country
@@ -228,7 +230,7 @@ class World:
             stream.sink.fell_silent()
 
     async def fly(self, number: int) -> Reply:
-        now_s = __import__("time").monotonic()
+        now_s = monotonic()
         reply = Reply()
         flight = Flight(
             number=number,
@@ -255,7 +257,7 @@ class World:
         return reply
 
 
-@settings(max_examples=150)
+@settings(max_examples=400)
 @given(
     rows=st.lists(replicas, min_size=1, max_size=6),
     service=residencies,
@@ -277,8 +279,7 @@ def test_no_stream_is_opened_outside_both_masks(
                 assert ask.relay
                 assert may(service, relay)
                 assert may(key, relay)
-        assert len(world.opened) <= 3
-        assert len({ask.node for ask, _ in world.opened}) == len(world.opened)
+        assert len(world.opened) <= 3 + REFUSALS_MAX
         assert len(reply.ends) <= 1, "a request is answered at most once"
         assert world.caller.in_flight == 0
         assert world.dispatcher.in_flight == 0

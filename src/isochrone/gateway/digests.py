@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from isochrone.gateway.fleet import Fleet, KnownNode
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.known import KnownNode
 from isochrone.gateway.routes import RouteBook
 from isochrone.rules import health
 from isochrone.schema.operator import OperatorGrant

@@ -20,7 +20,7 @@ from typing import Final
 from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.fleet import Fleet, Option
-from isochrone.gateway.flight import Flight, may_hedge, next_move, why_failed
+from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
 from isochrone.gateway.gather import Gather
 from isochrone.gateway.traffic import Traffic
 from isochrone.rules.routing import hedge_after_ms
@@ -327,11 +327,12 @@ class Dispatcher:
             error = refusal(header)
             self._fleet.refused(attempt.option, header.code, now_s)
             if error.retry == "elsewhere":
+                flight.refusals += 1
                 self._lost(attempt, error, now_s)
             else:
                 self._fail(flight, error)
             return True
-        used_up = flight.body is None or flight.attempts >= self._limits.attempts_max
+        used_up = flight.body is None or not may_spend(flight, self._limits.attempts_max)
         last = used_up and len(flight.live) < 2
         if header.status not in _ELSEWHERE_STATUSES or last:
             return False

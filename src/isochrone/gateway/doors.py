@@ -17,7 +17,8 @@ import msgspec
 from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.credentials import NodePapers, check_gateway, check_node
 from isochrone.gateway.fetches import FetchDesk
-from isochrone.gateway.fleet import Fleet, KnownPeer
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.lines import Line
 from isochrone.gateway.logs import TEXT_CHARS_MAX, LogBook
 from isochrone.gateway.relay import RelayDesk, refuse_stream
@@ -127,13 +128,16 @@ class DoorKeeper:
         if isinstance(info, NodePapers):
             return self._admit_node(channel, info, now_s)
         if isinstance(info, OperatorGrant):
-            return self.admit_gateway(channel, info.cell, info.place)
+            return self.admit_gateway(channel, info.cell, info.place, info.http_url)
         raise Forbidden("This channel has no papers.")
 
-    def admit_gateway(self, channel: Channel, cell: str, place: Place) -> ChannelHandler:
+    def admit_gateway(
+        self, channel: Channel, cell: str, place: Place, http_url: str
+    ) -> ChannelHandler:
         """The handler of a channel to another gateway."""
         now_s = monotonic()
-        peer = KnownPeer(channel.peer.address, cell, place, Line(channel, now_s))
+        line = Line(channel, now_s)
+        peer = KnownPeer(channel.peer.address, cell, place, line, http_url)
         old = self._fleet.peers.get(peer.address)
         self._fleet.peer_joined(peer)
         if old is not None:

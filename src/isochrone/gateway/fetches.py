@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from isochrone.gateway.fleet import Fleet, KnownPeer
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.relay import refuse_stream
 from isochrone.gateway.routes import Blocs, legal_in
 from isochrone.gateway.store import BlobStore, check_sha256

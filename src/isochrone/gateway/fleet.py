@@ -13,114 +13,36 @@ nodes fall silent together it is our own view that is in doubt, and nobody is ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from isochrone.gateway.flight import Flight, may_try
+from isochrone.gateway.known import Asked, KnownNode, KnownPeer, Sighting
 from isochrone.gateway.lines import Line
 from isochrone.gateway.loads import Load
 from isochrone.gateway.routes import RouteBook
 from isochrone.rules import health
+from isochrone.rules.health import SILENCE_MAX_S
 from isochrone.rules.routing import RouteCandidate, rank
-from isochrone.schema.frames import AnswerTrailer, Beat, Introduce
-from isochrone.schema.lease import LeaseStatus
+from isochrone.schema.frames import AnswerTrailer, Beat
 from isochrone.schema.node import NodeGrant
-from isochrone.schema.place import Place
-from isochrone.schema.routing import GatewayPresence, NodePresence, ReplicaRoute
+from isochrone.schema.routing import GatewayPresence, ReplicaRoute
 from isochrone.wire.channel import Channel
 
 CONCURRENCY: Final = 1
 """Requests that a replica works on at once, as far as a gateway knows (one worker)."""
 
-DIGEST_OLD_S: Final = 3.0
-"""A digest older than this says nothing about where a node is: 12 missed ones."""
+DIGEST_FRESH_S: Final = 1.0
+"""A digest older than this (four are missed) says nothing about now: the fabric is away."""
 
-FRESHER_MS: Final = 50.0
-"""Two digests tell of different beats when the beat's instant moved by more than this."""
+OWN_STALL_S: Final = 0.3
+"""Sweeps come every 10-50 ms while requests are in flight; a longer gap is an idle gateway or a
+stall of ours."""
 
 LOAD_IDLE_S: Final = 600.0
 """A replica's load is forgotten that long after its last use."""
 
 REVIEW_SLOW_S: Final = 1.0
 """How often replicas are compared with their peers."""
-
-
-class Asked(Protocol):
-    """A request under way at a node, as the fleet sees it."""
-
-    def fell_silent(self) -> None:
-        """Its node fell silent: go elsewhere."""
-
-
-OWN_STALL_S = 0.3
-"""Sweeps come every 10-50 ms while requests are in flight; a longer gap is an idle gateway or a
-stall of ours."""
-
-
-class Sighting:
-    """A node in another gateway's digest. ``heard_s``: when its newest beat became known here."""
-
-    __slots__ = ("beat_s", "heard_s", "presence")
-
-    def __init__(self, presence: NodePresence, beat_s: float, heard_s: float) -> None:
-        self.presence = presence
-        self.beat_s = beat_s
-        self.heard_s = heard_s
-
-
-class KnownNode:
-    """A node: our channel to it (``line``), or the gateways that see it (``via``)."""
-
-    __slots__ = (
-        "address",
-        "beat",
-        "country",
-        "foreign",
-        "grant",
-        "health",
-        "introduced",
-        "line",
-        "packed",
-        "place",
-        "provider",
-        "silent_at_s",
-        "statuses",
-        "tries",
-        "via",
-    )
-
-    def __init__(self, address: str, now_s: float) -> None:
-        self.address = address
-        self.provider = ""
-        self.place: Place | None = None
-        self.grant: NodeGrant | None = None
-        self.packed = b""
-        self.line: Line | None = None
-        self.introduced: Introduce | None = None
-        self.beat: Beat | None = None
-        self.statuses: dict[str, LeaseStatus] = {}
-        self.foreign = 0
-        self.country = ""
-        self.health = health.fresh(now_s)
-        self.silent_at_s = 0.0
-        self.tries: dict[Asked, None] = {}
-        self.via: dict[str, Sighting] = {}
-
-    def live(self, event: health.Event, now_s: float) -> None:
-        """Step the failure detector; ``silent_at_s`` is when its verdict turns by itself."""
-        state = self.health = health.step(self.health, event, now_s)
-        self.silent_at_s = 0.0 if state.lost else state.heard_s + health.silence_limit_s(state)
-
-
-class KnownPeer:
-    """Another gateway that we hold a channel to."""
-
-    __slots__ = ("address", "cell", "line", "place")
-
-    def __init__(self, address: str, cell: str, place: Place, line: Line) -> None:
-        self.address = address
-        self.cell = cell
-        self.place = place
-        self.line = line
 
 
 class Option(RouteCandidate, frozen=True, kw_only=True, eq=False):
@@ -223,16 +145,9 @@ class Fleet:
         for entry in presence.nodes:
             seen.add(entry.node)
             known = self.node(entry.node, now_s)
-            beat_s = now_s - entry.beat_age_ms / 1000
-            old = known.via.get(presence.gateway)
-            fresher = old is None or (beat_s - old.beat_s) * 1000 > FRESHER_MS
-            heard_s = now_s if fresher or old is None else old.heard_s
-            known.via[presence.gateway] = Sighting(entry, beat_s, heard_s)
-            if fresher and known.line is None:
+            known.via[presence.gateway] = Sighting(entry, now_s)
+            if known.line is None:
                 known.foreign = entry.in_flight
-                if known.health.lost:  # we lost it and another gateway sees it: it is there
-                    known.live(health.ChannelOpened(), known.health.heard_s)
-                known.live(health.Beat(), now_s)
         for address, known in list(self.nodes.items()):
             if address not in seen and known.via.pop(presence.gateway, None) is not None:
                 self._forget_unseen(known)
@@ -297,7 +212,7 @@ class Fleet:
         if known is None:
             return None
         load = self.load(replica.lease, now_s)
-        suspect = load.suspect(now_s) or (now_s > known.silent_at_s and not self.doubtful)
+        suspect = load.suspect(now_s) or (not self.doubtful and self.silent(known, now_s))
         line = known.line
         if line is not None:
             if known.country != replica.place.country:
@@ -313,7 +228,6 @@ class Fleet:
             return None
         peer, sighting = way
         rtt_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
-        suspect = suspect or sighting.presence.ejected
         return _option(replica, known, peer.line, True, rtt_ms, load, suspect)
 
     def _relay(
@@ -324,7 +238,7 @@ class Fleet:
         best_ms = 0.0
         for gateway, sighting in known.via.items():
             peer = self.peers.get(gateway)
-            if peer is None or now_s - sighting.heard_s > DIGEST_OLD_S:
+            if peer is None or not peer.there(now_s):
                 continue
             country = peer.place.country
             if not (flight.service.admits(country) and flight.caller.admits(country)):
@@ -388,10 +302,6 @@ class Fleet:
 
     # -- judgement ---------------------------------------------------------------------------------
 
-    def verdict(self, known: KnownNode, now_s: float) -> health.Verdict:
-        """What to believe of a node now."""
-        return health.verdict(known.health, now_s)
-
     def judge(self, now_s: float) -> None:
         """Every sweep: what waits at a node that fell silent goes elsewhere.
 
@@ -402,7 +312,7 @@ class Fleet:
         self._judged_s = now_s
         if stalled:
             return
-        silent = [known for known in self._busy.values() if self._silent(known, now_s)]
+        silent = [known for known in self._busy.values() if self.silent(known, now_s)]
         if silent and not self._doubt(now_s):
             for known in silent:
                 for attempt in list(known.tries):
@@ -422,12 +332,27 @@ class Fleet:
 
     def _doubt(self, now_s: float) -> bool:
         """Whether so many nodes are silent that we doubt our own view."""
-        silent = sum(1 for known in self.nodes.values() if self._silent(known, now_s))
+        silent = sum(1 for known in self.nodes.values() if self.silent(known, now_s))
         self.doubtful = health.view_is_doubtful(silent, len(self.nodes))
         return self.doubtful
 
-    def _silent(self, known: KnownNode, now_s: float) -> bool:
-        return now_s > known.silent_at_s
+    def silent(self, known: KnownNode, now_s: float) -> bool:
+        """Whether a node says nothing: by its own channel, else by whoever sees it.
+
+        A gateway that lives but whose digests do not come tells that *our* fabric is away: then
+        its last word holds.
+        """
+        if known.line is not None:
+            return now_s > known.silent_at_s
+        for gateway, sighting in known.via.items():
+            peer = self.peers.get(gateway)
+            if peer is None or not peer.there(now_s):
+                continue
+            if now_s - sighting.at_s > DIGEST_FRESH_S:
+                return sighting.presence.ejected
+            if not sighting.presence.ejected and sighting.beat_age_s(now_s) < SILENCE_MAX_S:
+                return False
+        return True
 
     def _rest_slow(self, now_s: float) -> None:
         for lease, load in list(self._loads.items()):

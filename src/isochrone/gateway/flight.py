@@ -6,7 +6,7 @@ nothing has happened as far as the client can tell, so all of it can be done aga
 commits: from then on the answer comes from that replica or is cut.
 
 Rules: time is an argument (monotonic seconds). A body that was not kept can be sent once. A node is
-tried once; only when no other is left, and ``AGAIN_S`` after it failed, again. Every end has a
+tried once; only when no other is left, and a little after it failed, again. Every end has a
 reason: the last error, or the deadline.
 """
 
@@ -21,9 +21,13 @@ from isochrone.schema.errors import IsochroneError, Overloaded, Timeout
 if TYPE_CHECKING:
     from isochrone.gateway.dispatch import Try
 
-AGAIN_S: Final = 0.2
-"""Before a node that refused is asked again: time for an engine to restart or a queue to drain,
-short against the 2.5 s after which people give up."""
+AGAIN_S: Final = 0.05
+AGAIN_MOST_S: Final = 0.4
+"""Before a node that failed is asked again, when there is no other: time for a queue to drain or an
+engine to restart, short against the 2.5 s after which people give up. Doubles with every try."""
+
+REFUSALS_MAX: Final = 16
+"""Refusals cost a node nothing, so they do not count as attempts; but they end, too."""
 
 Move = Literal["send", "wait", "hold", "fail"]
 
@@ -54,12 +58,14 @@ class Flight:
     """A request, its caller and its course. No behaviour beyond ``next_move``.
 
     Times are monotonic seconds. ``body`` None: it is being uploaded and can be sent once.
-    ``waited_s``: spent waiting for the client's body (not the platform's time). ``tried``: node
-    address → when it failed (or was asked). ``live``: tries under way, at most two. What most
-    requests never need has its default in the class.
+    ``refusals``: tries that a node declined at once. ``waited_s``: spent waiting for the client's
+    body (not the platform's time). ``tried``: node address → when it failed (or was asked).
+    ``live``: tries under way, at most two. What most requests never need has its default in the
+    class.
     """
 
     attempts = 0
+    refusals = 0
     committed = False
     over = False
     hedged = False
@@ -116,7 +122,7 @@ def next_move(flight: Flight, now_s: float, attempts_max: int) -> Move:
         return "fail"
     if flight.attempts == 0:
         return "send"
-    if flight.body is None or flight.attempts >= attempts_max:
+    if flight.body is None or not may_spend(flight, attempts_max):
         return "fail"
     if flight.error is not None and flight.error.retry == "never":
         return "fail"
@@ -128,7 +134,14 @@ def may_try(flight: Flight, node: str, now_s: float, *, others: bool) -> bool:
     failed_s = flight.tried.get(node)
     if failed_s is None:
         return True
-    return not others and now_s - failed_s >= AGAIN_S
+    pause_s = min(AGAIN_MOST_S, AGAIN_S * 2.0 ** (flight.attempts - 1))
+    return not others and now_s - failed_s >= pause_s
+
+
+def may_spend(flight: Flight, attempts_max: int) -> bool:
+    """Whether another try is allowed; those that were refused at once are free, up to a point."""
+    spent = flight.attempts - flight.refusals
+    return spent < attempts_max and flight.refusals < REFUSALS_MAX
 
 
 def may_hedge(flight: Flight, now_s: float, attempts_max: int) -> bool:
@@ -140,7 +153,7 @@ def may_hedge(flight: Flight, now_s: float, attempts_max: int) -> bool:
         and not flight.over
         and len(flight.live) == 1
         and flight.body is not None
-        and flight.attempts < attempts_max
+        and may_spend(flight, attempts_max)
         and now_s < flight.deadline_s
     )
 
@@ -154,9 +167,14 @@ def why_failed(flight: Flight, now_s: float) -> IsochroneError:
             f"No replica answered within {waited_ms} ms.{last}",
             fix="Try again, or allow more time with the header isochrone-timeout-ms.",
         )
-    if flight.error is None:
+    error = flight.error
+    if error is None:
         return no_replica(flight.service)
-    return flight.error
+    if error.retry == "elsewhere" and error.status < 500:
+        # A replica's "not here": the caller did nothing wrong, so it is not told a 4xx.
+        fix = "Try again in a moment; `isochrone status` shows its replicas."
+        return Overloaded(f"No replica took the request. {error.message}", fix=fix, code=error.code)
+    return error
 
 
 def no_replica(service: RoutedService) -> IsochroneError:

@@ -109,7 +109,9 @@ class PeerKeeper:
                 self._key,
                 "gateway",
                 self._papers,
-                lambda channel: self._doors.admit_gateway(channel, peer.cell, peer.place),
+                lambda channel: self._doors.admit_gateway(
+                    channel, peer.cell, peer.place, peer.http_url
+                ),
                 ChannelLimits(),
             )
         except IsochroneError as error:

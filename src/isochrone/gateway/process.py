@@ -388,7 +388,8 @@ class Gateway:
         heard = {presence.gateway for presence, _ in self.board.heard()}
         for known in list(self.fleet.nodes.values()):
             for gateway, sighting in list(known.via.items()):
-                if gateway not in heard and now_s - sighting.heard_s > FORGET_S:
+                gone = gateway not in heard and gateway not in self.fleet.peers
+                if gone and now_s - sighting.at_s > FORGET_S:
                     self.fleet.gateway_forgotten(gateway)
 
     # -- look-ups for the parts ----------------------------------------------------------------
@@ -419,15 +420,13 @@ class Gateway:
 
     def _legal_url(self, admits: Callable[[str], bool]) -> str:
         """The URL of the nearest gateway (by distance from here) whose country passes."""
+        known = [(presence.place, presence.http_url) for presence, _ in self.board.heard()]
+        known += [(peer.place, peer.http_url) for peer in self.fleet.peers.values()]
+        known += [(peer.place, peer.http_url) for peer in self.config.peers]
         legal = [
-            (great_circle_km(self.config.place, presence.place), presence.http_url)
-            for presence, _ in self.board.heard()
-            if admits(presence.place.country)
-        ]
-        legal += [
-            (great_circle_km(self.config.place, peer.place), peer.http_url)
-            for peer in self.config.peers
-            if admits(peer.place.country)
+            (great_circle_km(self.config.place, place), url)
+            for place, url in known
+            if url and admits(place.country)
         ]
         return min(legal)[1] if legal else ""
 

@@ -20,7 +20,8 @@ from isochrone.fabric.connection import Fabric
 from isochrone.fabric.table import Table
 from isochrone.gateway.declared import Declarations
 from isochrone.gateway.documents import DocumentFolder
-from isochrone.gateway.fleet import Fleet, KnownNode
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.known import KnownNode
 from isochrone.gateway.orders import OrderBook
 from isochrone.schema.apikey import ApiKey
 from isochrone.schema.decision import Decision

@@ -14,7 +14,8 @@ import msgspec
 from isochrone import __version__
 from isochrone.fabric.presence import PresenceBoard
 from isochrone.gateway.config import GatewayConfig
-from isochrone.gateway.fleet import Fleet, Sighting
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.known import Sighting
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.tables import CellTables
 from isochrone.gateway.traffic import Traffic
@@ -201,8 +202,8 @@ class Views:
             in_flight = max(told, len(known.tries))  # a beat is up to 250 ms old
         elif known is not None and known.via:
             sighting = min(known.via.values(), key=lambda s: s.presence.rtt_ms)
-            beat_age_ms = (now_s - sighting.beat_s) * 1000
-            state = health.verdict(known.health, now_s)
+            beat_age_ms = sighting.beat_age_s(now_s) * 1000
+            state = "silent" if self._fleet.silent(known, now_s) else "alive"
             rtt_ms, in_flight = sighting.presence.rtt_ms, sighting.presence.in_flight
         return NodeView(
             address=node.address,
