@@ -41,7 +41,10 @@ def store_spec(folder: Path, port: int = 0, *, cell: str = "fra", leaf_of: int =
 
 async def connect(server: NatsServer, state: Path, *, cell: str = "fra") -> Fabric:
     url = client_url(server.host, server.port, CREDENTIALS)
-    return await Fabric.connect([url], cell, state.name, state)
+    wait_s = 10.0 if server.running else 0.2
+    fabric = await Fabric.connect([url], cell, state.name, state, wait_s=wait_s)
+    assert fabric.connected or not server.running
+    return fabric
 
 
 class Relay:

@@ -355,6 +355,11 @@ async def test_the_newest_routing_table_is_kept_for_whoever_starts(cell: Cell, j
         assert await leader.publish(b"table %d" % n)
     await until(lambda: len(heard) == 20)
     assert heard[-1] == ("fra", b"table 19")
+    async with asyncio.timeout(20):
+        latest = None
+        while latest != b"table 19":  # the store syncs each one to its disk first
+            latest = await leader.latest()
+            await asyncio.sleep(0.01)
     late: list[tuple[str, bytes]] = []
     await RouteStream(await join("late")).follow(lambda name, data: late.append((name, data)))
     assert late == [("fra", b"table 19")]

@@ -41,7 +41,7 @@ class Store:
         }
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.data())
 def test_every_interleaving_converges(data: st.DataObject) -> None:
     store, view = Store(), View("t", _value)

@@ -228,13 +228,14 @@ class Fabric:
 
     async def _keep_subscribed(self, subject: str, receive: Receive) -> None:
         self._subscriptions.append((subject, receive))
-        if self.connected:
-            try:
-                await self.line().subscribe(subject, receive)
-            except IsochroneError as error:
-                log.debug("%s", error.sentence())
-                if self._line is not None:  # a subscription less is worse than a line less
-                    await self._line.close()
+        line = self._line
+        if line is None or line.lost.is_set():
+            return
+        try:
+            await line.subscribe(subject, receive)
+        except IsochroneError as error:
+            log.debug("%s", error.sentence())
+            await line.close()  # the next line makes all subscriptions, or is none
 
     async def _keep_connected(self) -> None:
         while not self._closed:

@@ -1,8 +1,8 @@
 """The sequenced stream of routing tables: the newest of each cell, for whoever starts now.
 
 A table is published on ``iso.<cell>.routes``: gateways of all cells hear it at once, and the
-cell's own store keeps the last few. A table's identity is (epoch, sequence) inside it, so hearing
-one twice or late does no harm.
+cell's own store keeps the last few, a moment later (it syncs each one to its disk). A table's
+identity is (epoch, sequence) inside it, so hearing one twice or late does no harm.
 """
 
 from __future__ import annotations
