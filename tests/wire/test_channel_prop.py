@@ -23,12 +23,14 @@ class Pipe(asyncio.Transport):
         super().__init__()
         self.held = bytearray()
         self.high = high
+        self.most = 0
         self.full = False
         self.writer: Channel | None = None
         self.open = True
 
     def write(self, data) -> None:
         self.held += data
+        self.most = max(self.most, len(self.held))
         if len(self.held) > self.high and not self.full and self.writer is not None:
             self.full = True
             self.writer.pause_writing()
@@ -89,6 +91,27 @@ def run(coroutine) -> None:
         loop.close()
 
 
+def test_turns_go_on_by_themselves_while_the_transport_takes_all():
+    """No frame comes in and the transport never fills: only the outbox can keep itself going."""
+
+    async def scene() -> None:
+        limits = ChannelLimits(window=1_000_000, write_high_water=1000)
+        (near, sent, _), (far, answers, keeper) = pair(limits, high=1 << 30)
+        for channel in (near, far):
+            channel.begin(keeper, [])
+        keeper.answer = lambda opened: opened.stream.answer(b"", b"x" * 900_000, end=True)
+        near.open(b"", sink=Sink())
+        near.outbox.flush()
+        far.data_received(sent.take(1 << 30))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(answers.held) > 900_000
+        for channel in (near, far):
+            channel.close("bye")
+
+    run(scene())
+
+
 BODY = st.one_of(st.integers(0, 300), st.integers(0, 400_000))
 
 
@@ -124,7 +147,9 @@ def test_all_streams_arrive_whole_and_in_order(bodies, high, window, seed):
             assert sink.heads == [b"%d" % n]
             assert sink.data == body
             assert sink.trailer in ((b"done", b"") if whole else (b"bye",))
-        for channel, _, _ in ends:
+        for channel, pipe, _ in ends:
+            # Two buffers, one turn, and the small frames that no window governs.
+            assert pipe.most <= 2 * high + 64 * 1024 + 4096 * len(bodies)
             assert channel.streams_open == 0
             assert channel.snapshot()["backlog_bytes"] == 0
             assert not channel.closed

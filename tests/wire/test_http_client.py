@@ -341,6 +341,19 @@ async def test_bytes_behind_an_answer_spoil_the_connection(scripted, pool):
     assert len(server.connections) == 2
 
 
+async def test_bytes_behind_an_answer_never_answer_the_next_request(scripted, pool):
+    def step(script: Script) -> None:
+        forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+        script.transport.write(ANSWER + forged if script.number == 0 else ANSWER)
+
+    _, port = await scripted(step)
+    client = pool(port, connections_max=1)
+    sinks = [ask(client), ask(client)]  # the second waits for the first one's connection
+    for sink in sinks:
+        await sink.done()
+        assert (sink.error, sink.body) == (None, b"ok")
+
+
 async def test_a_sink_that_raises_ends_its_request_only(http, pool):
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, c: reported.append(c))

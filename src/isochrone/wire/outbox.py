@@ -90,6 +90,7 @@ class Outbox:
         """Send a frame together with the others of this loop iteration."""
         self._gathered.append(data)
         self._gathered_bytes += len(data)
+        if len(self._gathered) >= 8: self.write()
         if not self._held and not self._scheduled:
             self._schedule()
 
