@@ -81,9 +81,13 @@ def lease(
 
 
 def held(
-    made: Lease, state: LeaseState | None = "serving", verdict: Verdict = "alive", for_s: float = 0
+    made: Lease,
+    state: LeaseState | None = "serving",
+    verdict: Verdict = "alive",
+    for_s: float = 0,
+    said_of: int | None = None,
 ) -> Held:
-    return Held(lease=made, state=state, verdict=verdict, for_s=for_s)
+    return Held(lease=made, state=state, verdict=verdict, for_s=for_s, said_of=said_of)
 
 
 class Cell:
@@ -92,6 +96,7 @@ class Cell:
     def __init__(self) -> None:
         self.table: dict[str, Lease] = {}
         self.said: dict[str, LeaseState] = {}
+        self.said_of: dict[str, int] = {}
         self.dead: set[str] = set()
         self.unsure: set[str] = set()
         self.now_s = 0.0
@@ -109,7 +114,7 @@ class Cell:
             else:
                 self.bad_since_s.pop(key, None)
             for_s = self.now_s - self.bad_since_s[key] if bad else 0.0
-            rows.append(held(made, state, self.verdict(made.node), for_s))
+            rows.append(held(made, state, self.verdict(made.node), for_s, self.said_of.get(key)))
         return rows
 
     def verdict(self, node: str) -> Verdict:
@@ -134,10 +139,11 @@ class Cell:
                 self.table[key] = action.lease
 
     def advance(self, key: str) -> None:
-        """The lease's node takes its next step."""
+        """The lease's node takes its next step, having heard the present text."""
         made, state = self.table.get(key), self.said.get(key)
         if made is None or made.node in self.dead:
             return
+        self.said_of[key] = made.revision
         if made.desired == "serving":
             if state in FORWARD:
                 self.said[key] = FORWARD[state]
@@ -165,11 +171,11 @@ class Cell:
     def settle(self, asked: Wanted, rounds: int = 40) -> None:
         """Plan, apply and let every node step, until nothing changes."""
         for _ in range(rounds):
-            before = (dict(self.table), dict(self.said))
+            before = (dict(self.table), dict(self.said), dict(self.said_of))
             self.apply(self.plan(asked))
             for key in sorted(self.table):
                 self.advance(key)
-            if before == (self.table, self.said):
+            if before == (self.table, self.said, self.said_of):
                 return
         raise AssertionError("it never settles")
 

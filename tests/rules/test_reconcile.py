@@ -117,6 +117,13 @@ def test_a_lease_that_is_wanted_again_while_it_drains_is_taken_back() -> None:
     assert (action.kind, action.lease.desired, action.lease.revision) == ("renew", "serving", 2)
 
 
+def test_what_was_taken_back_counts_once_its_node_has_heard_it() -> None:
+    """Its old word "serving" may have been the last before it drained."""
+    other, back = held(lease(1)), lease(2, revision=3)
+    assert plan(wanted(2), other, held(back, "serving", said_of=2)) == []
+    assert plan(wanted(2), other, held(back, "serving", said_of=3)) == [("drain", "1")]
+
+
 def test_law_does_not_wait_for_a_replacement() -> None:
     rows = (held(lease(1)), held(lease(2), "fetching"))
     assert plan(wanted(2, barred=(1,)), *rows) == [("end", "1")]
@@ -142,6 +149,7 @@ def test_a_failed_lease_keeps_its_node_from_being_tried_for_a_while() -> None:
     assert plan(wanted(2), failed) == [("create", "2")]
     over = replace(failed, for_s=RETRY_S)
     assert plan(wanted(1), over) == [("create", "1"), ("end", "1")]
+    assert plan(wanted(1), over, doubt="blind") == [], "the failed one cannot be taken away"
 
 
 def test_a_node_that_ends_a_wanted_lease_is_leaving() -> None:
@@ -203,9 +211,9 @@ def test_on_full_nodes_the_old_model_makes_room_one_node_at_a_time() -> None:
     old = (held(lease(1)), held(lease(2)))
     assert plan(asked, *old) == [("drain", "1")]
     going = held(lease(1, desired="draining"), "draining")
-    assert plan(asked, going, old[1]) == [("create", "1")]
+    assert plan(asked, going, old[1]) == []
+    assert plan(asked, old[1]) == [("create", "1")]
     fresh = replace(lease(1, "fresh-1", model=NEW_MODEL), service_revision=2)
-    assert plan(asked, going, old[1], held(fresh, "accepted")) == []
     assert plan(asked, old[1], held(fresh, "warming")) == []
     assert plan(asked, old[1], held(fresh, "serving")) == [("drain", "2")]
 

@@ -52,6 +52,7 @@ def observe(world: World, service: str, since_s: Mapping[str, float], now_s: flo
             state=status.state if (status := world.status(lease)) else None,
             verdict=world.sight.verdict(lease.node),
             for_s=now_s - since_s[lease.id] if lease.id in since_s else 0.0,
+            said_of=status.revision if status else None,
         )
         for lease in world.leases_of(service)
     ]

@@ -78,7 +78,7 @@ def plan_leases(
     view is not to be trusted; empty when it is.
     """
     book = _Book(wanted, held, epoch, nonce)
-    actions = [*_fill_seats(book)]
+    actions = _fill_seats(book, bool(doubt))
     if not doubt:
         actions += _clear(book)
     return tuple(sorted(actions, key=lambda action: (_ORDER[action.kind], action.lease.id)))
@@ -111,31 +111,43 @@ class _Book:
     def serves(self, node: str) -> bool:
         """Whether the wanted lease of that seat serves."""
         row = self.seated.get(node)
-        return row is not None and row.lease.desired == "serving" and row.is_serving
+        if row is None or not row.has_heard:  # it may just be draining by an earlier order
+            return False
+        return row.lease.desired == "serving" and row.is_serving
 
     def makes_room(self, node: str) -> bool:
         """Whether the old replica on a tight node may go before its successor is there."""
         waiting = [n for n in sorted(self.wanted.tight) if n in self.seats and n not in self.seated]
-        leaving = any(row.lease.desired == "draining" for row in self.rows)
+        leaving = any(row.lease.desired == "draining" and self._will_go(row) for row in self.rows)
         others = all(self._someone_serves(n) for n in self.seats if n != node)
         return node in waiting[:1] and others and not leaving
 
+    def _will_go(self, row: Held) -> bool:
+        """Whether a seat's lease, drained before its successor came, is still on its way out."""
+        here = row.lease.node in self.seats and row.verdict != "dead" and row.can_work
+        return here and row.lease.node not in self.seated
+
     def _someone_serves(self, node: str) -> bool:
-        return any(row.lease.node == node and row.is_serving for row in self.rows)
+        here = (row for row in self.rows if row.lease.node == node and row.has_heard)
+        return any(row.lease.desired == "serving" and row.is_serving for row in here)
 
     def kept_for_the_dead(self) -> frozenset[str]:
         """Leases of dead nodes that nobody can replace now."""
         missing = max(0, self.wanted.replicas - len(self.seats))
-        dead = [row for row in self.rows if row.verdict == "dead"]
-        wanted = [row.lease.id for row in dead if row.lease.desired == "serving"]
-        return frozenset(wanted[:missing])
+        seated = {row.lease.id for row in self.seated.values()}
+        dead = [
+            row.lease.id
+            for row in self.rows
+            if row.verdict == "dead" and row.lease.desired == "serving" and row.can_work
+        ]
+        return frozenset([name for name in dead if name not in seated][:missing])
 
 
 def _usefulness(row: Held) -> tuple[bool, bool, bool, str]:
     return row.lease.desired != "serving", row.verdict == "dead", not row.is_serving, row.lease.id
 
 
-def _fill_seats(book: _Book) -> list[Action]:
+def _fill_seats(book: _Book, doubt: bool) -> list[Action]:
     """Every seat gets a lease with the terms that are declared now."""
     actions = []
     for node in sorted(book.seats):
@@ -144,18 +156,22 @@ def _fill_seats(book: _Book) -> list[Action]:
             renewed = _renewed(book, row.lease)
             if renewed is not None:
                 actions.append(_action("renew", renewed, row, "the terms changed"))
-        elif _may_be_tried(book, node):
+        elif _may_be_tried(book, node, doubt):
             lease = _new_lease(book, book.seats[node])
             actions.append(Action(kind="create", lease=lease, from_revision=0, reason="chosen"))
     return actions
 
 
-def _may_be_tried(book: _Book, node: str) -> bool:
+def _may_be_tried(book: _Book, node: str, doubt: bool) -> bool:
+    """Whether a node may get a new lease now.
+
+    Not while it is dead, nor while a failed lease marks it or cannot be taken away, nor before a
+    full node is empty.
+    """
     here = [row for row in book.rows if row.lease.node == node]
-    if any(row.marks for row in here):
+    if any(row.verdict == "dead" or row.marks or (doubt and row.is_spoilt) for row in here):
         return False
-    old = [row for row in here if row.lease.desired == "serving" and row.can_work]
-    return node not in book.wanted.tight or not old  # the node refuses what does not fit
+    return node not in book.wanted.tight or not any(row.can_work for row in here)
 
 
 def _renewed(book: _Book, lease: Lease) -> Lease | None:
@@ -212,7 +228,7 @@ def _clear(book: _Book) -> list[Action]:
         if seated is not None and seated.lease.id == row.lease.id:
             continue
         kind, reason = _fate(book, row, row.lease.id in kept)
-        if kind == "end" and _nobody_to_tell(row):
+        if kind == "end" and _nobody_to_tell(book, row):
             kind = "forget"
         if kind == "forget":
             actions.append(_action("forget", row.lease, row, reason))
@@ -225,8 +241,13 @@ def _clear(book: _Book) -> list[Action]:
     return actions
 
 
-def _nobody_to_tell(row: Held) -> bool:
-    """Whether an order to end would reach nobody: it has ended, or its node is long dead."""
+def _nobody_to_tell(book: _Book, row: Held) -> bool:
+    """Whether an order to end would reach nobody: it has ended, or its node is long dead.
+
+    Not while a plan that is older than the death still wants the node: its lease is what says so.
+    """
+    if row.verdict == "dead" and row.lease.node in book.seats:
+        return False
     return row.state == "ended" or (row.verdict == "dead" and row.for_s >= FORGET_S)
 
 
@@ -234,16 +255,16 @@ def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
     """Whether a lease drains or ends, and why; None: it stays as it is."""
     wanted, lease = book.wanted, row.lease
     if lease.desired == "ended":
-        return ("end", "it is over") if _nobody_to_tell(row) else (None, "")
+        return ("end", "it is over") if _nobody_to_tell(book, row) else (None, "")
     if lease.desired == "draining" and row.state == "ended":
         return "end", "it has drained"
     if lease.node in wanted.barred:
         return "end", "the residency does not admit its node"
-    if row.verdict == "dead":
-        return (None, "") if kept and not wanted.withdrawn else ("end", "its node is dead")
     if row.is_spoilt:
         over = wanted.withdrawn or row.for_s >= RETRY_S
         return ("end", "it failed") if over else (None, "")
+    if row.verdict == "dead":
+        return (None, "") if kept and not wanted.withdrawn else ("end", "its node is dead")
     if lease.desired == "draining" or not _may_leave(book, row):
         return None, ""
     return ("drain", "not wanted any more") if row.state == "serving" else ("end", "not wanted")

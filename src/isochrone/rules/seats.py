@@ -53,15 +53,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A lease in the table and what is known of it now.
 
-    ``state``: what its node said last; None when the node has not spoken of it. ``verdict``: on its
-    node. ``for_s``: for how long the observer has seen it *failed* (or ended unasked) or its node
-    *dead*, by its own monotonic clock; 0 when neither, or when the observer has just started.
+    ``state``: what its node said last, and ``said_of`` the revision of the text that it said it of;
+    None when the node has not spoken (``said_of`` None: taken as of the present text).
+    ``verdict``: on its node. ``for_s``: for how long the observer has seen it *failed* (or ended
+    unasked) or its node *dead*, by its own monotonic clock; 0 when neither, or when the observer
+    has just started.
     """
 
     lease: Lease
     state: LeaseState | None
     verdict: Literal["alive", "unsure", "dead"]
     for_s: float = 0.0
+    said_of: int | None = None
 
     @property
     def can_work(self) -> bool:
@@ -72,6 +75,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     def is_serving(self) -> bool:
         """Whether requests can be sent to it now."""
         return self.state == "serving" and self.verdict != "dead" and self.lease.desired != "ended"
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether its state is the answer to the present text, not to an earlier one."""
+        return self.said_of is None or self.said_of >= self.lease.revision
 
     @property
     def is_spoilt(self) -> bool:
