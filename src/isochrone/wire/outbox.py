@@ -1,7 +1,8 @@
 """What leaves a channel: frames gathered into few writes, and the turns of streams that wait.
 
-Frames of one loop iteration leave in one write: a TLS record costs about as much as twenty small
-frames. Streams with more to send than the transport takes wait here and get their turns one after
+Frames of one loop iteration leave in few writes, ``FRAMES_PER_WRITE`` each: a TLS record costs
+about as much as twenty small frames, but whoever waits at the other end could work meanwhile.
+Streams with more to send than the transport takes wait here and get their turns one after
 the other, one buffer full an iteration, so that a big transfer starves neither the small ones nor
 the event loop.
 
@@ -16,6 +17,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from isochrone.wire.stream import Stream
+
+# So many frames are written before the loop comes round. With everything of an iteration in one
+# write, gateway, node and engine work in turns instead of side by side: 17.9k requests/s through
+# two shared cores, against 20.1k with 16 frames a write, 23.8k with 8 and 21.4k with 4.
+FRAMES_PER_WRITE: Final = 8
 
 # What may wait in the transport of a peer that does not read. A peer that opens streams honestly
 # stays far below.
@@ -90,8 +96,11 @@ class Outbox:
         """Send a frame together with the others of this loop iteration."""
         self._gathered.append(data)
         self._gathered_bytes += len(data)
-        if len(self._gathered) >= 8: self.write()
-        if not self._held and not self._scheduled:
+        if self._held:
+            return
+        if len(self._gathered) >= FRAMES_PER_WRITE and not self._full:
+            self.write()
+        elif not self._scheduled:
             self._schedule()
 
     def has_room(self) -> bool:
