@@ -15,7 +15,7 @@ import pytest
 from tests.fabric.cells import CREDENTIALS, connect, store_spec, until
 
 from isochrone.fabric.connection import ANSWERING_MAX, Fabric
-from isochrone.fabric.nats_line import OUTGOING_BYTES_MAX
+from isochrone.fabric.nats_line import OUTGOING_BYTES_MAX, dial
 from isochrone.fabric.server import NatsServer, client_url
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
 from isochrone.schema.errors import Timeout
@@ -179,3 +179,26 @@ async def test_no_server_is_no_reason_to_wait(tmp_path: Path) -> None:
     assert not table.entries
     await fabric.close()
     assert loop.time() - before_s < 1.5
+
+
+async def test_a_subscription_is_with_the_server_when_subscribe_returns() -> None:
+    """nats-py's flush overtakes its own buffer: a message sent right after was lost sometimes."""
+    commands: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1000,"proto":1}\r\n')
+        while line := await reader.readline():
+            commands.append(line.split()[0])
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    recorder = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = recorder.sockets[0].getsockname()[1]
+    line = await dial([f"nats://127.0.0.1:{port}"], "test", "fra")
+    del commands[:]
+    await line.subscribe("iso.fra.x", lambda *_: None)
+    assert b"PING" in commands[commands.index(b"SUB") :]
+    await line.close()
+    recorder.close()
+    await recorder.wait_closed()

@@ -68,7 +68,7 @@ class NatsLine:
 
         async with mapped(f"subscribing to {subject}"):
             await self._client.subscribe(subject, cb=take)
-            await self._client.flush(timeout=STORE_TIMEOUT_S)
+            await self._round_trip()
 
     async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         """See ``Line.request``."""
@@ -115,11 +115,20 @@ class NatsLine:
             with contextlib.suppress(*FOREIGN):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._idle.wait()
-                    await self._client.flush(timeout=1)
+                    await self._round_trip()
         self.lost.set()
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
         await _end(self._client)
+
+    async def _round_trip(self) -> None:
+        """Until the server has taken all that was sent.
+
+        Twice: nats-py's flush writes its PING ahead of what its own buffer still holds, so the
+        first one only sees the buffer off.
+        """
+        for _ in range(2):
+            await self._client.flush(timeout=STORE_TIMEOUT_S)
 
     async def _send(self) -> None:
         while True:
