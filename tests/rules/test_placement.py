@@ -222,6 +222,25 @@ def test_coverage_by_country_in_expected_numbers() -> None:
     assert decision.unmet == ("objective_unmet: 30 % of audience (BR) over 50 ms",)
 
 
+def test_a_countrys_base_url_is_where_most_of_it_goes() -> None:
+    both = [gateway("fra", "DE"), gateway("fra", "FR")]
+    both[1] = msgspec.structs.replace(both[1], http_url="http://paris")
+    for far, url in ((0.2, "http://fra"), (0.8, "http://paris")):
+        made = inputs(
+            [node(1)],
+            people=[("FR", 1 - far), ("FR", far)],
+            client_ms=[[2, 9], [9, 2]],
+            gateways=both,
+            replicas=ONE,
+        )
+        assert [row.gateway_url for row in decide(made).coverage] == [url]
+
+
+def test_p50_is_the_least_time_that_covers_half_of_a_country() -> None:
+    made = inputs([node(1)], people=[("DE", 0.5), ("DE", 0.5)], client_ms=[[6], [20]], replicas=ONE)
+    assert decide(made).coverage[0].p50_ms == 6 + 2 + 2
+
+
 @pytest.mark.parametrize(("percentile", "met"), [(50.0, 1.0), (95.0, 1.0), (99.0, 0.0)])
 def test_a_higher_percentile_asks_for_more(percentile: float, met: float) -> None:
     """p50 30 ms: p95 39.5 ms, p99 about 46 ms."""
