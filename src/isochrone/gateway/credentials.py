@@ -56,8 +56,13 @@ def check_gateway(hello: Hello, allowed: Collection[str]) -> OperatorGrant:
             fix="The operator of this cell must list it in allow_operators.",
             code="unknown_operator",
         )
-    grant, signer = unseal(unpack(hello.grant), OPERATOR_GRANT, OperatorGrant)
-    if signer != hello.address or grant.gateway != hello.address:
+    return read_papers(hello.grant, hello.address)
+
+
+def read_papers(packed: bytes, address: str) -> OperatorGrant:
+    """The papers of the gateway ``address``, signed by itself; raises as ``check_node``."""
+    grant, signer = unseal(unpack(packed), OPERATOR_GRANT, OperatorGrant)
+    if signer != address or grant.gateway != address:
         raise Forbidden("The papers are another gateway's.")
     if grant.place.country not in countries():
         raise Forbidden(f"{grant.place.country[:8]!r} is no ISO 3166 country.")
@@ -65,5 +70,5 @@ def check_gateway(hello: Hello, allowed: Collection[str]) -> OperatorGrant:
 
 
 def own_papers(grant: OperatorGrant, key: PrivateKey) -> bytes:
-    """What this gateway shows when it dials another."""
+    """What this gateway shows to whom it dials, and to who dials it."""
     return pack(seal(OPERATOR_GRANT, grant, key))

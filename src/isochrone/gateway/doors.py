@@ -56,7 +56,10 @@ class Hooks(msgspec.Struct, frozen=True):
 
 
 class DoorKeeper:
-    """Owns the listening door and all channels that came through it."""
+    """Owns the listening door and all channels that came through it.
+
+    ``papers``: this gateway's own, for the welcome; set before the door is opened.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class DoorKeeper:
         operators: Collection[str],
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.papers = b""
         self._config = config
         self._gateway = gateway
         self._fleet = fleet
@@ -159,6 +163,7 @@ class DoorKeeper:
             gateway=self._gateway,
             cell=self._config.cell,
             doors=self._doors,
+            papers=self.papers,
         )
         if hello.role == "node":
             return check_node(hello, self._hooks.newest_grant), welcome

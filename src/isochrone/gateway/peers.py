@@ -1,7 +1,8 @@
 """Channels to the other gateways: one each, kept, dialled by the lower address of the two.
 
 Who is there is known from presence (and from the configuration); who may be talked to from
-``allow_operators``. A dial that fails is repeated with a growing pause while the other is heard.
+``allow_operators``; where one stands from the papers that it signed and shows. A dial that fails
+is repeated with a growing pause while the other is heard.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from time import monotonic
 from typing import Final
 
 from isochrone.gateway.config import GatewayConfig, StaticPeer, resolved
+from isochrone.gateway.credentials import read_papers
 from isochrone.gateway.doors import DoorKeeper
 from isochrone.gateway.fleet import Fleet
-from isochrone.schema.errors import IsochroneError
+from isochrone.schema.errors import Forbidden, IsochroneError
+from isochrone.schema.frames import Welcome
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.routing import GatewayPresence
-from isochrone.wire.channel import ChannelLimits
+from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits
 from isochrone.wire.greeting import dial
 
 LOOK_S: Final = 0.5
@@ -102,16 +105,14 @@ class PeerKeeper:
         address = peer.gateway
         try:
             host, port = resolved(self._config.resolve, peer.host, peer.port)
-            channel = await dial(
+            await dial(
                 host,
                 port,
                 peer.fingerprint,
                 self._key,
                 "gateway",
                 self._papers,
-                lambda channel: self._doors.admit_gateway(
-                    channel, peer.cell, peer.place, peer.http_url
-                ),
+                lambda channel: self._admit(channel, address),
                 ChannelLimits(),
             )
         except IsochroneError as error:
@@ -121,7 +122,15 @@ class PeerKeeper:
             log.info("no channel to gateway %s of %s: %s", address, peer.cell, error.sentence())
         else:
             self._failures.pop(address, None)
-            if channel.peer.address != address:
-                channel.close("wrong_gateway", "Another gateway answers there.")
         finally:
             self._dialling.pop(address, None)
+
+    def _admit(self, channel: Channel, address: str) -> ChannelHandler:
+        """The handler of a channel that we dialled, if the gateway meant answers and proves where
+        it stands; raises IsochroneError. What presence says of its place is not asked: anybody on
+        the fabric could say it."""
+        welcome = channel.peer.info
+        if not isinstance(welcome, Welcome) or welcome.gateway != address:
+            raise Forbidden("Another gateway answers there.", code="wrong_gateway")
+        papers = read_papers(welcome.papers, address)
+        return self._doors.admit_gateway(channel, papers.cell, papers.place, papers.http_url)

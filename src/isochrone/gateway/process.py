@@ -151,6 +151,7 @@ class Gateway:
         self.tables = CellTables(self.fabric, config.cell, self.fleet, self.state_dir)
         await self.tables.open()
         self._closers += [self.tables.close, self.fetches.close]
+        late = await self._bind_http()
         certificate = make_certificate(self.state_dir / "tls")
         port = await self.doors.open(certificate)
         self._closers.append(self.doors.close)
@@ -165,7 +166,7 @@ class Gateway:
         self.doors.set_doors((self._door,))
         self.board = await PresenceBoard.follow(self.fabric)
         self.board.on_digest.append(self._presence)
-        await self._serve_http()
+        self._serve_http(late)
         await self._follow()
         self._tell_ready(port, certificate.fingerprint)
 
@@ -183,7 +184,8 @@ class Gateway:
 
     # -- starting ------------------------------------------------------------------------------
 
-    async def _serve_http(self) -> None:
+    async def _bind_http(self) -> _LateApp:
+        """Take the HTTP port, which the papers name, before anybody is shown them."""
         config = self.config
         limits = Limits(
             body_bytes_max=config.limits.body_bytes_max,
@@ -193,7 +195,7 @@ class Gateway:
         self.http = await serve(
             app, config.http_host, config.http_port, limits, on_bad_request=app.on_bad_request
         )
-        self._closers.append(partial(self.http.close, grace_s=1.0))
+        self._closers.append(self.http.close)
         url = config.public_url or f"http://{config.http_host}:{self.http.port}"
         self.papers = OperatorGrant(
             gateway=self.key.address,
@@ -201,7 +203,14 @@ class Gateway:
             place=config.place,
             http_url=url.rstrip("/"),
         )
-        app.app = self._make_app()
+        self.doors.papers = own_papers(self.papers, self.key)
+        return app
+
+    def _serve_http(self, late: _LateApp) -> None:
+        assert self.http is not None
+        # Once more: requests end before the channels that they need are closed.
+        self._closers.append(partial(self.http.close, grace_s=1.0))
+        late.app = self._make_app()
         self._closers.append(self.admin.close)
 
     def _make_app(self) -> HttpApp:
@@ -282,7 +291,7 @@ class Gateway:
         peers = PeerKeeper(
             self.config,
             self.key,
-            own_papers(self.papers, self.key),
+            self.doors.papers,
             self.operators,
             self.fleet,
             self.doors,

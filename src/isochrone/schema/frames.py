@@ -45,12 +45,17 @@ class GatewayDoor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
-    """Accepted: the version spoken and every gateway door of this cell."""
+    """Accepted: the version spoken and every gateway door of this cell.
+
+    ``papers``: the gateway's own packed ``operator-grant`` document, which says where it stands;
+    who dials judges residency by it and by nothing unsigned. Empty: it stands nowhere.
+    """
 
     version: int
     gateway: str
     cell: str
     doors: tuple[GatewayDoor, ...]
+    papers: bytes = b""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
