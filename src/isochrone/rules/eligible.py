@@ -42,6 +42,11 @@ def blocs_of(inputs: PlacementInputs) -> Blocs:
     return {name: frozenset(members) for name, members in inputs.blocs.items()}
 
 
+def price_of(inputs: PlacementInputs, node: int) -> int:
+    """The price of one replica on a node (an index), micro-US-dollars per hour."""
+    return inputs.nodes[node].node.offer.price_microusd_per_hour(inputs.service.resources)
+
+
 def legal_gateways(inputs: PlacementInputs) -> tuple[int, ...]:
     """Indices of the gateways inside the residency: only these may see the service's data.
 

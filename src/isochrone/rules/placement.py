@@ -6,12 +6,11 @@ what it was granted, and again whenever one of them fails: the granted metro fir
 that is best by the same sum, so that a cell repairs itself without asking anybody.
 
 In order: the mask and the other rules exclude nodes (``eligible``), expected times are worked out
-(``expected``), a set is chosen (``choice`` by ``costs``), and what could not be met is said.
-A decision always comes out; ``winners`` may be empty.
+(``expected``), and a set is chosen (``choice`` by ``costs``). A decision always comes out;
+``winners`` may be empty.
 
-Codes in ``unmet``: ``no_legal_place``, ``no_capacity`` (legal nodes, none usable), ``budget``,
-``too_few_replicas``; of sites also ``objective_unmet`` and ``one_provider``. A fit does not judge
-the objective: it sees one cell's share of the audience only, which its coverage says too.
+What could not be met is said in ``unmet`` (codes in ``shortfall``). A fit does not judge the
+objective: it sees one cell's share of the audience only, which its coverage says too.
 
 Rules of this file: nothing but the inputs is looked at; ``at_unix_ms``, ``epoch`` and ``cell`` are
 recorded. The order of nodes, gateways and audience points changes nothing but the inputs' digest.
@@ -29,10 +28,11 @@ import msgspec
 from isochrone.rules import coverage
 from isochrone.rules.choice import Choice, Limits, choose
 from isochrone.rules.costs import POINT, PRICE_POINTS, Costs, Grant, Option
-from isochrone.rules.eligible import MASKS, Eligibility, blocs_of, eligibilities
+from isochrone.rules.eligible import Eligibility, blocs_of, eligibilities, price_of
 from isochrone.rules.expected import expected_us, weights_ppm
 from isochrone.rules.explaining import explain
 from isochrone.rules.residency import allowed_countries
+from isochrone.rules.shortfall import Outcome, percent, unmet
 from isochrone.schema.decision import Candidate, Decision, FreeNode, PlacementInputs
 from isochrone.schema.digests import canonical, decode, digest, sha256_hex
 from isochrone.schema.errors import InvalidInput
@@ -76,8 +76,8 @@ def _decide(inputs: PlacementInputs, name: str) -> Decision:
         winners=tuple(_address(inputs, winner) for winner in winners),
         sites=_sites(inputs, winners),
         coverage=covered.countries,
-        price_microusd_per_hour=sum(_price(inputs, winner) for winner in winners),
-        unmet=_unmet(inputs, verdicts, chosen, covered),
+        price_microusd_per_hour=sum(price_of(inputs, winner) for winner in winners),
+        unmet=unmet(inputs, verdicts, _outcome(chosen), covered),
     )
 
 
@@ -107,6 +107,15 @@ class _Picture(msgspec.Struct, frozen=True):
     unit: int = 1
 
 
+def _outcome(picture: _Picture) -> Outcome:
+    return Outcome(
+        wanted=picture.wanted,
+        usable=len(picture.usable),
+        had=picture.choice.least if picture.choice else 0,
+        winners=picture.winners,
+    )
+
+
 def _check(inputs: PlacementInputs) -> None:
     allowed_countries(inputs.service.residency, blocs_of(inputs))
     addresses = Counter(free.node.address for free in inputs.nodes)
@@ -121,7 +130,7 @@ def _order(inputs: PlacementInputs, index: int) -> tuple[int, bytes, str]:
     """By price, then by chance that the seed fixes: equal nodes share the work of many services."""
     address = _address(inputs, index)
     ticket = hashlib.blake2b(f"{inputs.seed}|{address}".encode(), digest_size=8).digest()
-    return _price(inputs, index), ticket, address
+    return price_of(inputs, index), ticket, address
 
 
 def _wanted(inputs: PlacementInputs) -> tuple[int, int]:
@@ -158,7 +167,7 @@ def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
 
 def _option(inputs: PlacementInputs, free: FreeNode, index: int) -> Option:
     return Option(
-        price=_price(inputs, index),
+        price=price_of(inputs, index),
         provider=free.node.provider,
         metro=free.node.place.metro,
         holds=free.holds > 0,
@@ -209,7 +218,7 @@ def _candidate(inputs: PlacementInputs, index: int, verdict: Eligibility) -> Can
         provider=node.provider,
         metro=node.place.metro,
         cell=node.cell,
-        price_microusd_per_hour=_price(inputs, index),
+        price_microusd_per_hour=price_of(inputs, index),
         excluded_by=verdict.excluded_by,
         detail=verdict.detail,
     )
@@ -223,7 +232,7 @@ def _standing(
     assert choice is not None
     if index in picture.winners:
         kept = ", runs there already" if inputs.nodes[index].holds else ""
-        share = _percent(covered.served_ppm[index])
+        share = percent(covered.served_ppm[index])
         return _points(choice.cost), f"nearest to {share} of the audience{kept}"
     margin = choice.margins.get(position)
     if margin is None:
@@ -241,84 +250,14 @@ def _remedy(inputs: PlacementInputs, picture: _Picture, position: int) -> str:
         return "; every exchange with it is over the budget"
     if margin.barrier == "one_provider":
         return "; every exchange with it puts all replicas on one provider"
-    price = _price(inputs, picture.usable[position])
+    price = price_of(inputs, picture.usable[position])
     winning = price - (max(0, margin.by) * picture.unit // (PRICE_POINTS * POINT) + 1)
     return f"; would win at about {winning} µ$/h" if winning >= 0 else "; at no price"
-
-
-def _unmet(
-    inputs: PlacementInputs,
-    verdicts: Sequence[Eligibility],
-    picture: _Picture,
-    covered: coverage.Covered,
-) -> tuple[str, ...]:
-    if not picture.wanted:
-        return ()
-    if picture.choice is None:
-        return (_why_nobody(inputs, verdicts),)
-    reasons = []
-    least = picture.choice.least
-    if least < picture.wanted:
-        if least < min(picture.wanted, len(picture.usable)):
-            limit = inputs.service.max_price_microusd_per_hour
-            reasons.append(f"budget: {limit} µ$/h pays for {least} of {picture.wanted} replicas")
-        reasons.append(f"too_few_replicas: {least} of at least {picture.wanted}{_why(verdicts)}")
-    if inputs.kind == "sites":
-        reasons += _unmet_of_sites(inputs, picture, covered)
-    return tuple(reasons)
-
-
-def _unmet_of_sites(
-    inputs: PlacementInputs, picture: _Picture, covered: coverage.Covered
-) -> list[str]:
-    reasons = []
-    owners = {inputs.nodes[winner].node.provider for winner in picture.winners}
-    if len(picture.winners) > 1 and len(owners) == 1:
-        reasons.append(f"one_provider: all replicas are with {owners.pop()}; no other can be had")
-    late = covered.missed_ppm
-    if late and picture.winners:
-        worst = covered.missed_countries
-        names = ", ".join(worst[:4]) + (" …" if len(worst) > 4 else "")
-        limit = f"{inputs.service.objective.latency_ms:g} ms"
-        reasons.append(f"objective_unmet: {_percent(late)} of audience ({names}) over {limit}")
-    return reasons
-
-
-def _why_nobody(inputs: PlacementInputs, verdicts: Sequence[Eligibility]) -> str:
-    if not verdicts:
-        return "no_capacity: no node is known"
-    if all(verdict.excluded_by in MASKS for verdict in verdicts):
-        example = min(verdict.detail for verdict in verdicts)  # in no order of the nodes
-        return f"no_legal_place: none of {len(verdicts)} nodes is admitted, e.g. {example}"
-    others = [v for v in verdicts if v.excluded_by not in (*MASKS, "other_cell")]
-    if others and all(verdict.excluded_by == "no_gateway" for verdict in others):
-        return f"no_legal_place: {min(verdict.detail for verdict in others)}"
-    if others and all(verdict.excluded_by == "budget" for verdict in others):
-        cheapest = min(_price(inputs, i) for i, v in enumerate(verdicts) if v in others)
-        limit = inputs.service.max_price_microusd_per_hour
-        return f"budget: the cheapest admitted node costs {cheapest} µ$/h, the limit is {limit}"
-    return f"no_capacity: no node can take a replica{_why(verdicts)}"
-
-
-def _why(verdicts: Sequence[Eligibility]) -> str:
-    counts = Counter(verdict.excluded_by for verdict in verdicts if verdict.excluded_by)
-    if not counts:
-        return f" ({len(verdicts)} nodes known)"
-    words = (f"{count} {name}" for name, count in sorted(counts.items()))
-    return f" (of {len(verdicts)} nodes excluded: {', '.join(words)})"
 
 
 def _points(cost: int) -> float:
     return round(cost / POINT, 3)
 
 
-def _percent(ppm: int) -> str:
-    return "under 0.1 %" if 0 < ppm < 1_000 else f"{ppm / 10_000:.3g} %"
-
-
 def _address(inputs: PlacementInputs, index: int) -> str:
     return inputs.nodes[index].node.address
-
-
-def _price(inputs: PlacementInputs, index: int) -> int:
-    return inputs.nodes[index].node.offer.price_microusd_per_hour(inputs.service.resources)
