@@ -179,6 +179,13 @@ def test_a_replica_beyond_the_minimum_must_win_a_tenth_of_the_audience() -> None
         assert winners(decide(made)) == expected
 
 
+def test_the_second_replica_of_a_city_stands_near_it_though_another_is_cheaper() -> None:
+    both = [gateway("fra"), gateway("sin")]
+    nodes = [node(1), node(2, price=1300), node(3, "sin", "SG", price=900)]
+    made = inputs(nodes, client_ms=[[2, 180]], gateways=both, replicas=ReplicaRange(min=2, max=4))
+    assert winners(decide(made)) == {1, 2}
+
+
 def test_what_runs_stays_until_another_place_is_much_better() -> None:
     def chosen(price: int) -> set[int]:
         nodes = [node(1, holds=1), node(2, price=price), node(3, price=5000)]

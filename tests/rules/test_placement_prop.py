@@ -209,12 +209,13 @@ def naive_cost(
     total = 0
     for i, weight in enumerate(weights):
         worst = weight * (terms.MISSED_POINTS + terms.LATENCY_POINTS * terms.LATENCY_CAP)
-        reached = [worst]
+        reached = [worst, worst]
         for n in chosen:
             capped = min(late_us[i][n], terms.LATENCY_CAP * objective_us)
             missed = terms.MISSED_POINTS * weight if late_us[i][n] > objective_us else 0
             reached.append(missed + weight * terms.LATENCY_POINTS * capped // objective_us)
-        total += min(reached)
+        best, second, *_ = sorted(reached)
+        total += best + second * terms.BACKUP_PER_MILLE // 1000
     for n in chosen:
         price = min(options[n].price, terms.PRICE_CAP * unit)
         total += price * terms.PRICE_POINTS * terms.POINT // unit

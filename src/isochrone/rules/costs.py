@@ -1,8 +1,9 @@
 """What a set of nodes costs, in points: the one sum that placement makes small.
 
 Intuition: losing the whole audience costs 1,000 points; being slow within the objective costs a
-little; every replica costs its price; replicas that share a provider or a metro cost extra, as
-they fail together; what runs already is cheaper than what must be moved to. A fit earns points for
+little, and so does having nothing near to fall back on; every replica costs its price; replicas
+that share a provider or a metro cost extra, as they fail together; what runs already is cheaper
+than what must be moved to. A fit earns points for
 filling what was granted.
 
 Rules of this file: costs are integers (millionths of a point), so that sums are exact in any order
@@ -31,6 +32,12 @@ a promise kept is kept; more than nothing, since nearer is better at the same pr
 
 LATENCY_CAP = 10
 """Ten times over the objective is as bad as any more."""
+
+BACKUP_PER_MILLE = 60
+"""What each part of the audience would cost if its replica were lost counts this much too: the
+second replica of a service for one city stands near that city and not wherever it is cheapest.
+Larger (1.5 times it must stay below ``PRICE_POINTS``), it buys backups that nobody asked for; at 0
+a lost replica strands its people."""
 
 PRICE_POINTS = 100
 """One replica at the median price: a replica beyond the minimum must win a tenth of the audience.
@@ -125,23 +132,34 @@ class Costs:
         """The cost of a set beside the audience's part."""
         return sum(int(self.adding(chosen[:k])[n]) for k, n in enumerate(chosen))
 
-    def audience(self, chosen: Sequence[int]) -> Integers:
-        """What each point of the audience costs when a set serves it: its best node counts."""
-        if not chosen:
-            return self._nobody
-        served: Integers = np.minimum(self._nobody, self._audience[:, list(chosen)].min(axis=1))
-        return served
+    def _two_best(self, chosen: Sequence[int]) -> tuple[Integers, Integers]:
+        """What each point of the audience costs by its best node of a set, and by its second."""
+        columns = np.column_stack((self._nobody, self._nobody, self._audience[:, list(chosen)]))
+        best = np.sort(columns, axis=1)
+        return best[:, 0], best[:, 1]
+
+    def audience(self, chosen: Sequence[int]) -> int:
+        """What the audience costs when a set serves it."""
+        best, second = self._two_best(chosen)
+        return int(best.sum() + _backup(second).sum())
 
     def of(self, chosen: Sequence[int]) -> int:
         """The cost of a set."""
-        return int(self.audience(chosen).sum()) + self.alone(chosen)
+        return self.audience(chosen) + self.alone(chosen)
 
     def each_with(self, chosen: Sequence[int], alone: int | None = None) -> Integers:
         """The cost of a set with each option added. ``alone``: ``alone(chosen)`` when known."""
-        reached = np.minimum(self.audience(chosen)[:, None], self._audience).sum(axis=0)
+        best, second = (times[:, None] for times in self._two_best(chosen))
+        reached = np.minimum(best, self._audience).sum(axis=0)
+        spare = np.minimum(np.maximum(best, self._audience), second)
         base = self.alone(chosen) if alone is None else alone
-        total: Integers = reached + self.adding(chosen) + base
+        total: Integers = reached + _backup(spare).sum(axis=0) + self.adding(chosen) + base
         return total
+
+
+def _backup(second: Integers) -> Integers:
+    share: Integers = second * BACKUP_PER_MILLE // 1000
+    return share
 
 
 def _numbered(names: Sequence[str]) -> tuple[Integers, dict[str, int]]:
