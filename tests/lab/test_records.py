@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.lab.records import Record, city_rows, percentile, share_by_node
+from isochrone.schema.service import Objective
 
 
 def record(**changes: object) -> Record:
@@ -52,9 +53,10 @@ def test_rows_stand_beside_the_centralised_region() -> None:
         record(target="central", phase="central", latency_ms=90.0),
         record(target="central", phase="central-warm", latency_ms=500.0),
     ]
-    (row,) = city_rows(records, frozenset({"calm"}), {"s": 50.0})
+    (row,) = city_rows(records, frozenset({"calm"}), {"s": Objective(latency_ms=50.0)})
     assert (row.requests, row.failed) == (3, 1)
     assert row.met_share == 0.5
+    assert not row.met
     assert row.central_p50_ms == 90.0
     assert dict(row.replicas) == {"paris": 1, "madrid": 1}
 

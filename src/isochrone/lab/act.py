@@ -3,75 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from isochrone.atlas.cities import city
 from isochrone.client.declaration import read_declaration
 from isochrone.lab import evidence
 from isochrone.lab.callers import Target
 from isochrone.lab.cases import save_cases
 from isochrone.lab.crowd import Crowd
-from isochrone.lab.faults import Freeze, Kill, cut_fabric, freeze, kill, slow_link
 from isochrone.lab.inputs import cases
 from isochrone.lab.models import DEFAULT, prepare
-from isochrone.lab.network import CENTRAL, Network, NodeProcess, operator_key
-from isochrone.lab.records import Record, city_rows, share_by_node
+from isochrone.lab.network import CENTRAL, Network, operator_key
+from isochrone.lab.records import Record, city_rows, percentile
+from isochrone.lab.script import (
+    APPLY_WAIT_S,
+    CALLED,
+    CALM_S,
+    CENTRAL_METRO,
+    CENTRAL_S,
+    EXAMPLES,
+    HOME_CELL,
+    HOME_METRO,
+    INPUTS,
+    LIMITS_MS,
+    RATES,
+    WARM_S,
+    central_declaration,
+    service_flags,
+)
 from isochrone.lab.story import Story
 from isochrone.lab.tenant import Tenant
-from isochrone.lab.world import World, default_world
-from isochrone.schema.errors import Unavailable
+from isochrone.lab.trespass import Trespass, trespass
+from isochrone.lab.trials import Trials
+from isochrone.lab.world import Endpoint, World, default_world
+from isochrone.schema.plans import Plan
 from isochrone.schema.service import Service
-
-EXAMPLES = Path("examples")
-HOME_METRO, HOME_CELL = "frankfurt", "fra"
-CENTRAL_METRO = "washington"
-
-CALLED: dict[str, tuple[str, ...]] = {
-    "frankfurt": ("speech-detection", "text-recognition", "embeddings", "fraud-scorer"),
-    "paris": ("speech-detection", "text-recognition", "embeddings"),
-    "madrid": ("speech-detection", "text-recognition"),
-    "new-york": ("embeddings", "file-typing"),
-    "sao-paulo": ("embeddings", "file-typing"),
-    "singapore": ("embeddings", "file-typing"),
-    "tokyo": ("embeddings", "file-typing"),
-}
-"""Which services each city calls: those whose audience it belongs to."""
-
-GATEWAY_OF = {
-    "frankfurt": "fra",
-    "paris": "fra",
-    "madrid": "fra",
-    "new-york": "iad",
-    "sao-paulo": "iad",
-    "singapore": "sin",
-    "tokyo": "sin",
-}
-"""The plan's base URL for each city's country."""
-
-RATES = {
-    "speech-detection": 6.0,
-    "text-recognition": 2.0,
-    "embeddings": 2.5,
-    "file-typing": 2.5,
-    "fraud-scorer": 8.0,
-    "completions": 0.3,
-}
-"""Requests per second and city: together about half of what two cores compute."""
-
-FAULT_RATE_PER_S = 4.0
-"""Of text recognition while nodes die: its answers take longest, so that requests are under way."""
-
-WARM_S, CALM_S, SLOW_S, FAULTS_S, CENTRAL_S = 4.0, 15.0, 10.0, 30.0, 8.0
-SLOWER_MS = 80.0
-FREEZE_S = 6.0
-FABRIC_CUT_S = 10.0
-SETTLE_S = 3.0
-APPLY_WAIT_S = "60"
 
 
 class Act:
@@ -83,13 +54,12 @@ class Act:
         self._story = story
         self._folder = folder
         self._models_dir = models_dir
-        self._seed = seed
         self._llm = llm
         self._names = (*DEFAULT, "completions") if llm else DEFAULT
-        self._random = random.Random(seed)
         self._services: dict[str, Service] = {}
+        self._plans: dict[str, Plan] = {}
         self._keys: dict[str, str] = {}
-        self._events: dict[str, Any] = {}
+        self._central_key = ""
         self.world: World = default_world(seed)
         self.network = Network(self.world, folder, central_metro=CENTRAL_METRO)
         self.crowd = Crowd(folder / "callers", folder / "cases", seed)
@@ -97,15 +67,56 @@ class Act:
     async def play(self) -> dict[str, Any]:
         """All acts; returns the last line's figures (without ``seconds``)."""
         self._story.say(
-            "Isochrone on one machine. Distances between cities are EMULATED by user-space links "
-            "from measured round trips, each changed by a hidden ±30 %; the machine is ONE, its "
-            "cores are shared by all nodes, and places are declared, not proven."
+            "Isochrone on one machine. Distances between cities are EMULATED by user-space links\n"
+            "from measured round trips, each changed by a hidden ±30 %; the machine is ONE, its\n"
+            "cores are shared by all nodes, places are declared, not proven, and the providers'\n"
+            f"prices are invented. Load before the start: {os.getloadavg()[0]:.2f} on "
+            f"{os.cpu_count()} cores."
         )
         await self._prepare_models()
         await self._start_network()
         await self._deploy()
-        await self._traffic()
-        return await self._report()
+        trials = Trials(self.network, self.crowd, self.operator)
+        self._story.chapter(f"Traffic from {len(CALLED)} cities, and four faults")
+        await self.crowd.start(self._targets(), self._called())
+        with self._story.progress() as progress:
+            task = progress.add_task("phases", total=6)
+            for target, phase, seconds in (
+                ("isochrone", "warm", WARM_S),
+                ("isochrone", "calm", CALM_S),
+                (CENTRAL, "central-warm", WARM_S),
+                (CENTRAL, "central", CENTRAL_S),
+            ):
+                await self.crowd.phase(target, phase, seconds, RATES)
+                progress.advance(task)
+            slowed = await trials.slow()
+            progress.advance(task)
+            broken = await trials.break_things()
+            progress.advance(task)
+        records = [r for r in self.crowd.records() if r.target == "isochrone"]
+        self._tell_calm()
+        seen = evidence.Seen(
+            records=records,
+            tries=evidence.failed_tries(self.network),
+            slowed=slowed,
+            killed=broken[0],
+            frozen=broken[1],
+            cut=broken[2],
+        )
+        self._tell_faults(seen)
+        trespassed = await self._trespass()
+        violations = evidence.residency_violations(seen, self._services, self.network, trespassed)
+        for sentence in violations:
+            self._story.say(f"VIOLATION {sentence}")
+        figures = evidence.figures(
+            seen,
+            nodes=len(self.world.node_sites),
+            services=len(self._names),
+            violations=len(violations),
+            identical=await self._decisions(),
+        )
+        self._tell_limits(figures)
+        return figures
 
     async def stop(self) -> None:
         """End every process of the demonstration."""
@@ -116,13 +127,10 @@ class Act:
         """Commands for a person, with this run's addresses and key."""
         url = self.network.client_url(HOME_METRO, HOME_CELL)
         key, fraud_key = self._keys["embeddings"], self._keys["fraud-scorer"]
-        home = self.tenant.home
-        environment = (
-            f"ISOCHRONE_HOME={home} ISOCHRONE_GATEWAY={self.tenant.gateway_url} "
-            f"ISOCHRONE_RESOLVE={home / 'resolve.json'}"
-        )
+        home = self.tenant.home.resolve()
         return [
-            f"export {environment}",
+            f"export ISOCHRONE_HOME={home} ISOCHRONE_GATEWAY={self.tenant.gateway_url} "
+            f"ISOCHRONE_RESOLVE={home / 'resolve.json'}",
             ".venv/bin/isochrone status",
             ".venv/bin/isochrone explain embeddings",
             f"curl -s {url}/v1/models -H 'Authorization: Bearer {key}'",
@@ -131,9 +139,12 @@ class Act:
             f".venv/bin/python -c \"import openai; c = openai.OpenAI(base_url='{url}/v1', "
             f"api_key='{key}'); print(len(c.embeddings.create(model='embeddings', "
             "input=['hello']).data[0].embedding))\"",
-            f'.venv/bin/python -c "import tritonclient.http as t; c = t.InferenceServerClient('
-            f"'{url.removeprefix('http://')}'); print(c.get_model_metadata('fraud-scorer', "
-            f"headers={{'Authorization': 'Bearer {fraud_key}'}}))\"",
+            '.venv/bin/python -c "import numpy, tritonclient.http as t; '
+            f"c = t.InferenceServerClient('{url.removeprefix('http://')}'); "
+            "x = t.InferInput('features', [1, 8], 'FP32'); "
+            "x.set_data_from_numpy(numpy.zeros((1, 8), numpy.float32)); "
+            "print(c.infer('fraud-scorer', [x], "
+            f"headers={{'Authorization': 'Bearer {fraud_key}'}}).as_numpy('probability'))\"",
         ]
 
     async def _prepare_models(self) -> None:
@@ -141,18 +152,22 @@ class Act:
         with self._story.progress() as progress:
             task = progress.add_task("models", total=len(self._names))
             for name in self._names:
-                sources = await asyncio.to_thread(prepare, self._models_dir, (name,))
-                source = sources[name]
+                source = (await asyncio.to_thread(prepare, self._models_dir, (name,)))[name]
                 some = await asyncio.to_thread(cases, source)
                 save_cases(self._folder / "cases", name, some)
                 progress.advance(task)
+                kind = INPUTS.get(name, "real")
                 self._story.say(
                     f"{name}: {source.size_bytes / 2**20:.1f} MiB from {source.origin} "
-                    f"({source.licence}), {len(some)} real inputs with the model's own answers"
+                    f"({source.licence}), {len(some)} {kind} inputs"
                 )
 
     async def _start_network(self) -> None:
-        self._story.chapter("Three cells, fourteen nodes of five providers")
+        providers = {site.provider for site in self.world.node_sites}
+        self._story.chapter(
+            f"{len(self.world.cells)} cells, {len(self.world.node_sites)} nodes of "
+            f"{len(providers)} providers"
+        )
         with self._story.progress() as progress:
             tasks: dict[str, Any] = {}
 
@@ -162,14 +177,10 @@ class Act:
                 progress.update(tasks[what], completed=done)
 
             await self.network.start(said)
-        self.tenant = Tenant(
-            self._folder / "tenant",
-            self.network.gateway_url(HOME_CELL),
-            self.network.resolve_for(f"client:{HOME_METRO}"),
-        )
-        self.operator = Tenant(
-            self._folder / "operator", self.network.gateway_url(HOME_CELL), self.tenant.resolve
-        )
+        url = self.network.gateway_url(HOME_CELL)
+        resolve = self.network.resolve_for(f"client:{HOME_METRO}")
+        self.tenant = Tenant(self._folder / "tenant", url, resolve)
+        self.operator = Tenant(self._folder / "operator", url, resolve)
         operator_key(self._folder)
         self._story.say(await self.operator.run("nodes"))
 
@@ -180,144 +191,101 @@ class Act:
             path = EXAMPLES / f"{name}.yaml"
             self._services[name] = (await asyncio.to_thread(read_declaration, path)).service
             self._story.say(f"$ isochrone apply -y --wait {APPLY_WAIT_S} -f {path}")
-            self._story.say(
-                await self.tenant.run("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
-            )
+            apply = ("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
+            self._story.say(await self.tenant.run(*apply))
+            again = await self.tenant.run("apply", "--dry-run", "-o", "json", "-f", str(path))
+            self._plans[name] = msgspec.json.decode(again, type=_Applied).plan
             key = await self.tenant.run("keys", "create", "--service", name)
             self._keys[name] = key.strip()
         await self._deploy_central()
 
     async def _deploy_central(self) -> None:
         """The same models in one region, by the same command, without residency."""
-        self.central = Tenant(
-            self._folder / "central-tenant", self.network.gateway_url(CENTRAL), {}
-        )
-        await self.central.run("keys", "init", "tenant")
+        central = Tenant(self._folder / "central-tenant", self.network.gateway_url(CENTRAL), {})
+        await central.run("keys", "init", "tenant")
         folder = self._folder / "central"
         folder.mkdir()
         for name in self._names:
             path = folder / f"{name}.yaml"
             path.write_text(yaml.safe_dump(central_declaration(EXAMPLES / f"{name}.yaml")))
-            await self.central.run("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
-        self._central_key = (
-            await self.central.run("keys", "create", *_flags(list(self._names)))
-        ).strip()
+            await central.run("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
+        created = await central.run("keys", "create", *service_flags(self._names))
+        self._central_key = created.strip()
         self._story.say(
             f"Beside it, for comparison: one region in {CENTRAL_METRO} with one node and the same "
             "models (no residency), reached through links of the same lengths."
         )
 
-    async def _traffic(self) -> None:
-        self._story.chapter("Traffic from seven cities, and four faults")
-        await self.crowd.start(self._targets(), self._called())
-        with self._story.progress() as progress:
-            total = 5
-            task = progress.add_task("phases", total=total)
-            await self.crowd.phase("isochrone", "warm", WARM_S, RATES)
-            progress.advance(task)
-            await self.crowd.phase("isochrone", "calm", CALM_S, RATES)
-            progress.advance(task)
-            await self.crowd.phase("central", "central-warm", WARM_S, RATES)
-            await self.crowd.phase("central", "central", CENTRAL_S, RATES)
-            progress.advance(task)
-            await self._slow_phase()
-            progress.advance(task)
-            await self._fault_phase()
-            progress.advance(task)
-
-    async def _slow_phase(self) -> None:
-        """One link slows down by ``SLOWER_MS``; traffic must leave it."""
-        service = "speech-detection"
-        calm = [r for r in self._records("calm") if r.service == service]
-        address, share = next(iter(share_by_node(calm).items()))
-        node = self.network.node_by_address(address)
-        before_ms, now_ms = slow_link(self.network, node, HOME_CELL, SLOWER_MS)
-        await self.crowd.phase("isochrone", "slow", SLOW_S, RATES)
-        slow = [r for r in self._records("slow") if r.service == service]
-        begun_s = min(r.sent_unix_s for r in slow)
-        late = [r for r in slow if r.sent_unix_s > begun_s + SLOW_S / 2]
-        after = share_by_node(late).get(address, 0.0)
-        self._events["slow"] = (
-            f"The link to {node.site.name} went from {before_ms:.1f} to {now_ms:.1f} ms: its share "
-            f"of {service} fell from {share:.0%} to {after:.0%}."
-        )
-        slow_link(self.network, node, HOME_CELL, -SLOWER_MS)
-
-    async def _fault_phase(self) -> None:
-        rates = RATES | {"text-recognition": FAULT_RATE_PER_S}
-        calls = asyncio.create_task(self.crowd.phase("isochrone", "faults", FAULTS_S, rates))
-        try:
-            await asyncio.sleep(SETTLE_S)
-            with self.operator.admin("operator") as client:
-                busiest = self._busiest(self._records("calm"))
-                self._events["kill"] = await kill(client, busiest)
-                await asyncio.sleep(SETTLE_S)
-                since_s = time.time() - SETTLE_S
-                recent = [r for r in self._records("faults") if r.sent_unix_s > since_s]
-                self._events["freeze"] = await freeze(client, self._busiest(recent), FREEZE_S)
-            await cut_fabric(self.network, "sin", FABRIC_CUT_S)
-            await calls
-        finally:
-            calls.cancel()
-
-    def _busiest(self, records: list[Record]) -> NodeProcess:
-        """The node of the home cell that answered most (its gateway is watched)."""
-        shares = share_by_node(r for r in records if r.cell == HOME_CELL)
-        if not shares:
-            raise Unavailable(f"Nothing was answered in {HOME_CELL} lately.")
-        return self.network.node_by_address(next(iter(shares)))
-
-    async def _report(self) -> dict[str, Any]:
+    def _tell_calm(self) -> None:
+        objectives = {name: service.objective for name, service in self._services.items()}
         records = self.crowd.records()
-        ours = [r for r in records if r.target == "isochrone"]
-        metros = {node.address: node.site.metro for node in self.network.nodes.values()}
-        objectives = {name: s.objective.latency_ms for name, s in self._services.items()}
         self._story.chapter("What the callers saw (calm phase), beside one centralised region")
-        self._story.cities(city_rows(records, frozenset({"calm"}), objectives), metros)
+        self._story.cities(city_rows(records, frozenset({"calm"}), objectives))
         self._story.say(
             "Times include the clients' own; PLATFORM is the gateways' and nodes' time without "
             "distance, queue and engine (median)."
         )
+        ours = [r for r in records if r.target == "isochrone"]
         for phase, p50_ms, p99_ms in evidence.overhead_by_phase(ours):
             self._story.say(f"  platform, {phase} phase: p50 {p50_ms:.2f}, p99 {p99_ms:.2f} ms")
         self._story.chapter("Links, asked and achieved")
         assert self.network.links is not None
         self._story.links(self.network.links.control.list())
-        self._story.chapter("Faults during traffic")
-        tries = evidence.failed_tries(self.network)
-        killed: Kill = self._events["kill"]
-        frozen: Freeze = self._events["freeze"]
-        hang_ms = evidence.last_sent_ms(tries, frozen)
-        self._story.say(self._events["slow"])
-        self._story.kill(killed, metros)
-        self._story.freeze(frozen, hang_ms, evidence.tried_on(tries, frozen.node, frozen.at_unix_s))
-        self._story.say(f"Cut the fabric of sin off for {FABRIC_CUT_S:g} s: see FAILED below.")
-        for record in [r for r in ours if r.failed][:10]:
-            self._story.say(f"FAILED {record}")
-        identical = await self._decision()
-        violations = evidence.residency_violations(ours, self._services)
-        return evidence.figures(
-            ours,
-            nodes=len(self.world.node_sites),
-            services=len(self._names),
-            killed=killed,
-            hang_ms=hang_ms,
-            violations=violations,
-            identical=identical,
-        )
 
-    async def _decision(self) -> bool:
-        self._story.chapter("One decision in full, and replayed in a fresh process")
+    def _tell_faults(self, seen: evidence.Seen) -> None:
+        metros = {node.address: node.site.metro for node in self.network.nodes.values()}
+        slowed, cut = seen.slowed, seen.cut
+        self._story.chapter("Faults during traffic")
+        self._story.say(
+            f"The link to {slowed.site} went from {slowed.before_ms:.1f} to {slowed.now_ms:.1f} "
+            f"ms: its share of {slowed.service} fell from {slowed.share_before:.0%} to "
+            f"{slowed.share_after:.0%}."
+        )
+        self._story.kill(seen.killed, metros)
+        self._story.say(
+            f"  {len(seen.rerouted_ms)} requests met an error in the whole run; the next try left "
+            f"{percentile(seen.rerouted_ms, 50):.3f} ms after it (median)"
+        )
+        self._story.freeze(seen.frozen, seen.last_sent_ms, seen.moved, seen.overtaken)
+        during = seen.answered_during_cut
+        self._story.say(
+            f"Cut the fabric of {cut.cell} off for {cut.until_unix_s - cut.from_unix_s:.1f} s: its "
+            f"gateway {'knew' if cut.gateway_knew else 'did NOT notice'}, and {during} requests "
+            "were answered there meanwhile."
+        )
+        for record in [r for r in seen.records if r.failed][:10]:
+            self._story.say(f"FAILED {record}")
+
+    async def _trespass(self) -> list[Trespass]:
+        """Calls that must be refused: services with a residency, asked where they may not run."""
+        self._story.chapter("Calls from outside the residency")
+        found = []
+        for name in self._names:
+            for cell in self.world.cells:
+                url = self.network.client_url("new-york", cell.name)
+                found.append(await asyncio.to_thread(trespass, url, cell, name, self._keys[name]))
+        for one in found:
+            if one.status == 421:
+                self._story.say(f"{one.service} at {one.cell} ({one.country}): 421 {one.said}")
+        return found
+
+    async def _decisions(self) -> bool:
+        self._story.chapter("One decision in full, and all of them replayed in fresh processes")
         self._story.say(await self.tenant.run("explain", "speech-detection"))
         identical = True
         for name in self._names:
             rows = msgspec.json.decode(await self.tenant.run("replay", name, "-o", "json"))
-            identical = identical and bool(rows) and all(row["identical"] for row in rows)
-            self._story.say(f"{name}: {len(rows)} decisions replayed, identical: {identical}")
+            same = bool(rows) and all(row["identical"] for row in rows)
+            self._story.say(f"{name}: {len(rows)} decisions replayed, identical: {same}")
+            identical = identical and same
         return identical
 
-    def _records(self, phase: str) -> list[Record]:
-        return [r for r in self.crowd.records() if r.phase == phase and not r.failed]
+    def _tell_limits(self, figures: dict[str, Any]) -> None:
+        self._story.chapter("Promised and measured")
+        for name, limit_ms in LIMITS_MS.items():
+            value = figures[name]
+            word = "NOT MEASURED" if value is None else "met" if value <= limit_ms else "MISSED"
+            self._story.say(f"{name}: {value} ms, promised {limit_ms:g} ms: {word}")
 
     def _called(self) -> dict[str, tuple[str, ...]]:
         called = dict(CALLED)
@@ -326,35 +294,42 @@ class Act:
         return called
 
     def _targets(self) -> dict[str, dict[str, Target]]:
-        """For each city: its gateway and the centralised region, as reached from there."""
+        """For each city: the plan's base URL of each service, and the centralised region."""
         targets = {}
-        for city, cell in GATEWAY_OF.items():
-            targets[city] = {
+        for metro, services in self._called().items():
+            cells = {name: self._cell_for(metro, name) for name in services}
+            targets[metro] = {
                 "isochrone": Target(
-                    base_url=self.network.client_url(city, cell),
-                    api_keys=self._keys,
+                    base_urls={n: self.network.client_url(metro, c) for n, c in cells.items()},
+                    api_keys={name: self._keys[name] for name in services},
                 ),
                 CENTRAL: Target(
-                    base_url=self.network.client_url(city, CENTRAL),
-                    api_keys=dict.fromkeys(self._names, self._central_key),
+                    base_urls=dict.fromkeys(services, self.network.client_url(metro, CENTRAL)),
+                    api_keys=dict.fromkeys(services, self._central_key),
                 ),
             }
         return targets
 
+    def _cell_for(self, metro: str, service: str) -> str:
+        """The cell to call from a city: the plan's for its country; where the plan has no row for
+        it (its audience's largest cities lie elsewhere), the nearest legal one of the table."""
+        plan, country = self._plans[service], city(metro).place.country
+        for row in plan.coverage:
+            if row.country == country:
+                return row.cell
+        return min(
+            plan.base_urls,
+            key=lambda cell: (
+                self.world.link(f"client:{metro}", Endpoint("http", cell)).table_rtt_ms
+            ),
+        )
 
-def _flags(names: list[str]) -> list[str]:
-    return [part for name in names for part in ("--service", name)]
+    def records(self) -> list[Record]:
+        """What the callers recorded so far."""
+        return self.crowd.records()
 
 
-def central_declaration(path: Path) -> dict[str, Any]:
-    """An example's declaration as a centralised cloud would run it: one replica, no residency."""
-    declared: dict[str, Any] = yaml.safe_load(path.read_text())
-    for name in ("residency", "max_price_usd_per_hour"):
-        declared.pop(name, None)
-    declared["replicas"] = 1
-    declared["audience"] = ["world"]
-    declared["objective"] = {"latency_ms": 1000}
-    model = declared["model"]
-    if "path" in model:
-        model["path"] = str((path.parent / model["path"]).resolve())
-    return declared
+class _Applied(msgspec.Struct, frozen=True):
+    """What ``apply -o json`` prints, as far as the demonstration reads it."""
+
+    plan: Plan

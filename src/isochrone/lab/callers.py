@@ -30,9 +30,9 @@ GIVE_UP_AFTER_S = 10.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A network to call: base URL as reached from this city, and the API key of each service."""
+    """A network to call: each service's base URL as reached from this city, and its API key."""
 
-    base_url: str
+    base_urls: dict[str, str]
     api_keys: dict[str, str]
 
 
@@ -57,25 +57,26 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clients:
-    """The standard clients of one target, opened once and kept warm."""
+    """The standard clients of one base URL, opened once and kept warm."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, base_url: str, keys: Mapping[str, str]) -> None:
         import aiohttp
         import tritonclient.http.aio as triton
         from openai import AsyncOpenAI
 
         self._answers: dict[str, Mapping[str, str]] = {}
-        self._keys = target.api_keys
+        self._keys = keys
         self.openai = AsyncOpenAI(
-            base_url=target.base_url + "/v1",
+            base_url=base_url + "/v1",
             api_key="set for each call",
             max_retries=0,
             timeout=GIVE_UP_AFTER_S,
         )
         self.triton = triton.InferenceServerClient(
-            target.base_url.removeprefix("http://"), conn_limit=100, conn_timeout=GIVE_UP_AFTER_S
+            base_url.removeprefix("http://"), conn_limit=100, conn_timeout=GIVE_UP_AFTER_S
         )
-        # tritonclient keeps the answer's headers to itself; the session's own trace shows them.
+        # tritonclient keeps the answer's headers to itself (and its session private); the session's
+        # trace shows them without changing what is sent.
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._keep_headers)
         trace.freeze()
@@ -184,7 +185,10 @@ class Callers:
 
     def __init__(self, config: CallersConfig) -> None:
         self._config = config
-        self._clients = {name: Clients(target) for name, target in config.targets.items()}
+        self._clients: dict[tuple[str, str], Clients] = {}
+        for name, target in config.targets.items():
+            for url in sorted(set(target.base_urls.values())):
+                self._clients[name, url] = Clients(url, target.api_keys)
         self._cases = {s: load_cases(Path(config.cases_dir), s) for s in config.services}
         self._random = random.Random(f"{config.seed}/{config.city}")
         self._file = open(config.records_path, "ab", buffering=0)  # noqa: SIM115 - closed at exit
@@ -219,7 +223,8 @@ class Callers:
         case = cases[self._count % len(cases)]
         self._count += 1
         request_id = f"{self._config.city}-{self._count}"
-        clients = self._clients[phase.target]
+        url = self._config.targets[phase.target].base_urls[service]
+        clients = self._clients[phase.target, url]
         call = {"embeddings": clients.embed, "completions": clients.complete}.get(
             case.task, clients.infer
         )

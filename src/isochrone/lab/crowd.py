@@ -77,16 +77,18 @@ class Crowd:
         return found
 
     async def stop(self) -> None:
-        """End every process and wait for it."""
-        for process in self._processes.values():
-            if process.stdin is not None:
-                process.stdin.close()
-        for process in self._processes.values():
-            try:
-                await asyncio.wait_for(process.wait(), STOP_S)
-            except TimeoutError:
+        """End every process and wait for it; one deadline for all of them."""
+        processes = list(self._processes.values())
+        for process in processes:
+            if process.returncode is None:
+                process.terminate()
+        ended = [asyncio.create_task(process.wait()) for process in processes]
+        if ended:
+            await asyncio.wait(ended, timeout=STOP_S)
+        for process in processes:
+            if process.returncode is None:
                 process.kill()
-                await process.wait()
+        await asyncio.gather(*ended)
         self._processes.clear()
 
     async def _answer(self, city: str, timeout_s: float) -> None:

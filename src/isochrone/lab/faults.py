@@ -16,15 +16,19 @@ import msgspec
 from isochrone.client.admin import AdminClient
 from isochrone.lab.network import Network, NodeProcess
 from isochrone.schema.admin import ReplicaView
+from isochrone.schema.errors import Timeout
 
 POLL_S = 0.02
 REPLACE_WITHIN_S = 30.0
-IN_FLIGHT_WITHIN_S = 5.0
+IN_FLIGHT_WITHIN_S = 15.0
 FABRIC_PARTS = ("fabric", "hub")
 
 
 class Replacement(msgspec.Struct, frozen=True, kw_only=True):
-    """A lost replica's successor: which service, where, how long after the kill it served."""
+    """A lost replica's successor: which service, where, and how long after the kill it served.
+
+    A node says ``serving`` after the model's first answer on it (a trial run with the real engine).
+    """
 
     service: str
     metro: str
@@ -59,14 +63,17 @@ def in_flight_on(client: AdminClient, address: str) -> int:
 
 
 async def wait_in_flight(client: AdminClient, node: NodeProcess) -> int:
-    """Until requests are under way on the node (at most ``IN_FLIGHT_WITHIN_S``); how many."""
+    """Until requests are under way on the node; how many.
+
+    Raises Timeout after ``IN_FLIGHT_WITHIN_S``: a trial on an idle node would show nothing.
+    """
     deadline_s = time.monotonic() + IN_FLIGHT_WITHIN_S
     while time.monotonic() < deadline_s:
         count = await asyncio.to_thread(in_flight_on, client, node.address)
         if count:
             return count
         await asyncio.sleep(0.002)
-    return 0
+    raise Timeout(f"No request was under way on {node.site.name} for {IN_FLIGHT_WITHIN_S:g} s.")
 
 
 async def kill(client: AdminClient, node: NodeProcess) -> Kill:

@@ -11,7 +11,6 @@ from rich.table import Table
 from isochrone.lab.faults import Freeze, Kill
 from isochrone.lab.link_messages import LinkReport
 from isochrone.lab.records import CityRow
-from isochrone.schema.decision import Decision
 
 
 class Story:
@@ -26,8 +25,8 @@ class Story:
         self.console.rule(f"[bold]{title}", align="left")
 
     def say(self, text: str) -> None:
-        """A line of text."""
-        self.console.print(text, markup=False)
+        """A line of text, never wrapped: commands must stay whole."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def progress(self) -> Progress:
         """A progress display to be used as a context manager."""
@@ -39,7 +38,7 @@ class Story:
             console=self.console,
         )
 
-    def cities(self, rows: Sequence[CityRow], nodes: dict[str, str]) -> None:
+    def cities(self, rows: Sequence[CityRow]) -> None:
         """The table of cities: measured, beside the centralised region."""
         table = _table(
             "CITY",
@@ -55,7 +54,7 @@ class Story:
             "P95",
         )
         for row in rows:
-            met = "met" if row.met_share >= 0.95 else f"NOT MET ({row.met_share:.0%})"
+            met = "met" if row.met else f"NOT MET ({row.met_share:.0%})"
             table.add_row(
                 row.city,
                 row.service,
@@ -98,19 +97,14 @@ class Story:
         for name in kill.unreplaced:
             self.say(f"  {name}: NOT REPLACED")
 
-    def freeze(self, freeze: Freeze, last_sent_ms: float, retried: int) -> None:
+    def freeze(self, freeze: Freeze, last_sent_ms: float | None, moved: int, hedged: int) -> None:
         """What a frozen node cost."""
+        last = "none was" if last_sent_ms is None else f"the last was {last_sent_ms:.0f} ms after"
         self.say(
             f"Froze {freeze.site} for {freeze.seconds:g} s with {freeze.in_flight} requests under "
-            f"way; the last request was sent to it {last_sent_ms:.0f} ms after; {retried} requests "
-            f"were answered elsewhere instead."
+            f"way. Requests sent to it since: {last}; {moved} left it for another replica when it "
+            f"fell silent, {hedged} were overtaken by a second copy before."
         )
-
-    def decision(self, decision: Decision, lines: Sequence[str]) -> None:
-        """One decision in full."""
-        for line in lines:
-            self.say(line)
-        self.say(f"rule {decision.rule}, inputs {decision.inputs}")
 
 
 def _table(*columns: str) -> Table:
