@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -35,10 +36,24 @@ async def test_a_spare_that_died_is_not_handed_out(tmp_path) -> None:
     await spare.fill()
     os.kill(spare.pid, signal.SIGKILL)
     await until(lambda: not spare.pid)
-    assert spare.take() is None
+    assert await spare.take() is None
     engine = make_engine("onnx", {"adder.onnx": adder(tmp_path)}, {}, spare=spare)
     await engine.start()
     await engine.stop()
+    await spare.close()
+    assert not psutil.Process().children()
+
+
+async def test_a_spare_that_is_on_its_way_is_waited_for() -> None:
+    spare = WorkerSpare()
+    spare.prepare()
+    spare.prepare()
+    assert spare.pid == 0
+    first, second = await asyncio.gather(spare.take(), spare.take())
+    assert first is not None
+    assert second is None
+    assert len(psutil.Process().children()) == 1
+    await first.stop()
     await spare.close()
     assert not psutil.Process().children()
 

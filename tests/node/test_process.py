@@ -58,6 +58,7 @@ async def test_a_node_joins_fetches_loads_answers_and_ends(
     guest = await gateway.met()
     assert guest.introduction.home
     assert guest.introduction.capacity.engines == ("onnx",)
+    assert not node.children()  # an idle node keeps no worker
 
     wanted = await serving(node, gateway, models.doubling())
     status = guest.status(wanted.id)

@@ -173,7 +173,7 @@ class OnnxEngine:
 
     async def _launch(self) -> None:
         """Get a worker, load, and wait until it is ready. On an error no worker is left."""
-        worker = self._spare.take() if self._spare is not None else None
+        worker = await self._spare.take() if self._spare is not None else None
         if worker is None:
             worker = await start_worker(MODULE)
         self._ready = await load_worker(worker, self._load, self.options.load_timeout_s)
@@ -181,7 +181,7 @@ class OnnxEngine:
         self._started_at = time.monotonic()
         worker.attach(self)
         if self._spare is not None:
-            self._spare.replace()
+            self._spare.prepare()
 
     def on_lost(self) -> None:
         """The worker is gone: fail what it had, restart it."""

@@ -2,7 +2,8 @@
 
 Intuition: starting Python and importing onnxruntime takes longer than loading most models. One
 idle process per node pays for that ahead of time; it knows nothing until its first LOAD, so no
-tenant's data can be in it.
+tenant's data can be in it. It costs about 55 MB, so a node starts it only when its first ONNX model
+begins to arrive (the fetch hides the start), and keeps one from then on.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ MODULE = "isochrone.engines.onnx_worker"
 class WorkerSpare:
     """Keeps one idle ONNX worker. One per node process.
 
-    ``await fill()`` starts it; an engine takes it with ``take()`` and calls ``replace()`` when it
-    has loaded, so that the next spare does not compete with the load; ``await close()`` ends it.
+    ``await fill()`` or ``prepare()`` starts it; an engine takes it with ``await take()`` and calls
+    ``prepare()`` when it has loaded, so that the next spare does not compete with the load; ``await
+    close()`` ends it.
     """
 
     def __init__(self) -> None:
@@ -47,15 +49,20 @@ class WorkerSpare:
         else:
             self._worker = worker
 
-    def take(self) -> Worker | None:
-        """The idle worker, if there is one that lives; it is the taker's from now on."""
+    async def take(self) -> Worker | None:
+        """The idle worker, if there is one that lives; it is the taker's from now on.
+
+        One that is about to be there is waited for: that is sooner than starting another.
+        """
+        if not self.pid and self._filling is not None:
+            await asyncio.shield(self._filling)  # it goes on when this taker is cancelled
         if not self.pid:
             return None
         worker, self._worker = self._worker, None
         return worker
 
-    def replace(self) -> None:
-        """Start the next spare in the background; a failure only means that there is none."""
+    def prepare(self) -> None:
+        """Start a spare in the background unless there is one; on a failure there is none."""
         if self._filling is None or self._filling.done():
             self._filling = asyncio.get_running_loop().create_task(self._fill_quietly())
 

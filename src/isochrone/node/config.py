@@ -54,9 +54,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     announced ``host:port`` → the ``host:port`` to dial instead (NAT, hairpins).
     ``cpu_milli_max`` and ``memory_mib_max`` cut what is offered. ``engines``: those to offer,
     where they can run. ``upstreams``: servers of the provider, by name. ``spare_workers``: idle
-    engine workers kept started for fast cold starts (0 or 1). ``ready_file``: written, whole,
-    when the node is connected to its home. ``seed``: of the jitter of reconnects; none: the
-    operating system's randomness.
+    engine workers kept started for fast cold starts, from the first ONNX lease on (0 or 1).
+    ``ready_file``: written, whole, when the node is connected to its home. ``seed``: of the jitter
+    of reconnects; none: the operating system's randomness.
     """
 
     key_path: str

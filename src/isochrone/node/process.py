@@ -48,7 +48,6 @@ from isochrone.node.leases import step
 from isochrone.node.replica import CLOSING_DRAIN_S, Replicas
 from isochrone.node.serving import Serving
 from isochrone.node.state_dir import StateDir
-from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Beat, Control, Introduce, LogLine, Orders
 from isochrone.wire.channel import Channel
 from isochrone.wire.http_client import HttpPool
@@ -101,7 +100,6 @@ class Node:
             "info", "started", node=self.key.address, provider=self.papers.provider,
             capacity=msgspec.to_builtins(self.capacity), pid=os.getpid(),
         )  # fmt: skip
-        await self._fill_spare()
         self.doors.start()
         self._on_beat()
         await self._ending.wait()
@@ -197,14 +195,6 @@ class Node:
 
     def _wants_spare(self) -> bool:
         return self.config.spare_workers > 0 and "onnx" in self.capacity.engines
-
-    async def _fill_spare(self) -> None:
-        if self.spare is None:
-            return
-        try:
-            await self.spare.fill()
-        except IsochroneError as error:
-            self.journal.tell("warning", "no spare worker", reason=error.sentence())
 
     def _tell_ready(self, channel: Channel) -> None:
         home = self.doors.home.cell

@@ -118,6 +118,8 @@ class Replicas:
         replica.lease = lease
         match effect.do:
             case "fetch":
+                if self._spare is not None and lease.model.engine == "onnx":
+                    self._spare.prepare()  # starts while the model's files come
                 self._start(replica, self._fetch(replica))
             case "load":
                 self._start(replica, self._load(replica))
