@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -411,7 +412,46 @@ async def test_stream_numbers_wrap_and_skip_those_in_use(meet):
     await held.done()
 
 
-async def test_a_closed_channel_leaves_nothing_behind(meet):
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is left must go by itself, without the garbage collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Holder(Sink):
+    """A sink that holds its stream, as every real one does."""
+
+    stream: Stream | None = None
+
+
+async def test_streams_leave_no_cycles(meet, no_collector):
+    def hold(opened: Opened) -> None:
+        opened.sink.stream = opened.stream  # type: ignore[attr-defined]
+        if opened.header == b"answered":
+            opened.stream.answer(b"", opened.body, end=True)
+        elif opened.header == b"reset":
+            opened.stream.reset("refused")
+
+    meeting = await meet(lambda _c: Keeper(hold))
+    for header in (b"answered", b"reset", b"cancelled", b"lost") * 10:
+        sink = Holder()
+        sink.stream = meeting.near.open(header, b"x", sink=sink)
+        if header == b"cancelled":
+            sink.stream.reset("cancelled")
+        elif header != b"lost":
+            await sink.done()
+    await until(lambda: len(meeting.far_keeper.opened) == 40)
+    meeting.near.close("bye")
+    await until(lambda: meeting.door.channels == 0)
+    meeting.far_keeper.opened.clear()
+    del sink
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Stream)]
+
+
+async def test_a_closed_channel_leaves_nothing_behind(meet, no_collector):
     meeting = await meet(lambda _c: Keeper(echo))
     sink = Sink()
     meeting.near.open(b"", b"x", sink=sink)
@@ -419,5 +459,4 @@ async def test_a_closed_channel_leaves_nothing_behind(meet):
     meeting.near.close("bye")
     await until(lambda: meeting.door.channels == 0)
     meeting.far_keeper.opened.clear()
-    gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Stream)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -478,6 +479,37 @@ async def test_too_many_connections_are_refused(http, talk) -> None:
     assert server.refusals == {"too_many_connections": 1}
     talkers[0].say(GET)
     assert (await talkers[0].answer()).status == 200
+
+
+async def test_exchanges_leave_no_cycles(http, talk):
+    def app(exchange: Exchange) -> None:
+        def answer() -> None:
+            if exchange.path == "/cut":
+                exchange.abort()
+            elif exchange.path != "/wait":
+                exchange.respond(200, [], b"")
+
+        exchange.on_end = answer
+        exchange.on_abort = lambda: exchange.respond(200, [], b"")
+
+    server = await http(app)
+    gc.collect()
+    gc.disable()
+    try:
+        for path in (b"/ok", b"/cut", b"/wait") * 5:
+            talker = await talk(server.port)
+            talker.say(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path)
+            if path == b"/ok":
+                await talker.answer()
+            elif path == b"/cut":
+                await talker.rest()
+            else:
+                await until(lambda: any(c._exchange for c in _connections(server)))
+            await talker.hang_up()
+            await until(lambda: server.connections == 0)
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Exchange)]
+    finally:
+        gc.enable()
 
 
 async def test_port_in_use_says_what_to_do(http) -> None:

@@ -32,7 +32,7 @@ from isochrone.wire.frames import FrameReader
 from isochrone.wire.outbox import Outbox
 from isochrone.wire.receiving import DISPATCH, NOBODY
 from isochrone.wire.round_trips import RoundTrips
-from isochrone.wire.stream import Stream, StreamSink
+from isochrone.wire.stream import NO_SINK, Stream, StreamSink
 
 __all__ = ["Channel", "ChannelHandler", "ChannelLimits", "Peer", "Stream", "StreamSink"]
 
@@ -248,7 +248,7 @@ class Channel(asyncio.Protocol):
 
     # -- the streams' side (StreamOwner) ---------------------------------------------------------
 
-    def accept(self, number: int, header: bytes, window: int, sink: StreamSink) -> Stream | None:
+    def accept(self, number: int, header: bytes, window: int) -> Stream | None:
         """Register a stream that the peer opens; None when it has too many (it is told).
 
         Raises InvalidInput for a number that is not the peer's to use.
@@ -265,7 +265,7 @@ class Channel(asyncio.Protocol):
             self.outbox,
             number,
             header,
-            sink,
+            NO_SINK,
             window=frames.INITIAL_WINDOW,
             send_window=window,
             accepted=True,
@@ -280,10 +280,10 @@ class Channel(asyncio.Protocol):
             self._by_peer -= 1
         self.outbox.forget(stream)
 
-    def fail_soon(self, stream: Stream, code: str, message: str) -> None:
-        """Tell the sink later that we reset its stream."""
+    def fail_soon(self, sink: StreamSink, code: str, message: str) -> None:
+        """Tell a sink later that we reset its stream."""
         self.counters[code] += 1
-        self._loop.call_soon(stream.sink.on_reset, code, message)
+        self._loop.call_soon(sink.on_reset, code, message)
 
     def unread(self) -> None:
         """The peer asks but does not read what it is told."""
@@ -335,8 +335,7 @@ class Channel(asyncio.Protocol):
         self.outbox.write()
         self._transport.close()
         for stream in tuple(self.streams.values()):
-            stream.bury()
-            self.guard(stream, stream.sink.on_reset, "channel_lost", error.message)
+            self.guard(stream, stream.bury().on_reset, "channel_lost", error.message)
         try:
             self.handler.on_lost(error)
         except Exception as failure:
@@ -368,8 +367,9 @@ class Channel(asyncio.Protocol):
     def reject(self, stream: Stream, code: str, message: str) -> None:
         """The peer broke a stream's rules: reset it, at both ends."""
         self.counters[code] += 1
+        sink = stream.sink
         stream.reset(code, message)
-        self.guard(stream, stream.sink.on_reset, code, message)
+        self.guard(stream, sink.on_reset, code, message)
 
     # -- round trips -----------------------------------------------------------------------------
 

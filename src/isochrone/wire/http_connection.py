@@ -136,7 +136,7 @@ class HttpConnection(HttpSocket):
 
     def answered(self) -> None:
         """The answer is complete: next request, drain, or close."""
-        self._exchange = None
+        self._forget_exchange()
         if self._phase == BODY:
             self._drain()
         elif self._phase == WORKING:
@@ -147,8 +147,14 @@ class HttpConnection(HttpSocket):
 
     def cut(self) -> None:
         """Close at once, whatever is unsent."""
-        self._exchange = None
+        self._forget_exchange()
         super().cut()
+
+    def _forget_exchange(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            exchange.release()
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -348,7 +354,7 @@ class HttpConnection(HttpSocket):
 
     def abandon(self) -> None:
         """The server's grace is over: cut, and tell the exchange."""
-        exchange = self._exchange
+        exchange, self._exchange = self._exchange, None
         self.cut()
         if exchange is not None:
             self._guard(exchange, exchange.lost)

@@ -222,7 +222,17 @@ class Exchange:
         """For the connection only: the client is gone or refused. Calls ``on_abort`` once."""
         if not self.finished:
             self.responding = self.finished = True
-            self.on_abort()
+            on_abort = self.on_abort
+            self.release()
+            on_abort()
+
+    def release(self) -> None:
+        """For the connection only: forget the callbacks, which mostly hold the exchange itself.
+
+        Otherwise each request would live on until the garbage collector comes.
+        """
+        self.on_data = _drop_data
+        self.on_end = self.on_abort = self.on_writable = _do_nothing
 
     def _head(self, status: int, headers: Headers, length: int) -> bytes:
         """The answer's head; ``length`` -1 = unknown."""

@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 def _open(channel: Channel, flags: int, number: int, payload: bytes) -> None:
     window, header, body = frames.read_open(payload)
-    stream = channel.accept(number, header, window, NOBODY)
+    stream = channel.accept(number, header, window)
     if stream is None:
         return
     ended = flags == frames.FLAG_END
     stream.received_end = ended
     stream.received(len(body))
     try:
-        stream.sink = channel.handler.on_open(stream, header, body, ended)
+        sink = channel.handler.on_open(stream, header, body, ended)
     except Exception as error:
         channel.sink_failed(stream, error)
         return
-    stream.delivered(len(body))
+    if not stream.dead:  # answered at once, as a rule: then nothing more comes for anybody
+        stream.sink = sink
+        stream.delivered(len(body))
 
 
 def _head(channel: Channel, flags: int, number: int, payload: bytes) -> None:
@@ -50,8 +52,7 @@ def _head(channel: Channel, flags: int, number: int, payload: bytes) -> None:
             stream.sink.on_data(body)
             stream.delivered(len(body))
         if flags and not stream.dead:
-            stream.ended()
-            stream.sink.on_end(trailer)
+            stream.ended().on_end(trailer)
     except Exception as error:
         channel.sink_failed(stream, error)
 
@@ -69,8 +70,7 @@ def _data(channel: Channel, flags: int, number: int, payload: bytes) -> None:
             stream.sink.on_data(body)
             stream.delivered(len(body))
         if flags and not stream.dead:
-            stream.ended()
-            stream.sink.on_end(trailer)
+            stream.ended().on_end(trailer)
     except Exception as error:
         channel.sink_failed(stream, error)
 
@@ -82,8 +82,7 @@ def _end(channel: Channel, _flags: int, number: int, payload: bytes) -> None:
     if not stream.received(0):
         channel.reject(stream, "bad_frame", "An end came where none may.")
         return
-    stream.ended()
-    channel.guard(stream, stream.sink.on_end, payload)
+    channel.guard(stream, stream.ended().on_end, payload)
 
 
 def _reset(channel: Channel, _flags: int, number: int, payload: bytes) -> None:
@@ -94,8 +93,7 @@ def _reset(channel: Channel, _flags: int, number: int, payload: bytes) -> None:
         return
     stream = channel.streams.get(number)
     if stream is not None:
-        stream.bury()
-        channel.guard(stream, stream.sink.on_reset, code, message)
+        channel.guard(stream, stream.bury().on_reset, code, message)
 
 
 def _window(channel: Channel, _flags: int, number: int, payload: bytes) -> None:
@@ -132,7 +130,7 @@ def _pong(channel: Channel, _flags: int, _number: int, payload: bytes) -> None:
 
 
 class _Nobody:
-    """Sink of a stream, and handler of a channel, whose owner is not known yet."""
+    """Handler of a channel whose owner is not known yet."""
 
     def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
         """Nobody is at home."""
@@ -142,21 +140,6 @@ class _Nobody:
         """Nothing."""
 
     def on_lost(self, error: IsochroneError) -> None:
-        """Nothing."""
-
-    def on_head(self, header: bytes) -> None:
-        """Nothing."""
-
-    def on_data(self, data: bytes) -> None:
-        """Nothing."""
-
-    def on_end(self, trailer: bytes) -> None:
-        """Nothing."""
-
-    def on_reset(self, code: str, message: str) -> None:
-        """Nothing."""
-
-    def on_writable(self) -> None:
         """Nothing."""
 
 

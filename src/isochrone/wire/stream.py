@@ -44,13 +44,35 @@ class StreamSink(Protocol):
         """A ``write`` that returned False may continue."""
 
 
+class _NoSink:
+    """The sink of a stream that nobody listens to (any more)."""
+
+    def on_head(self, header: bytes) -> None:
+        """Nothing."""
+
+    def on_data(self, data: bytes) -> None:
+        """Nothing."""
+
+    def on_end(self, trailer: bytes) -> None:
+        """Nothing."""
+
+    def on_reset(self, code: str, message: str) -> None:
+        """Nothing."""
+
+    def on_writable(self) -> None:
+        """Nothing."""
+
+
+NO_SINK: Final = _NoSink()
+
+
 class StreamOwner(Protocol):
     """What a stream needs of its channel, besides the outbox."""
 
     def over(self, stream: Stream) -> None:
         """Both directions have ended, or it was reset."""
 
-    def fail_soon(self, stream: Stream, code: str, message: str) -> None:
+    def fail_soon(self, sink: StreamSink, code: str, message: str) -> None:
         """Tell the sink, in the next loop iteration, that the stream was reset by us."""
 
 
@@ -260,8 +282,7 @@ class Stream:
     def _overflow(self) -> None:
         message = "More was written than the stream's receiver takes."
         self._outbox.emit(frames.reset_frame(self.id, "overloaded", message))
-        self.bury()
-        self._owner.fail_soon(self, "overloaded", message)
+        self._owner.fail_soon(self.bury(), "overloaded", message)
 
     def _ended(self) -> None:
         self._finished = True
@@ -281,11 +302,10 @@ class Stream:
         if self.auto_credit:
             self.consumed(size)
 
-    def ended(self) -> None:
-        """For the channel: the peer's direction is complete."""
+    def ended(self) -> StreamSink:
+        """For the channel: the peer's direction is complete; returns whom to tell."""
         self.received_end = True
-        if self._finished:
-            self.bury()
+        return self.bury() if self._finished else self.sink
 
     def credited(self, credit: int) -> bool:
         """For the channel: a WINDOW came; False when the sum is absurd."""
@@ -328,13 +348,20 @@ class Stream:
         self._unconsumed -= owed
         self._outbox.emit(frames.window_frame(self.id, owed))
 
-    def bury(self) -> None:
-        """For the channel: nothing more is sent, nothing more comes."""
+    def bury(self) -> StreamSink:
+        """For the channel: nothing more is sent, nothing more comes.
+
+        Returns the sink, for its last word, and forgets it: an owner that holds its stream would
+        otherwise be kept alive by it until the garbage collector comes.
+        """
+        sink = self.sink
         if self.dead:
-            return
+            return sink
         self.dead = True
+        self.sink = NO_SINK
         if self._queued:
             self._outbox.backlog(-self._queued)
             self._queued = 0
         self._queue = None
         self._owner.over(self)
+        return sink
