@@ -7,6 +7,7 @@ tables) and its nodes obey the ``leases`` table at once; the controllers are rea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -86,6 +87,21 @@ def node(number: int, metro: str, provider: int = 0, cell: str = "fra", **change
     return Node(**fields)  # type: ignore[arg-type]
 
 
+def end_process(
+    process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, within_s: float = 10.0
+) -> None:
+    """End a process that was started here; by force at the deadline, and only then complain."""
+    try:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(how)
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{process.args} did not end within {within_s} s") from None
+    finally:
+        process.kill()
+        process.wait()
+
+
 class CellInTest:
     """A cell's fabric with one simulated gateway, as many nodes and controllers as wanted."""
 
@@ -101,6 +117,7 @@ class CellInTest:
         self.controllers: dict[int, subprocess.Popen[bytes]] = {}
         self.failing: set[str] = set()
         self._boot = "1"
+        self._ending = contextlib.AsyncExitStack()
 
     async def start(self, server: NatsServer | None = None, **spec: object) -> None:
         fields = {
@@ -111,9 +128,11 @@ class CellInTest:
         }
         self.spec = ServerSpec(**fields)  # type: ignore[arg-type]
         self.server = server or await NatsServer.start(self.spec)
+        self._ending.push_async_callback(lambda: self.server.stop())  # tests replace it
         self.url = client_url(self.server.host, self.server.port, CREDENTIALS)
         self.spec = msgspec.structs.replace(self.spec, port=self.server.port)
         self.fabric = await Fabric.connect([self.url], self.name, "gw", self.folder / "gw")
+        self._ending.push_async_callback(self.fabric.close)
         self.services: Table[bytes] = await self.fabric.table("services", bytes, raw=True)
         self.node_table: Table[Node] = await self.fabric.table("nodes", Node)
         self.leases: Table[Lease] = await self.fabric.table("leases", Lease)
@@ -123,15 +142,16 @@ class CellInTest:
         self.inputs: Table[bytes] = await self.fabric.table("inputs", bytes, raw=True)
         await self.fabric.subscribe("iso.*.routes", self._on_routes)
         self.publisher = PresencePublisher(self.fabric, self._digest)
+        self._ending.push_async_callback(self.publisher.close)
+        self._ending.callback(self._show_logs)
 
     async def stop(self) -> None:
-        for number in list(self.controllers):
-            self.end_controller(number)
+        """End everything that was started, each whatever became of the others."""
+        await self._ending.aclose()
+
+    def _show_logs(self) -> None:
         for log in sorted(self.folder.glob("controller-*/log")):
             sys.stdout.write(f"{log.parent.name} of {self.name}:\n{log.read_text()}")
-        await self.publisher.close()
-        await self.fabric.close()
-        await self.server.stop()
 
     async def add(self, *nodes: Node) -> None:
         for one in nodes:
@@ -178,6 +198,7 @@ class CellInTest:
                 start_new_session=True,
             )
         self.controllers[number] = process
+        self._ending.callback(self._end_if_running, number, process)
         await until((folder / "ready").exists, what="the controller is ready")
         return process
 
@@ -187,10 +208,13 @@ class CellInTest:
         )
 
     def end_controller(self, number: int, how: signal.Signals = signal.SIGTERM) -> None:
-        process = self.controllers.pop(number)
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(how)
-        process.wait(10)
+        end_process(self.controllers.pop(number), how)
+
+    def _end_if_running(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        if self.controllers.get(number) is process:
+            self.end_controller(number)
+        else:
+            end_process(process, signal.SIGKILL)
 
     def log(self, number: int = 1) -> str:
         return (self.folder / f"controller-{number}" / "log").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -36,14 +37,15 @@ EVERYWHERE = {
 
 
 async def _joined(
-    tmp_path: Path, free_ports: list[int]
-) -> tuple[list[NatsServer], list[CellInTest]]:
-    hubs, cells = [], []
+    tmp_path: Path, free_ports: list[int], ending: AsyncExitStack
+) -> list[CellInTest]:
+    """Two cells with their hubs; ``ending`` ends whatever was started."""
+    cells = []
     gateways = dict(zip(("fra", "sin"), free_ports[:2], strict=True))
     leaves = dict(zip(("fra", "sin"), free_ports[2:], strict=True))
     for name, metro in (("fra", "frankfurt"), ("sin", "singapore")):
         others = {cell: f"127.0.0.1:{port}" for cell, port in gateways.items() if cell != name}
-        hub = HubSpec(
+        spec = HubSpec(
             cell=name,
             folder=str(tmp_path / f"hub-{name}"),
             credentials=CREDENTIALS,
@@ -51,11 +53,13 @@ async def _joined(
             leaf_port=leaves[name],
             gateway_port=gateways[name],
         )
-        hubs.append(await NatsServer.start(hub))
+        hub = await NatsServer.start(spec)
+        ending.push_async_callback(hub.stop)
         cell = CellInTest(tmp_path / name, name, metro)
+        ending.push_async_callback(cell.stop)
         await cell.start(leaf_of=leaves[name])
         cells.append(cell)
-    return hubs, cells
+    return cells
 
 
 @pytest.fixture
@@ -66,21 +70,18 @@ async def cells(tmp_path: Path) -> AsyncIterator[list[CellInTest]]:
     ports = [listener.getsockname()[1] for listener in listeners]
     for listener in listeners:
         listener.close()
-    hubs, made = await _joined(tmp_path, ports)
-    offers: set[str] = set()
-    await made[0].fabric.subscribe("iso.*.offers", lambda subject, _: offers.add(subject))
-    await made[0].add(*FRA)
-    await made[1].add(*SIN)
-    for cell in made:
-        await cell.controller()
-    await until(lambda: len(offers) == 2, what="the cells hear each other")
-    for cell in made:
-        await until(lambda cell=cell: "no more doubt" in cell.log(), what="settled")
-    yield made
-    for cell in made:
-        await cell.stop()
-    for hub in hubs:
-        await hub.stop()
+    async with AsyncExitStack() as ending:
+        made = await _joined(tmp_path, ports, ending)
+        offers: set[str] = set()
+        await made[0].fabric.subscribe("iso.*.offers", lambda subject, _: offers.add(subject))
+        await made[0].add(*FRA)
+        await made[1].add(*SIN)
+        for cell in made:
+            await cell.controller()
+        await until(lambda: len(offers) == 2, what="the cells hear each other")
+        for cell in made:
+            await until(lambda cell=cell: "no more doubt" in cell.log(), what="settled")
+        yield made
 
 
 async def test_sites_in_two_cells_and_a_cell_that_repairs_itself(cells: list[CellInTest]) -> None:
@@ -128,14 +129,14 @@ async def test_a_cell_that_cannot_place_its_grant_is_relieved_by_home(
 
 
 async def _plan_sees_all_cells(fra: CellInTest) -> None:
-    from isochrone.schema.documents import SERVICE, pack, seal
+    from isochrone.schema.documents import SERVICE_PLAN, pack, seal
 
     told: list[CellOffers] = []
     await fra.fabric.subscribe(
         "iso.sin.offers", lambda _, data: told.append(msgspec.json.decode(data, type=CellOffers))
     )
     await until(lambda: bool(told) and len(told[-1].nodes) == 3, what="offers are whole")
-    packed = pack(seal(SERVICE, service(**EVERYWHERE), TENANT))
+    packed = pack(seal(SERVICE_PLAN, service(**EVERYWHERE), TENANT))
     reply = await fra.fabric.request("iso.fra.plan", packed, 5.0)
     plan = msgspec.json.decode(reply, type=PlanAnswer).plan
     assert plan is not None

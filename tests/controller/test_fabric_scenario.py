@@ -26,9 +26,11 @@ NODES = (
 @pytest.fixture
 async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
     made = CellInTest(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
 
 
 async def placed(cell: CellInTest) -> str:

@@ -20,23 +20,44 @@ import msgspec
 
 from isochrone.controller.config import ControllerConfig, Ready, load_config
 from isochrone.controller.controller import Controller
+from isochrone.controller.ending import ENDING_MAX_S, end_tasks, leave_within
 from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
 
 USAGE = "Usage: python -m isochrone.controller CONFIG.json\n"
 
 
 async def run(config: ControllerConfig) -> None:
-    """Control the cell until a signal."""
+    """Control the cell until a signal; gone ``ENDING_MAX_S`` after it at the latest."""
     ended = asyncio.Event()
+
+    def end() -> None:
+        if not ended.is_set():
+            leave_within(ENDING_MAX_S)
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    controller = await Controller.open(config)
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    controller = await _opened(config, ended)
+    if controller is None:
+        return
     gc.freeze()  # what is loaded now stays: the collector need not walk it again and again
     try:
         _write_ready(config, controller.address)
         await ended.wait()
     finally:
         await controller.close()
+
+
+async def _opened(config: ControllerConfig, ended: asyncio.Event) -> Controller | None:
+    """The controller, or None when the signal came first (a frozen fabric makes opening slow)."""
+    opening = asyncio.create_task(Controller.open(config))
+    signalled = asyncio.create_task(ended.wait())
+    await asyncio.wait((opening, signalled), return_when=asyncio.FIRST_COMPLETED)
+    await end_tasks([signalled])
+    if opening.done():
+        return opening.result()
+    await end_tasks([opening])
+    return None
 
 
 def _write_ready(config: ControllerConfig, address: str) -> None:

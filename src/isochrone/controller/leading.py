@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from isochrone.controller import leadership
+from isochrone.controller.ending import end_tasks
 from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.table import Table
@@ -21,6 +22,9 @@ from isochrone.schema.leadership import LEADERSHIP_KEY, Leadership
 
 STEP_S = 0.05
 """How often the machine is asked: well below ``leadership.BEAT_S``."""
+
+HAND_OVER_S = 1.0
+"""For the last write of a leader that ends; a standby waits only three times longer without it."""
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +70,12 @@ class Leading:
 
     async def close(self) -> None:
         """Stop, and let a standby take over at once if we led."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
         write = leadership.resignation(self._state)
         if write is not None:
-            with contextlib.suppress(IsochroneError):
-                await self._table.put(LEADERSHIP_KEY, write.entry, revision=write.revision)
+            with contextlib.suppress(IsochroneError, TimeoutError):
+                async with asyncio.timeout(HAND_OVER_S):
+                    await self._table.put(LEADERSHIP_KEY, write.entry, revision=write.revision)
 
     async def _run(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +43,7 @@ class Mirrored(Generic[T]):
         self._raw = raw
         self._first = True
         self._lost = False
+        self._one_by_one = threading.Lock()
         self._kept: dict[str, T] = {}
         for key, data in shelf.everything().items():
             with contextlib.suppress(InvalidInput):
@@ -73,7 +75,10 @@ class Mirrored(Generic[T]):
         """Bring the documents up to the table; blocks for fsyncs. Not while it is in doubt."""
         if not self.trustworthy or not self.table.seen.is_set():
             return
-        now = self.values
+        with self._one_by_one:  # a cancelled keeper's thread may still be writing at the end
+            self._keep(self.values)
+
+    def _keep(self, now: dict[str, T]) -> None:
         for key, value in now.items():
             if self._kept.get(key) != value:
                 self._shelf.keep(key, self._encode(value))
