@@ -106,9 +106,12 @@ class Home:
 def own_cell(folder: Path) -> Iterator[Home]:
     """A running cell in Frankfurt with one node; afterwards nothing of it is left."""
     home = Home(folder)
-    home.good("up", "--place", "frankfurt", "--port", "0")
+    told = home.json("up", "--place", "frankfurt", "--port", "0")
+    assert told["url"] == home.url
     try:
         yield home
     finally:
-        home.good("down")
+        told = home.json("down")
+    assert told["ended"]
+    assert told["nodes_running"] == []
     assert home.processes() == []

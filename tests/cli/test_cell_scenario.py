@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import openai
+import psutil
 import pytest
 import tritonclient.http as triton
 from tests.cli.own_cell import FRAUD_MODEL, Home, own_cell
@@ -94,7 +95,7 @@ def test_a_revoked_key_is_refused_at_once(home: Home) -> None:
     key = home.good("keys", "create", "--service", SERVICE, "--note", "short-lived").strip()
     assert call(home, f"Bearer {key}")[0] == 200
     key_id = next(k["id"] for k in home.json("keys", "list") if k["note"] == "short-lived")
-    home.good("keys", "revoke", key_id[:10])
+    assert home.json("keys", "revoke", key_id[:10])["key_id"] == key_id
     status, body = call(home, f"Bearer {key}")
     assert status == 401
     assert "revoked" in body
@@ -179,7 +180,7 @@ def test_a_deleted_service_is_gone_from_everything(home: Home) -> None:
     home.good("apply", "-y", "--wait", "30", "-f", str(home.declare("passing")))
     key = home.good("keys", "create", "--service", "passing").strip()
     assert call(home, f"Bearer {key}", "/v2/models/passing")[0] == 200
-    home.good("delete", "-y", "passing")
+    assert home.json("delete", "-y", "passing")["revision"] == 2
     until(lambda: call(home, f"Bearer {key}", "/v2/models/passing")[0] == 404)
     until(lambda: "passing" not in home.good("status"))
     assert "passing" in home.bad("delete", "-y", "passing")
@@ -263,15 +264,16 @@ def test_an_unknown_service_is_answered_with_near_names(home: Home, verb: str) -
 
 def test_a_second_node_joins_and_is_ended_by_name(home: Home) -> None:
     join = ("join", home.url, "--place", "paris", "--name", "second", "--detach")
-    home.good(*join, "--cpus", "0.5")
+    told = home.json(*join, "--cpus", "0.5")
     try:
+        assert psutil.Process(told["pid"]) in home.processes()
         assert "runs already" in home.bad(*join)
         rows = {row["metro"]: row for row in home.json("nodes")}
         assert rows["paris"]["cpu_milli"] == 500
         assert rows["paris"]["health"] == "alive"
         assert "Running there: second" in home.bad("down", "--node", "third")
     finally:
-        home.good("down", "--node", "second")
+        assert home.json("down", "--node", "second")["ended"]
     until(lambda: {r["metro"]: r["health"] for r in home.json("nodes")}["paris"] == "gone")
     assert "Running there: none" in home.bad("down", "--node", "second")
 

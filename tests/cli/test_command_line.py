@@ -61,6 +61,16 @@ def test_a_key_file_is_private_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "provider.key"
     assert path.stat().st_mode & 0o777 == 0o600
     assert first.stdout.split()[1] == again.stdout.split()[1]
+    told = Home(tmp_path).json("keys", "init", "provider")
+    assert told["address"] == first.stdout.split()[1]
+    assert not told["made"]
+
+
+def test_json_of_a_node_in_the_foreground_is_wrong_usage(tmp_path: Path) -> None:
+    join = ("join", "http://127.0.0.1:1", "--place", "paris", "-o", "json")
+    done = run(*join, home=tmp_path)
+    assert done.returncode == 2
+    assert "--detach" in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["status", "nodes", "keys", "logs", "explain", "delete", "down"])

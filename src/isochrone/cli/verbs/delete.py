@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
-from isochrone.cli.context import admin, gateway_option, require_service
-from isochrone.cli.tables import count
+from isochrone.cli.context import admin, gateway_option, output_option, require_service
+from isochrone.cli.tables import count, print_json
 from isochrone.schema.service import Model, Objective, Service
 
 
@@ -13,12 +14,13 @@ from isochrone.schema.service import Model, Objective, Service
 @click.argument("service")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @gateway_option
-def command(service: str, yes: bool, gateway: str | None, key: str | None) -> None:
+@output_option
+def command(service: str, yes: bool, gateway: str | None, key: str | None, output: str) -> None:
     """End a service."""
     with admin(gateway, key=key) as client:
         known = require_service(client, service)
         question = f"End {known.name} and its {count(known.serving, 'replica')}?"
-        if not yes and not click.confirm(question):
+        if not yes and not click.confirm(question, err=output == "json"):
             raise click.exceptions.Abort
         last = Service(
             name=known.name,
@@ -31,4 +33,7 @@ def command(service: str, yes: bool, gateway: str | None, key: str | None) -> No
             deleted=True,
         )
         accepted = client.post_service(last)
+        if output == "json":
+            print_json({"name": known.name, **msgspec.to_builtins(accepted)})
+            return
         click.echo(f"{known.name} revision {accepted.revision}: {accepted.next}")

@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import click
 
-from isochrone.cli.context import home
+from isochrone.cli.context import home, output_option
 from isochrone.cli.joined import JOIN_GRACE_S, joined, node_folder
+from isochrone.cli.tables import print_json
 
 
 @click.command("down")
 @click.option("--node", "name", metavar="NAME", help="End this node of `join` instead of the cell.")
-def command(name: str | None) -> None:
+@output_option
+def command(name: str | None, output: str) -> None:
     """End the cell that `up` started, or with --node a node that `join` started."""
+    as_json = output == "json"
     if name is None:
-        _end_cell()
+        _end_cell(as_json)
     else:
-        _end_node(name)
+        _end_node(name, as_json)
 
 
-def _end_cell() -> None:
+def _end_cell(as_json: bool) -> None:
     from isochrone.cell.background import stop
 
     folder = home() / "cell"
-    if stop(folder):
+    ran = stop(folder)
+    if as_json:
+        print_json({"ended": ran, "folder": str(folder), "nodes_running": list(joined())})
+        return
+    if ran:
         click.echo(f"The cell has ended; its data stays in {folder}.")
     else:
         click.echo(f"No cell runs from {folder}.")
@@ -33,7 +40,7 @@ def _end_cell() -> None:
         click.echo(f"The node {name} still runs; `isochrone down --node {name}` ends it.")
 
 
-def _end_node(name: str) -> None:
+def _end_node(name: str, as_json: bool) -> None:
     from isochrone.cell.running import end
     from isochrone.schema.errors import NotFound, Timeout
 
@@ -45,4 +52,7 @@ def _end_node(name: str) -> None:
         )
     if not end(process, JOIN_GRACE_S):
         raise Timeout(f"The node's process {process.pid} does not end.", fix="End it by hand.")
+    if as_json:
+        print_json({"ended": True, "node": name, "folder": str(node_folder(name))})
+        return
     click.echo(f"The node {name} has ended; its key and models stay in {node_folder(name)}.")

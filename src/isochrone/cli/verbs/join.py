@@ -18,8 +18,9 @@ from pathlib import Path
 import click
 
 from isochrone.cell.running import Running, end, running
-from isochrone.cli.context import load_key, public_admin, resolve_map
+from isochrone.cli.context import load_key, output_option, public_admin, resolve_map
 from isochrone.cli.joined import JOIN_GRACE_S, joined, node_folder, remember
+from isochrone.cli.tables import print_json
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
 from isochrone.schema.errors import Conflict, InvalidInput, Unavailable
@@ -65,6 +66,7 @@ POLL_S = 0.02
 @click.option("--memory-mib", type=click.IntRange(64), help="Offer at most so much memory.")
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option("--key", metavar="FILE", help="The provider's key file.")
+@output_option
 def command(
     urls: tuple[str, ...],
     city_name: str,
@@ -76,6 +78,7 @@ def command(
     memory_mib: int | None,
     detach: bool,
     key: str | None,
+    output: str,
 ) -> None:
     """Offer this machine to a cell as a node."""
     from isochrone.atlas.cities import city
@@ -85,6 +88,8 @@ def command(
         memory_gib_microusd_per_hour=round(price_gib * 1e6),
         gpu_microusd_per_hour=round(price_gpu * 1e6),
     )
+    if output == "json" and not detach:
+        raise click.UsageError("-o json goes with --detach: in the foreground the node logs.")
     _check_name(name)
     folder = node_folder(name)
     config_path = enrol(
@@ -99,7 +104,7 @@ def command(
     )
     arguments = [sys.executable, "-m", "isochrone.node", str(config_path)]
     if detach:
-        _detach(arguments, name)
+        _detach(arguments, name, as_json=output == "json")
         return
     click.echo(f"Joining from {folder}; Ctrl-C leaves.", err=True)
     itself = running(os.getpid())  # stays the same process when it becomes the node
@@ -132,7 +137,7 @@ def _doors(urls: tuple[str, ...]) -> tuple[DoorAddress, ...]:
     return tuple(found)
 
 
-def _detach(arguments: list[str], name: str) -> None:
+def _detach(arguments: list[str], name: str, *, as_json: bool) -> None:
     log = node_folder(name) / "node.log"
     with log.open("wb") as file:
         child = subprocess.Popen(
@@ -151,6 +156,9 @@ def _detach(arguments: list[str], name: str) -> None:
         child.wait()
         raise
     remember(name, process or Running(child.pid, 0.0))
+    if as_json:
+        print_json({"node": name, "pid": child.pid, "log": str(log)})
+        return
     click.echo(f"Node {name} serves in the background (process {child.pid}, log {log}).")
     click.echo(f"Next:  isochrone nodes\n       isochrone down --node {name}")
 

@@ -47,11 +47,15 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("role", type=click.Choice(ROLES), default="tenant")
-def init(role: str) -> None:
+@output_option
+def init(role: str, output: str) -> None:
     """Make the private key of a role (kept when there is one) and print its address."""
     path = key_path(role)
     existed = path.exists()
     key = PrivateKey.load_or_create(path)
+    if output == "json":
+        print_json({"role": role, "address": key.address, "made": not existed, "path": str(path)})
+        return
     click.echo(f"{role} {key.address} ({'kept' if existed else 'made'}: {path})")
 
 
@@ -170,7 +174,8 @@ def list_keys(output: str) -> None:
 @command.command("revoke")
 @click.argument("key_or_id")
 @gateway_option
-def revoke(key_or_id: str, gateway: str | None, key: str | None) -> None:
+@output_option
+def revoke(key_or_id: str, gateway: str | None, key: str | None, output: str) -> None:
     """Make an API key void, by its id or by the key itself."""
     key_id = _key_id(key_or_id)
     with admin(gateway, key=key) as client:
@@ -178,6 +183,9 @@ def revoke(key_or_id: str, gateway: str | None, key: str | None) -> None:
     stored = _stored().get(key_id)
     if stored is not None:
         _remember(msgspec.structs.replace(stored, revoked=True))
+    if output == "json":
+        print_json(accepted)
+        return
     click.echo(f"Revoked {accepted.key_id} (kept on {', '.join(accepted.kept)}).")
 
 

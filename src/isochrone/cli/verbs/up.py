@@ -10,7 +10,8 @@ import re
 
 import click
 
-from isochrone.cli.context import Settings, home, key_path, save_settings
+from isochrone.cli.context import Settings, home, key_path, output_option, save_settings
+from isochrone.cli.tables import print_json
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
 
@@ -36,7 +37,8 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--no-node", is_flag=True, help="Start no node on this machine.")
-def command(name: str, city_name: str, port: int, host: str, no_node: bool) -> None:
+@output_option
+def command(name: str, city_name: str, port: int, host: str, no_node: bool, output: str) -> None:
     """Start a small cell on this machine."""
     from isochrone.atlas.cities import city
     from isochrone.cell.background import start
@@ -64,6 +66,9 @@ def command(name: str, city_name: str, port: int, host: str, no_node: bool) -> N
     record = start(config)
     url = record.http_urls[0]
     save_settings(Settings(gateway=url))
+    if output == "json":
+        print_json({"cell": name, "url": url, "place": place, "data_dir": config.data_dir})
+        return
     click.echo(f"Cell {name} serves at {url} (its place is declared: {city_name}).")
     click.echo("Next:  isochrone status")
     click.echo("       isochrone apply -f examples/first-service.yaml")
