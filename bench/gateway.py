@@ -6,14 +6,17 @@ metrics on, a TLS channel, a node process with the ``upstream`` engine), and a b
 one worker, with an aiohttp client) to the same upstream; the servers are in
 ``byte_path_servers.py``. ``wrk`` asks each in turn, the same request,
 first with 32 connections and then with one. Rounds alternate between the three, so that a noisy
-neighbour hits all alike; the median of the rounds counts.
+neighbour hits all alike; the median of the rounds counts (of the ratio: the median of the rounds'
+own ratios, since what a round compares was measured within seconds).
 
 What it does not measure: distance, other machines, or models. wrk, gateway, node and upstream share
-the machine's cores, so absolute figures say little; compare ratios.
+the machine's cores (one process more than the proxy's path has), so absolute figures say little;
+compare ratios. Before and after the load, the path's answer must be the upstream's.
 
 The last line on standard output is one JSON object: ``rps_direct``, ``rps_path``, ``rps_uvicorn``,
 ``rps_path_vs_uvicorn``, ``added_p50_ms`` (one connection, path minus direct), ``mb_node``,
-``mb_gateway``, ``mb_fabric`` (resident, after the load).
+``mb_gateway``, ``mb_fabric`` (resident after the load, each with its children; the node as shipped,
+with no model in it: its spare engine worker starts with the first ONNX lease).
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
 import signal
 import statistics
@@ -30,13 +32,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 from bench.byte_path_servers import ANSWER_BODY
+from bench.conditions import conditions
 
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.server import Credentials, NatsServer, ServerSpec, client_url
@@ -56,6 +62,11 @@ from isochrone.schema.service import Model, Objective, Residency, service_id
 
 CELL = "bench"
 PLACE = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")
+INSTALL = ["apt-get", "install", "-y", "-q", "wrk"]
+STALLED_BELOW = 10
+"""Fewer answers per connection than this in one run mean that connections hang: wrk tells of no
+error then."""
+
 TARGETS = ("direct", "uvicorn", "path")
 REQUEST_BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": [0.5] * 16}]}
@@ -83,13 +94,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def find_wrk() -> str | None:
-    """wrk's path; installed from Debian when this is root and apt-get is there."""
+def find_wrk(install: bool) -> str:
+    """wrk's path; with ``install``, got from Debian by root. Ends the benchmark without it."""
     found = shutil.which("wrk")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        say("installing wrk")
-        subprocess.run(["apt-get", "install", "-y", "-q", "wrk"], stdout=sys.stderr, check=False)
+    if found is None and install and os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"wrk is missing; installing it: {' '.join(INSTALL)}")
+        subprocess.run(INSTALL, stdout=sys.stderr, check=False)
         found = shutil.which("wrk")
+    if found is None:
+        raise SystemExit(f"bench: wrk is missing. As root on Debian: {' '.join(INSTALL)}")
     return found
 
 
@@ -169,7 +182,7 @@ class Path3:
         await leases.put(lease.id, lease, revision=None)
         await RouteStream(self.fabric).publish(msgspec.json.encode(table))
         self.pids |= {"fabric": self.server.pid}
-        await wait_for(self._serves, "the replica")
+        await wait_for(self.serves, "the replica")
 
     def key(self) -> str:
         """The bearer key of the bench's tenant."""
@@ -216,7 +229,6 @@ class Path3:
             state_dir=str(self.folder / "node"),
             doors=(door,),
             upstreams={"bench": UpstreamServer(base_url=self.upstream, api="oip")},
-            engines=("upstream",),
             ready_file=str(ready_file),
         )
         path = self.folder / "node.json"
@@ -269,10 +281,8 @@ class Path3:
         )
         return RoutingTable(cell=CELL, epoch=1, sequence=1, services=(service,))
 
-    def _serves(self) -> bool:
-        import urllib.error
-        import urllib.request
-
+    def serves(self) -> bool:
+        """Whether the path gives the upstream's answer."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/v2/models/bench/infer",
             data=REQUEST_BODY.encode(),
@@ -280,9 +290,25 @@ class Path3:
         )
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                return bool(answer.status == 200)
+                told = json.loads(answer.read())
         except (urllib.error.URLError, OSError):
             return False
+        wanted: list[dict[str, Any]] = json.loads(ANSWER_BODY)["outputs"]
+        if told["outputs"] != wanted:
+            raise SystemExit(f"bench: the path's answer differs from the upstream's: {told}")
+        return True
+
+    def resident_mb(self) -> dict[str, float]:
+        """Resident memory of each part with its children (shared pages count in each)."""
+        found = {}
+        for name, pid in self.pids.items():
+            process = psutil.Process(pid)
+            family = [process, *process.children(recursive=True)]
+            sizes = [member.memory_info().rss / 1e6 for member in family]
+            found[name] = sum(sizes)
+            more = f" ({len(sizes) - 1} children; alone {sizes[0]:.1f} MB)" if sizes[1:] else ""
+            print(f"{name}: {found[name]:.1f} MB resident after the load{more}")
+        return found
 
 
 def load(wrk: str, script: Path, port: int, connections: int, seconds: float) -> dict[str, float]:
@@ -294,27 +320,35 @@ def load(wrk: str, script: Path, port: int, connections: int, seconds: float) ->
     result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
     if result["bad"]:
         raise SystemExit(f"bench: {result['bad']:g} requests failed on {url}.")
+    if result["rps"] * seconds < STALLED_BELOW * connections:
+        raise SystemExit(f"bench: connections hang on {url}: {result['rps']:.1f} requests/s.")
     return result
 
 
 def measure(
     wrk: str, script: Path, ports: dict[str, int], rounds: int, seconds: float
-) -> dict[str, dict[str, float]]:
-    """Medians over the rounds of every target."""
-    found: dict[str, dict[str, list[float]]] = {t: {"rps": [], "p50_ms": []} for t in TARGETS}
+) -> dict[str, float]:
+    """Medians over the rounds."""
+    rps: dict[str, list[float]] = {target: [] for target in TARGETS}
+    p50_ms: dict[str, list[float]] = {target: [] for target in TARGETS}
     for number in range(rounds):
         for target in TARGETS:
             many = load(wrk, script, ports[target], 32, seconds)
             one = load(wrk, script, ports[target], 1, seconds)
-            found[target]["rps"].append(many["rps"])
-            found[target]["p50_ms"].append(one["p50_ms"])
+            rps[target].append(many["rps"])
+            p50_ms[target].append(one["p50_ms"])
             say(
                 f"round {number + 1}/{rounds} {target:8} {many['rps']:8.0f} requests/s "
                 f"(p99 {many['p99_ms']:.2f} ms), one connection p50 {one['p50_ms']:.3f} ms"
             )
+    ratios = [path / proxy for path, proxy in zip(rps["path"], rps["uvicorn"], strict=True)]
+    added_ms = [
+        path - direct for path, direct in zip(p50_ms["path"], p50_ms["direct"], strict=True)
+    ]
     return {
-        target: {name: statistics.median(values) for name, values in figures.items()}
-        for target, figures in found.items()
+        **{f"rps_{target}": round(statistics.median(rps[target])) for target in TARGETS},
+        "rps_path_vs_uvicorn": round(statistics.median(ratios), 2),
+        "added_p50_ms": round(statistics.median(added_ms), 3),
     }
 
 
@@ -337,33 +371,28 @@ async def bench(wrk: str, rounds: int, seconds: float, folder: Path) -> dict[str
         for target in TARGETS:
             load(wrk, script, ports[target], 8, 1)  # connections opened, code warm
         figures = await asyncio.to_thread(measure, wrk, script, ports, rounds, seconds)
-        memory = {
-            name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in path.pids.items()
-        }
+        await wait_for(path.serves, "the replica after the load")
+        memory = path.resident_mb()
     finally:
         processes.end()
         if path is not None:
             await path.stop()
+    order = ("rps_direct", "rps_path", "rps_uvicorn", "rps_path_vs_uvicorn", "added_p50_ms")
     return {
-        "rps_direct": round(figures["direct"]["rps"]),
-        "rps_path": round(figures["path"]["rps"]),
-        "rps_uvicorn": round(figures["uvicorn"]["rps"]),
-        "rps_path_vs_uvicorn": round(figures["path"]["rps"] / figures["uvicorn"]["rps"], 2),
-        "added_p50_ms": round(figures["path"]["p50_ms"] - figures["direct"]["p50_ms"], 3),
-        "mb_node": round(memory["node"], 1),
-        "mb_gateway": round(memory["gateway"], 1),
-        "mb_fabric": round(memory["fabric"], 1),
+        **{name: figures[name] for name in order},
+        **{f"mb_{name}": round(memory[name], 1) for name in ("node", "gateway", "fabric")},
     }
 
 
-def conditions(rounds: int, seconds: float) -> str:
+def about(rounds: int, seconds: float) -> str:
     """What the figures hold for."""
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}; wrk, upstream, gateway and node share them; "
-        f"{rounds} rounds of {seconds:g} s at 32 connections and at 1; request "
-        f"{len(REQUEST_BODY)} B, answer {len(ANSWER_BODY)} B; TLS 1.3 on the channel; API key, "
-        "limits, metrics, hedging on."
+    return conditions(
+        *(f"{name} {version(name)}" for name in ("uvloop", "uvicorn", "aiohttp", "httptools")),
+        "wrk (1 thread), upstream, gateway and node share the cores",
+        f"{rounds} rounds of {seconds:g} s at 32 connections and at 1",
+        f"request {len(REQUEST_BODY)} B, answer {len(ANSWER_BODY)} B",
+        "TLS 1.3 on the channel, API key, limits, metrics, hedging on",
+        "proxy: uvicorn with uvloop and httptools, one worker, aiohttp client, no TLS, no keys",
     )
 
 
@@ -373,12 +402,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="(always) last line is JSON")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--install-wrk", action="store_true", help="get wrk with apt-get, as root")
     parser.add_argument("--folder", help="keep logs here instead of a temporary folder")
     options = parser.parse_args()
-    wrk = find_wrk()
-    if wrk is None:
-        raise SystemExit("bench: wrk is missing. On Debian: apt-get install wrk (as root).")
-    print(conditions(options.rounds, options.seconds), flush=True)
+    wrk = find_wrk(options.install_wrk)
+    print(about(options.rounds, options.seconds), flush=True)
     with tempfile.TemporaryDirectory(prefix="isochrone-bench-") as temporary:
         folder = Path(options.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ arrives.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -30,6 +31,7 @@ from isochrone.fabric.stream import RouteStream
 from isochrone.gateway import gauges
 from isochrone.gateway.admin import AdminApi
 from isochrone.gateway.admin_guard import Guard
+from isochrone.gateway.announced import Announcements
 from isochrone.gateway.api_oip import OipApi
 from isochrone.gateway.api_openai import OpenAiApi
 from isochrone.gateway.bearer import Caller, KeyRing
@@ -47,12 +49,14 @@ from isochrone.gateway.lookup import Lookup
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.orders import REPEAT_S
 from isochrone.gateway.peers import PeerKeeper
+from isochrone.gateway.proofs import Proofs
 from isochrone.gateway.relay import RelayDesk
 from isochrone.gateway.routes import RouteBook, SnapshotFolder, legal_in
 from isochrone.gateway.store import BlobStore
 from isochrone.gateway.tables import CellTables
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.try_log import TryLog
+from isochrone.gateway.uploads import Uploads
 from isochrone.gateway.views import Views
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
@@ -61,10 +65,13 @@ from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Lease
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.routing import GatewayPresence, RoutingTable
+from isochrone.schema.service import Residency
 from isochrone.wire.certificate import make_certificate
 from isochrone.wire.http_server import Exchange, HttpServer, Limits, serve
 
 SAVE_ROUTES_S: Final = 1.0
+SWEEP_FILES_S: Final = 600.0
+"""How often the store is looked through for files that nothing names."""
 
 log = logging.getLogger(__name__)
 _decode_table = msgspec.json.Decoder(RoutingTable).decode
@@ -92,10 +99,17 @@ class Gateway:
             config.limits.store_bytes_max,
             config.limits.blob_bytes_max,
         )
+        self.proofs = Proofs(self.state_dir / "proofs")
         self.dispatcher = Dispatcher(self.loop, self.fleet, config.limits, self.traffic)
         self.relays = RelayDesk(self.loop, self.book, self.fleet)
         self.fetches = FetchDesk(
-            self.store, self.fleet, config.place, config.cell, self.blocs, self._file_rule
+            self.store,
+            self.fleet,
+            config.place,
+            config.cell,
+            self.blocs,
+            self._file_rule,
+            self._wanted_files,
         )
         hooks = Hooks(self._node_changed, self._lease_service, self._newest_grant)
         self.doors = DoorKeeper(
@@ -110,6 +124,7 @@ class Gateway:
         )
         self.http: HttpServer | None = None
         self.papers: OperatorGrant
+        self.announced: Announcements
         self.fabric: Fabric
         self.tables: CellTables
         self.board: PresenceBoard
@@ -149,6 +164,14 @@ class Gateway:
         )
         self._closers += [self.fabric.close, self._save_routes]
         self.tables = CellTables(self.fabric, config.cell, self.fleet, self.state_dir)
+        self.tables.declarations.on_newer.append(
+            lambda declared: self.book.declare(declared.id, declared.service)
+        )
+        self.announced = Announcements(
+            self.tables.declarations.known,
+            lambda mask: legal_in(mask, config.place.country, self.blocs),
+            monotonic,
+        )
         await self.tables.open()
         self._closers += [self.tables.close, self.fetches.close]
         late = await self._bind_http()
@@ -246,7 +269,8 @@ class Gateway:
             guard=Guard(config.tenants, config.admins, time.time),
             tables=self.tables,
             fabric=self.fabric,
-            store=self.store,
+            uploads=Uploads(self.store, self.announced, self.proofs, self._wanted_files),
+            announced=self.announced,
             views=self.views,
             logs=self.logs,
             traffic=self.traffic,
@@ -297,7 +321,13 @@ class Gateway:
             self.doors,
             lambda: [presence for presence, _ in self.board.heard()],
         )
-        for work in (self.tables.run(), peers.run(), self._review(), self._repeat()):
+        for work in (
+            self.tables.run(),
+            peers.run(),
+            self._review(),
+            self._repeat(),
+            self._sweep_files(),
+        ):
             self._tasks.append(self.loop.create_task(work))
         self._closers.append(self._stop_tasks)
 
@@ -377,6 +407,20 @@ class Gateway:
                 saved_s = now_s
                 await self._save_routes()
 
+    async def _sweep_files(self) -> None:
+        """Files that nothing names any more, or nothing that may be here, do not stay."""
+        while True:
+            await asyncio.sleep(SWEEP_FILES_S)
+            if self.tables.trusted():
+                await self.loop.run_in_executor(None, self._sweep, self._wanted_files())
+
+    def _sweep(self, wanted: frozenset[str]) -> None:
+        try:
+            for sha256 in self.store.sweep(wanted):
+                self.proofs.forget(sha256)
+        except OSError as error:
+            log.warning("the store is not swept: %s", error)
+
     async def _save_routes(self) -> None:
         tables = [
             table
@@ -452,17 +496,34 @@ class Gateway:
         lease = self.tables.orders.of_node(node).get(lease_id)
         if lease is None:
             return ""
-        legal = legal_in(lease.residency, self.config.place.country, self.blocs)
+        mask = self._mask(lease)
+        legal = mask is not None and legal_in(mask, self.config.place.country, self.blocs)
         return lease.service if legal else ""
+
+    def _mask(self, lease: Lease) -> Residency | None:
+        """Where a lease's data may go now; None when its service is deleted."""
+        return self.book.mask(lease.service, lease.service_revision, lease.residency)
+
+    def _wanted_files(self) -> frozenset[str]:
+        """Files that services and leases name whose data may be here."""
+        leased = [
+            file.sha256
+            for lease in self.tables.orders.all()
+            if (mask := self._mask(lease)) is not None
+            and legal_in(mask, self.config.place.country, self.blocs)
+            for file in lease.model.files
+        ]
+        return self.announced.files() | frozenset(leased)
 
     def _file_rule(self, sha256: str, service: str, node: str) -> FileRule | None:
         """The mask of a file: by a node's leases, or for a gateway by whatever names it here."""
         leases = self.tables.orders.of_node(node).values() if node else self.tables.orders.all()
         for lease in leases:
-            if lease.service == service and (rule := _rule_of(lease, sha256)) is not None:
+            mask = self._mask(lease) if lease.service == service else None
+            if mask is not None and (rule := _rule_of(lease, mask, sha256)) is not None:
                 return rule
         declared = self.tables.declarations.known.get(service) if not node else None
-        if declared is None:
+        if declared is None or declared.service.deleted:
             return None
         for file in declared.service.model.files:
             if file.sha256 == sha256:
@@ -472,10 +533,10 @@ class Gateway:
         return None
 
 
-def _rule_of(lease: Lease, sha256: str) -> FileRule | None:
+def _rule_of(lease: Lease, mask: Residency, sha256: str) -> FileRule | None:
     for file in lease.model.files:
         if file.sha256 == sha256:
-            return FileRule(lease.residency, lease.home_cell, file.size_bytes)
+            return FileRule(mask, lease.home_cell, file.size_bytes)
     return None
 
 
@@ -510,6 +571,8 @@ async def run(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, ending.set)
     gateway = Gateway(config)
     await gateway.start()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: the collector need not walk it again and again
     try:
         await ending.wait()
     finally:
