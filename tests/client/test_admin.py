@@ -56,10 +56,19 @@ def declared(home: Home, name: str) -> tuple[Declaration, Service]:
 
 def apply(client: AdminClient, home: Home, name: str) -> Service:
     declaration, service = declared(home, name)
+    client.announce(service)
     for file in service.model.files:
         client.upload(file.sha256, declaration.files[file.name], lambda held: None)
     client.post_service(service)
     return service
+
+
+def announce(client: AdminClient, home: Home, sha256: str, size_bytes: int) -> None:
+    """Say that a service with this one file is coming."""
+    _, service = declared(home, "coming")
+    file = msgspec.structs.replace(service.model.files[0], sha256=sha256, size_bytes=size_bytes)
+    model = msgspec.structs.replace(service.model, files=(file,))
+    client.announce(msgspec.structs.replace(service, model=model))
 
 
 def quiet(held: int) -> None:
@@ -129,6 +138,7 @@ def test_an_upload_goes_on_where_it_ended(
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
     name = hashlib.sha256(data).hexdigest()
+    announce(tenant, home, name, len(data))
 
     def stop(held: int) -> None:
         if held >= 2000:
@@ -144,9 +154,12 @@ def test_an_upload_goes_on_where_it_ended(
     assert again == [5120]
 
 
-def test_an_upload_of_other_bytes_is_refused(tenant: AdminClient, tmp_path: Path) -> None:
+def test_an_upload_of_other_bytes_is_refused(
+    home: Home, tenant: AdminClient, tmp_path: Path
+) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not what was said")
+    announce(tenant, home, "1" * 64, path.stat().st_size)
     with pytest.raises(TheirFault) as caught:
         tenant.upload("1" * 64, path, quiet)
     assert caught.value.status == 400

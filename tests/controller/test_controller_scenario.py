@@ -15,7 +15,7 @@ import pytest
 from isochrone.controller.declared import declared
 from isochrone.rules.placement import replay
 from isochrone.schema.digests import canonical
-from isochrone.schema.documents import SERVICE, pack, seal
+from isochrone.schema.documents import SERVICE, SERVICE_PLAN, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.plans import PlanAnswer
 from isochrone.schema.service import AudienceShare, ReplicaRange, Residency
@@ -35,9 +35,11 @@ NODES = (
 @pytest.fixture
 async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
     made = CellInTest(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
 
 
 async def placed(cell: CellInTest, controllers: int = 1, **changes: object) -> str:
@@ -187,7 +189,7 @@ async def test_a_plan_says_where_and_keeps_nothing(cell: CellInTest) -> None:
     await until(lambda: cell.leader is not None)
 
     async def plan(**changes: object) -> PlanAnswer:
-        packed = pack(seal(SERVICE, service(**changes), TENANT))
+        packed = pack(seal(SERVICE_PLAN, service(**changes), TENANT))
         return msgspec.json.decode(
             await cell.fabric.request("iso.fra.plan", packed, 5.0), type=PlanAnswer
         )

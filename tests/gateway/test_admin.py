@@ -66,12 +66,16 @@ async def ask(call_: Any, *arguments: Any) -> Any:
         return error
 
 
-async def upload(town: Town, gateway: Gateway, content: bytes = CONTENT) -> None:
+async def upload(
+    town: Town, gateway: Gateway, content: bytes = CONTENT, key: PrivateKey | None = None
+) -> None:
     path = town.folder / "model"
     path.write_bytes(content)
     told: list[int] = []
     sha256 = hashlib.sha256(content).hexdigest()
-    assert await ask(client(town, gateway).upload, sha256, path, told.append) is None
+    api = client(town, gateway, key)
+    assert await ask(api.announce, service()) is None
+    assert await ask(api.upload, sha256, path, told.append) is None
     assert told[-1] == len(content)
 
 
@@ -160,6 +164,7 @@ async def test_only_an_operators_tenants_are_served(town: Town) -> None:
 async def test_an_upload_resumes_and_a_gap_is_refused(town: Town) -> None:
     gateway = await town.gateway()
     port = http_port(gateway)
+    assert await ask(client(town, gateway).announce, service()) is None
 
     async def put(first: int, last: int, data: bytes) -> Any:
         path = f"/isochrone/v1/blobs/{SHA}"
@@ -188,9 +193,11 @@ async def test_an_upload_resumes_and_a_gap_is_refused(town: Town) -> None:
 async def test_a_wrong_digest_is_refused_and_forgotten(town: Town) -> None:
     gateway = await town.gateway()
     path = town.folder / "model"
-    path.write_bytes(b"something else")
+    path.write_bytes(CONTENT[::-1])
+    assert await ask(client(town, gateway).announce, service()) is None
     error = await ask(client(town, gateway).upload, SHA, path, lambda _: None)
     assert (error.code, error.status) == ("wrong_digest", 400)
+    assert gateway.store.held_part(SHA, town.tenant.address) == 0
     assert gateway.store.held(SHA) == (0, False)
 
 
@@ -200,6 +207,7 @@ async def test_a_full_store_says_what_to_do(town: Town) -> None:
     gateway = await town.gateway(limits=GatewayLimits(store_bytes_max=1000))
     path = town.folder / "model"
     path.write_bytes(CONTENT)
+    assert await ask(client(town, gateway).announce, service()) is None
     error = await ask(client(town, gateway).upload, SHA, path, lambda _: None)
     assert (error.code, error.status) == ("store_full", 507)
     assert error.fix

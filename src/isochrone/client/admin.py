@@ -37,7 +37,7 @@ from isochrone.schema.admin import (
 )
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import UNREADABLE
-from isochrone.schema.documents import KEY_REVOCATION, SERVICE, Signed, pack, seal
+from isochrone.schema.documents import KEY_REVOCATION, SERVICE, SERVICE_PLAN, Signed, pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault, TheirFault, Unavailable
 from isochrone.schema.frames import LogLine
 from isochrone.schema.identity import PrivateKey
@@ -119,7 +119,7 @@ class AdminClient:
 
     def plan(self, service: Service) -> Plan:
         """What would happen if this were applied; nothing is kept."""
-        body = pack(self._seal(SERVICE, service))
+        body = pack(self._seal(SERVICE_PLAN, service))
         return self._decode(self._call("POST", "/plan?dry=1", body, signed=False), Plan)
 
     def post_service(self, service: Service) -> ServiceAccepted:
@@ -134,8 +134,19 @@ class AdminClient:
         answer = self._call("POST", "/revocations", body, signed=False)
         return self._decode(answer, RevocationAccepted)
 
+    def announce(self, service: Service) -> None:
+        """Say which service the files to be uploaded are for; nothing is declared by it.
+
+        Raises TheirFault ``misdirected`` when that gateway may not hold its data.
+        """
+        body = pack(self._seal(SERVICE_PLAN, service))
+        self._call("POST", "/uploads", body, signed=False)
+
     def upload(self, sha256: str, path: Path, progress: Callable[[int], None]) -> None:
-        """Send a model file, from where an earlier try ended. ``progress``: bytes held so far."""
+        """Send a file of an announced service, from where an earlier try ended.
+
+        ``progress``: bytes held so far.
+        """
         size = path.stat().st_size
         held, complete = self._held(sha256)
         if complete:

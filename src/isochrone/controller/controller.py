@@ -24,7 +24,7 @@ import msgspec
 
 from isochrone.controller.config import ControllerConfig
 from isochrone.controller.deciding import decided
-from isochrone.controller.declared import Declared, declared
+from isochrone.controller.declared import Declared, intended
 from isochrone.controller.fitting import Fitting
 from isochrone.controller.granting import Granting
 from isochrone.controller.holding import Holding
@@ -168,7 +168,7 @@ class Controller:
         if not self.leading.may_act():
             return None
         try:
-            answer = PlanAnswer(plan=await self._plan(declared(data)))
+            answer = PlanAnswer(plan=await self._plan(intended(data)))
         except IsochroneError as error:
             answer = PlanAnswer(refusal=refusal_of(error))
         return msgspec.json.encode(answer)

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import msgspec
 
-from isochrone.schema.documents import SERVICE, unpack, unseal
+from isochrone.schema.documents import SERVICE, SERVICE_PLAN, unpack, unseal
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.service import Service, check_name, service_id
 
@@ -29,7 +29,19 @@ def declared(document: bytes) -> Declared:
 
     Raises InvalidInput (unreadable, bad name, replicas out of range) or Unauthorized.
     """
-    service, tenant = unseal(unpack(document), SERVICE, Service)
+    return _read(document, SERVICE)
+
+
+def intended(document: bytes) -> Declared:
+    """Read what a tenant means to declare, to plan it: a ``service-plan``, never a declaration.
+
+    Raises as ``declared``.
+    """
+    return _read(document, SERVICE_PLAN)
+
+
+def _read(document: bytes, kind: str) -> Declared:
+    service, tenant = unseal(unpack(document), kind, Service)
     check_name(service.name)
     if not 1 <= service.replicas.min <= service.replicas.max <= 1000:
         raise InvalidInput(

@@ -17,12 +17,14 @@ import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.admin_guard import Guard
+from isochrone.gateway.announced import Announcements
 from isochrone.gateway.body_reader import BodyReader
 from isochrone.gateway.declared import (
     DOCUMENT_BYTES_MAX,
     Declared,
     check_declaration,
     read_declaration,
+    read_intention,
 )
 from isochrone.gateway.error_bodies import (
     JSON,
@@ -33,7 +35,7 @@ from isochrone.gateway.error_bodies import (
 )
 from isochrone.gateway.logs import LogBook
 from isochrone.gateway.routes import Blocs, legal_in
-from isochrone.gateway.store import BlobStore, check_sha256
+from isochrone.gateway.store import check_sha256
 from isochrone.gateway.tables import CellTables, read_revocation
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.uploads import Uploads
@@ -82,7 +84,8 @@ class AdminApi:
         guard: Guard,
         tables: CellTables,
         fabric: Fabric,
-        store: BlobStore,
+        uploads: Uploads,
+        announced: Announcements,
         views: Views,
         logs: LogBook,
         traffic: Traffic,
@@ -95,13 +98,13 @@ class AdminApi:
         self._guard = guard
         self._tables = tables
         self._fabric = fabric
-        self._store = store
+        self._uploads = uploads
+        self._announced = announced
         self._views = views
         self._logs = logs
         self._traffic = traffic
         self._legal_url = legal_url
         self._cell_url = cell_url
-        self._uploads = Uploads(store, tables.declarations.files)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange) -> None:
@@ -111,7 +114,7 @@ class AdminApi:
             self._only(exchange, "GET")
             view = self._views.door() if kind == "door" else self._views.status()
             exchange.respond(200, [JSON], _encode(view))
-        elif kind in ("services", "plan", "revocations") and not rest:
+        elif kind in ("services", "plan", "uploads", "revocations") and not rest:
             self._documents(exchange, kind)
         elif kind == "blobs" and rest:
             self._blobs(exchange, rest)
@@ -143,17 +146,22 @@ class AdminApi:
             exchange.respond(200, [JSON], _encode(views))
             return
         self._only(exchange, "POST")
-        work = {"services": self._take, "plan": self._plan, "revocations": self._revoke}[kind]
-        self._run(exchange, work(exchange, BodyReader(exchange)))
+        work = {
+            "services": self._take,
+            "plan": self._plan,
+            "uploads": self._announce,
+            "revocations": self._revoke,
+        }
+        self._run(exchange, work[kind](exchange, BodyReader(exchange)))
 
     def _blobs(self, exchange: Exchange, sha256: str) -> None:
         if exchange.method not in ("HEAD", "PUT"):
             raise NotAllowed(exchange.method, "HEAD or PUT")
-        self._signer(exchange)
+        signer = self._signer(exchange)
         if exchange.method == "HEAD":
-            self._uploads.head(exchange, sha256)
+            self._uploads.head(exchange, sha256, signer)
         else:
-            self._run(exchange, self._put(exchange, sha256, BodyReader(exchange)))
+            self._run(exchange, self._put(exchange, sha256, signer, BodyReader(exchange)))
 
     def _lists(self, exchange: Exchange, kind: str) -> None:
         self._only(exchange, "GET")
@@ -200,7 +208,7 @@ class AdminApi:
 
     async def _take(self, exchange: Exchange, reader: BodyReader) -> None:
         packed = await reader.whole(DOCUMENT_BYTES_MAX)
-        declared = self._admit(packed)
+        declared = self._admit(read_declaration(packed))
         service = declared.service
         held = self._tables.declarations.known.get(declared.id)
         again = held is not None and held.packed == packed
@@ -222,9 +230,8 @@ class AdminApi:
         )
         exchange.respond(202, [JSON], _encode(accepted))
 
-    def _admit(self, packed: bytes) -> Declared:
-        """A declaration that this gateway may take; raises IsochroneError."""
-        declared = read_declaration(packed)
+    def _admit(self, declared: Declared) -> Declared:
+        """The same, if this gateway may take such a declaration; raises IsochroneError."""
         self._guard.check_tenant(declared.tenant)
         service = declared.service
         if not service.deleted:
@@ -251,8 +258,8 @@ class AdminApi:
             return
         missing = []
         for file in declared.service.model.files:
-            size = self._store.size(file.sha256)
-            if size is None:
+            size, whole = self._uploads.held(file.sha256, declared.tenant)
+            if not whole:
                 missing.append(file.sha256)
             elif size != file.size_bytes:
                 raise InvalidInput(
@@ -260,14 +267,14 @@ class AdminApi:
                 )
         if missing:
             raise MissingBlobs(
-                f"{len(missing)} of the model's files are not in the store.",
+                f"{len(missing)} of the model's files are not in the store as your uploads.",
                 fix="Upload them first; `isochrone apply` does.",
                 missing=tuple(missing),
             )
 
     async def _plan(self, exchange: Exchange, reader: BodyReader) -> None:
         packed = await reader.whole(DOCUMENT_BYTES_MAX)
-        self._admit(packed)
+        self._admit(read_intention(packed))
         subject = f"iso.{self._cell}.plan"
         data = await self._fabric.request(subject, packed, PLAN_TIMEOUT_S)
         try:
@@ -298,8 +305,13 @@ class AdminApi:
         accepted = RevocationAccepted(key_id=key_id, tenant=tenant, kept=kept)
         exchange.respond(200, [JSON], _encode(accepted))
 
-    async def _put(self, exchange: Exchange, sha256: str, reader: BodyReader) -> None:
-        stored: BlobStored = await self._uploads.put(exchange, sha256, reader)
+    async def _announce(self, exchange: Exchange, reader: BodyReader) -> None:
+        intention = self._admit(read_intention(await reader.whole(DOCUMENT_BYTES_MAX)))
+        self._announced.take(intention)
+        exchange.respond(202, [JSON], b"{}")
+
+    async def _put(self, exchange: Exchange, sha256: str, tenant: str, reader: BodyReader) -> None:
+        stored: BlobStored = await self._uploads.put(exchange, sha256, tenant, reader)
         exchange.respond(201 if stored.complete else 202, [JSON], _encode(stored))
 
     # -- records -----------------------------------------------------------------------------

@@ -8,14 +8,14 @@ greater revision wins everywhere; a deletion is a revision like any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from isochrone.atlas.audience import audience_points
 from isochrone.rules.residency import Blocs, allowed_countries
-from isochrone.schema.documents import SERVICE, unpack, unseal
+from isochrone.schema.documents import SERVICE, SERVICE_PLAN, unpack, unseal
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.service import Model, Service, check_name, service_id
 
@@ -37,9 +37,18 @@ class Declared(msgspec.Struct, frozen=True):
 
 def read_declaration(packed: bytes) -> Declared:
     """The declaration in a packed document; raises InvalidInput or Unauthorized."""
+    return _read(packed, SERVICE)
+
+
+def read_intention(packed: bytes) -> Declared:
+    """What its tenant means to declare: for plans and uploads, worthless as a declaration."""
+    return _read(packed, SERVICE_PLAN)
+
+
+def _read(packed: bytes, kind: str) -> Declared:
     if len(packed) > DOCUMENT_BYTES_MAX:
         raise InvalidInput(f"A declaration has at most {DOCUMENT_BYTES_MAX} bytes.")
-    service, tenant = unseal(unpack(packed), SERVICE, Service)
+    service, tenant = unseal(unpack(packed), kind, Service)
     check_name(service.name)
     return Declared(service_id(tenant, service.name), tenant, service, packed)
 
@@ -91,6 +100,8 @@ class Declarations:
     def __init__(self) -> None:
         self._known: dict[str, Declared] = {}
         self._unreadable: dict[str, bytes] = {}
+        self.on_newer: list[Callable[[Declared], None]] = []
+        """Called with every declaration that is taken."""
 
     @property
     def known(self) -> Mapping[str, Declared]:
@@ -116,6 +127,8 @@ class Declarations:
         if held is not None and held.service.revision >= declared.service.revision:
             return False
         self._known[key] = declared
+        for tell in self.on_newer:
+            tell(declared)
         return True
 
     def live(self, tenant: str, name: str) -> bool:

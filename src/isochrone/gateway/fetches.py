@@ -62,6 +62,7 @@ class FileRule(msgspec.Struct, frozen=True):
 class FetchDesk:
     """Serves fetches. ``rule(sha256, service, node)`` finds the mask of a file: for a node (its
     address) by its leases, for a gateway ("") by anything known of the service; None: unknown.
+    ``referenced()``: files that stay, whatever room a pulled one needs.
     ``counters``: ``served``, ``pulled`` and refusals by code."""
 
     def __init__(
@@ -72,6 +73,7 @@ class FetchDesk:
         cell: str,
         blocs: Blocs,
         rule: Callable[[str, str, str], FileRule | None],
+        referenced: Callable[[], frozenset[str]],
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._store = store
@@ -80,6 +82,7 @@ class FetchDesk:
         self._cell = cell
         self._blocs = blocs
         self._rule = rule
+        self._referenced = referenced
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -189,7 +192,7 @@ class FetchDesk:
         with self._store.claim(fetch.sha256):
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(
-                None, self._store.check_room, rule.size_bytes, fetch.sha256, frozenset()
+                None, self._store.check_room, rule.size_bytes, fetch.sha256, self._referenced()
             )
             for peer in self._sources(rule):
                 try:

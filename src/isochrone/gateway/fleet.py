@@ -185,7 +185,9 @@ class Fleet:
     def options(self, flight: Flight, now_s: float) -> list[Option]:
         """The replicas that may be asked now, best first; of the newest table, since a request
         may wait for a replica that is placed meanwhile."""
-        service = self._book.services.get(flight.service.id, flight.service)
+        service = self._book.services.get(flight.service.id)
+        if service is None:  # deleted or dropped meanwhile: what the request knew holds no more
+            return []
         flight.service = service
         if not service.here_legal:
             return []

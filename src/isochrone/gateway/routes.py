@@ -4,7 +4,8 @@ A table is a whole cell's routes; the greater (epoch, sequence) wins and an olde
 counted, so a table heard late, twice or out of order does no harm. Each service's replicas of all
 cells are merged once when a table is taken, with the residency mask already applied: a request
 finds its legal replicas by one look-up. Where cells disagree about a service (a change is under
-way), the newest revision's mask is used for all of its replicas.
+way), the newest revision's mask is used for all of its replicas. A tenant's declaration may be
+known before any table has followed it: a newer one's mask, or its deletion, holds at once.
 
 Rules: no clock, no I/O (``SnapshotFolder`` keeps the tables on disk). An unknown area in a mask
 admits nothing: when in doubt, a replica is out.
@@ -24,7 +25,7 @@ from isochrone.schema.digests import UNREADABLE, canonical
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Evidence, Place
 from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
-from isochrone.schema.service import Residency, service_id
+from isochrone.schema.service import Residency, Service, service_id
 
 EVIDENCE: Final[Evidence] = "declared"
 """How every place is known until places are proven."""
@@ -79,6 +80,7 @@ class RouteBook:
         self._tables: dict[str, RoutingTable] = {}
         self._parts: dict[str, dict[str, ServiceRoute]] = {}
         self._services: dict[str, RoutedService] = {}
+        self._declared: dict[str, Service] = {}
         self.counters: Counter[str] = Counter()
         self.changes = 0
 
@@ -107,6 +109,21 @@ class RouteBook:
             self._merge(table)
         return True
 
+    def declare(self, service: str, declared: Service) -> None:
+        """The newest known declaration of a service id: it outranks the tables' older masks."""
+        self._declared[service] = declared
+        if service in self._services:
+            self._merge_service(service)
+            self.changes += 1
+
+    def mask(self, service: str, revision: int, residency: Residency) -> Residency | None:
+        """The mask of a service whose ``residency`` was told with ``revision``: the declaration's
+        when that is as new or newer; None when it is deleted by then."""
+        declared = self._declared.get(service)
+        if declared is None or declared.revision < revision:
+            return residency
+        return None if declared.deleted else declared.residency
+
     def find(self, tenant: str, name: str) -> RoutedService | None:
         """A tenant's service by its name."""
         return self._services.get(service_id(tenant, name))
@@ -130,6 +147,11 @@ class RouteBook:
             self._services.pop(service, None)
             return
         newest = max(routes, key=lambda route: route.revision)
+        residency = self.mask(service, newest.revision, newest.residency)
+        if residency is None:
+            self._services.pop(service, None)
+            return
+        newest = msgspec.structs.replace(newest, residency=residency)
         replicas = tuple(
             sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
         )

@@ -1,11 +1,12 @@
 """The cell's store of model files: content-addressed by SHA-256, on disk, verified before use.
 
-A file is ``<sha256>`` once its digest has been checked, ``<sha256>.part`` before. Uploads append to
-the part, so they resume where they ended. Files that nothing declared refers to are deleted, oldest
-first, when room is needed.
+A file is ``<sha256>`` once its digest has been checked, ``<sha256>[.<owner>].part`` before. Uploads
+append to their owner's part, so they resume where they ended and nobody profits from what another
+has sent. Files that nothing refers to are deleted: oldest first when room is needed, and all by
+``sweep``.
 
 Rules: every method that touches the disk blocks and is called in a thread, except ``size`` (one
-``stat``). One writer a file (``claim``). Nothing is trusted by its name: a part whose digest is
+``stat``). One writer a part (``claim``). Nothing is trusted by its name: a part whose digest is
 wrong is deleted.
 """
 
@@ -89,10 +90,14 @@ class BlobStore:
         size = self.size(sha256)
         if size is not None:
             return size, True
+        return self.held_part(sha256), False
+
+    def held_part(self, sha256: str, owner: str = "") -> int:
+        """How many bytes of a file the owner's part holds."""
         try:
-            return self._part(sha256).stat().st_size, False
+            return self._part(sha256, owner).stat().st_size
         except FileNotFoundError:
-            return 0, False
+            return 0
 
     def read(self, sha256: str, offset_bytes: int, length_bytes: int) -> bytes:
         """A range of a verified file; raises NotFound, InvalidInput (range outside the file)."""
@@ -105,19 +110,22 @@ class BlobStore:
             raise NotFound(f"The store does not hold {sha256[:12]}….") from error
 
     @contextmanager
-    def claim(self, sha256: str) -> Iterator[None]:
-        """Be the only writer of a file; raises Conflict when there is one (call on the loop)."""
-        if sha256 in self._claimed:
+    def claim(self, sha256: str, owner: str = "") -> Iterator[None]:
+        """Be the only writer of a part; raises Conflict when there is one (call on the loop)."""
+        name = self._part(sha256, owner).name
+        if name in self._claimed:
             raise Conflict(
                 "Somebody else is uploading this file now.", fix="Ask for its state in a moment."
             )
-        self._claimed.add(sha256)
+        self._claimed.add(name)
         try:
             yield
         finally:
-            self._claimed.discard(sha256)
+            self._claimed.discard(name)
 
-    def check_room(self, total_bytes: int, sha256: str, referenced: frozenset[str]) -> None:
+    def check_room(
+        self, total_bytes: int, sha256: str, referenced: frozenset[str], owner: str = ""
+    ) -> None:
         """Make sure that a file of ``total_bytes`` may be kept; raises TooLarge or OurFault.
 
         Deletes unreferenced files, oldest first, where that makes the room.
@@ -129,13 +137,11 @@ class BlobStore:
             )
         entries = {path: path.stat() for path in self._folder.iterdir()}
         free = self._bytes_max - sum(stat.st_size for stat in entries.values())
-        free += self.held(sha256)[0]
+        free += self.held_part(sha256, owner)
         for path in sorted(entries, key=lambda path: entries[path].st_mtime):
             if free >= total_bytes:
                 return
-            name = path.name.removesuffix(".part")
-            age_s = time.time() - entries[path].st_mtime
-            if name in referenced or name in self._claimed or age_s < FRESH_S:
+            if not self._idle(path, entries[path].st_mtime, referenced):
                 continue
             path.unlink(missing_ok=True)
             free += entries[path].st_size
@@ -147,9 +153,24 @@ class BlobStore:
                 status=507,
             )
 
-    def append(self, sha256: str, offset_bytes: int, data: bytes) -> None:
+    def sweep(self, referenced: frozenset[str]) -> list[str]:
+        """Delete every file and part that nothing refers to; the digests of deleted files."""
+        gone = []
+        for path in list(self._folder.iterdir()):
+            if self._idle(path, path.stat().st_mtime, referenced):
+                path.unlink(missing_ok=True)
+                gone.append(path.name)
+        return [name for name in gone if _SHA256.fullmatch(name)]
+
+    def _idle(self, path: Path, changed_s: float, referenced: frozenset[str]) -> bool:
+        """Whether a file may be deleted: not referred to, not fresh, nobody writes it."""
+        sha256 = path.name.partition(".")[0]
+        fresh = time.time() - changed_s < FRESH_S
+        return not fresh and sha256 not in referenced and path.name not in self._claimed
+
+    def append(self, sha256: str, offset_bytes: int, data: bytes, owner: str = "") -> None:
         """Write a piece at ``offset_bytes`` of the part (cutting what lies behind); raises ours."""
-        path = self._part(sha256)
+        path = self._part(sha256, owner)
         try:
             with path.open("r+b" if path.exists() else "w+b") as file:
                 file.truncate(offset_bytes)
@@ -158,9 +179,9 @@ class BlobStore:
         except OSError as error:
             raise disk_error(error, f"file {sha256[:12]}…", self._folder) from error
 
-    def complete(self, sha256: str) -> int:
+    def complete(self, sha256: str, owner: str = "") -> int:
         """Verify the part and make it the file; its size. Raises InvalidInput (wrong digest)."""
-        path = self._part(sha256)
+        path = self._part(sha256, owner)
         hasher = hashlib.sha256()
         try:
             with path.open("r+b") as file:
@@ -181,8 +202,8 @@ class BlobStore:
             raise disk_error(error, f"file {sha256[:12]}…", self._folder) from error
         return size
 
-    def _part(self, sha256: str) -> Path:
-        return self._folder / f"{sha256}.part"
+    def _part(self, sha256: str, owner: str) -> Path:
+        return self._folder / (f"{sha256}.{owner}.part" if owner else f"{sha256}.part")
 
 
 def sync_folder(folder: Path) -> None:

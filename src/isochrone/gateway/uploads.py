@@ -1,4 +1,9 @@
-"""Model files by HTTP: ``HEAD`` and ``PUT /isochrone/v1/blobs/{sha256}``, resumable."""
+"""Model files by HTTP: ``HEAD`` and ``PUT /isochrone/v1/blobs/{sha256}``, resumable.
+
+Only announced files are taken, from the tenant that announced them (``announced``). A tenant sends
+every byte itself, also of a file that the store has of somebody else: what is held is told of its
+own uploads alone, and having sent all of it is recorded as its proof (``proofs``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from isochrone.gateway.announced import Announcements
 from isochrone.gateway.body_reader import BodyReader
+from isochrone.gateway.proofs import Proofs
 from isochrone.gateway.store import BlobStore, check_sha256
 from isochrone.schema.admin import COMPLETE_HEADER, HELD_BYTES_HEADER, BlobStored
 from isochrone.schema.errors import Conflict, InvalidInput
@@ -17,29 +24,50 @@ _RANGE: Final = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
 class Uploads:
-    """Writes uploads to the store. ``referenced()``: files that declarations need."""
+    """Writes uploads to the store. ``referenced()``: files that must stay."""
 
-    def __init__(self, store: BlobStore, referenced: Callable[[], frozenset[str]]) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        announced: Announcements,
+        proofs: Proofs,
+        referenced: Callable[[], frozenset[str]],
+    ) -> None:
         self._store = store
+        self._announced = announced
+        self._proofs = proofs
         self._referenced = referenced
 
-    def head(self, exchange: Exchange, sha256: str) -> None:
+    def held(self, sha256: str, tenant: str) -> tuple[int, bool]:
+        """Bytes that are held of the tenant's upload of a file, and whether that is whole."""
+        size = self._store.size(sha256)
+        if size is not None and self._proofs.has(sha256, tenant):
+            return size, True
+        return self._store.held_part(sha256, tenant), False
+
+    def head(self, exchange: Exchange, sha256: str, tenant: str) -> None:
         """How much of a file is held."""
         check_sha256(sha256)
-        held, complete = self._store.held(sha256)
+        held, complete = self.held(sha256, tenant)
         headers = [(HELD_BYTES_HEADER, str(held))]
         if complete:
             headers.append((COMPLETE_HEADER, "1"))
         exchange.respond(200 if held or complete else 404, headers, b"")
 
-    async def put(self, exchange: Exchange, sha256: str, reader: BodyReader) -> BlobStored:
+    async def put(
+        self, exchange: Exchange, sha256: str, tenant: str, reader: BodyReader
+    ) -> BlobStored:
         """Take a file or a piece of it; verified when it is whole.
 
-        Raises InvalidInput (range, digest), Conflict (a gap, another writer) or OurFault (disk).
+        Raises Forbidden (not announced), InvalidInput (range, size, digest), Conflict (a gap,
+        another writer) or OurFault (disk).
         """
         check_sha256(sha256)
+        file = self._announced.file(tenant, sha256)
         start, length, total = _span(exchange)
-        held, complete = self._store.held(sha256)
+        if total != file.size_bytes:
+            raise InvalidInput(f"{file.name} is announced with {file.size_bytes} bytes.")
+        held, complete = self.held(sha256, tenant)
         if complete:
             return BlobStored(sha256=sha256, held_bytes=held, size_bytes=held, complete=True)
         if start > held:
@@ -48,24 +76,31 @@ class Uploads:
                 fix="Ask with HEAD how much is held, and go on from there.",
                 code="gap",
             )
-        with self._store.claim(sha256):
-            held = await self._write(sha256, start, length, total, reader)
+        with self._store.claim(sha256, tenant):
+            held = await self._write(sha256, tenant, start, length, total, reader)
             if held < total:
                 return BlobStored(sha256=sha256, held_bytes=held, size_bytes=total, complete=False)
-            await _in_thread(self._store.complete, sha256)
+            await _in_thread(self._store.complete, sha256, tenant)
+            await _in_thread(self._proofs.record, sha256, tenant)
         return BlobStored(sha256=sha256, held_bytes=total, size_bytes=total, complete=True)
 
     async def _write(
-        self, sha256: str, start: int, length: int, total: int, reader: BodyReader
+        self,
+        sha256: str,
+        tenant: str,
+        start: int,
+        length: int,
+        total: int,
+        reader: BodyReader,
     ) -> int:
-        await _in_thread(self._store.check_room, total, sha256, self._referenced())
+        await _in_thread(self._store.check_room, total, sha256, self._referenced(), tenant)
         at = start
         if length == 0:
-            await _in_thread(self._store.append, sha256, start, b"")
+            await _in_thread(self._store.append, sha256, start, b"", tenant)
         while block := await reader.block():
             if at + len(block) > start + length:
                 raise InvalidInput("The body is longer than its range.")
-            await _in_thread(self._store.append, sha256, at, block)
+            await _in_thread(self._store.append, sha256, at, block, tenant)
             at += len(block)
         if at != start + length:
             raise InvalidInput("The body is shorter than its range.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import Final
 
 import msgspec
 
@@ -36,6 +37,9 @@ from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Node
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.plans import CellOffers, HeldReplica
+
+NODE_LOST: Final = "lost: its node is not heard"
+"""The reason shown for a lease whose node no gateway here sees."""
 
 
 class Views:
@@ -233,7 +237,8 @@ class Views:
         via = self._own.gateway if known is not None and known.line is not None else ""
         if status is None and known is not None:
             status, via = _told(known.via, lease.id)
-        status = status or LeaseStatus(lease=lease.id, revision=0, state="offered")
+        if status is None:
+            status = _untold(lease, there=known is not None)
         country = entry.value.place.country if entry is not None else ""
         line = known.line if known is not None else None
         return ReplicaView(
@@ -338,6 +343,16 @@ class Views:
         if self._fleet.doubtful:
             notes.append("Most nodes fell silent together: this gateway doubts its own view.")
         return notes
+
+
+def _untold(lease: Lease, *, there: bool) -> LeaseStatus:
+    """What a lease is at whose node has said nothing of it: a node that is not there took no
+    offer, and what ran on it is lost."""
+    if lease.desired == "ended":
+        return LeaseStatus(lease=lease.id, revision=0, state="ended")
+    if there:
+        return LeaseStatus(lease=lease.id, revision=0, state="offered")
+    return LeaseStatus(lease=lease.id, revision=0, state="failed", reason=NODE_LOST)
 
 
 def _told(via: Mapping[str, Sighting], lease: str) -> tuple[LeaseStatus | None, str]:

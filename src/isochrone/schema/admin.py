@@ -9,10 +9,12 @@ method     path                     body → answer
 GET        ``door``                 → ``Door`` (public)
 GET        ``status``               → ``StatusView`` (public)
 POST       ``services``             packed ``Signed`` service → 202 ``ServiceAccepted``
-POST       ``plan``                 packed ``Signed`` service → ``Plan`` (schema/plans.py); with
-                                    ``?dry=1`` nothing is kept (nothing ever is before ``services``)
+POST       ``plan``                 packed ``Signed`` service-plan → ``Plan`` (schema/plans.py); a
+                                    document of that kind can never be taken for a declaration
+POST       ``uploads``              packed ``Signed`` service-plan → 202: the files it names may now
+                                    be uploaded by its tenant; 421 where its data may not be
 HEAD       ``blobs/{sha256}``       → 200 with ``isochrone-held-bytes`` (whole: also
-                                    ``isochrone-complete: 1``), 404 when nothing is held
+                                    ``isochrone-complete: 1``) of the signer's own upload, else 404
 PUT        ``blobs/{sha256}``       the bytes → 201 ``BlobStored``; with
                                     ``Content-Range: bytes a-b/total`` a piece → 202 until whole
 GET        ``services``             → list of ``ServiceView`` (the signer's; operators: all)

@@ -18,6 +18,8 @@ from isochrone.schema.identity import PrivateKey, keccak256, recover
 T = TypeVar("T")
 
 SERVICE = "service"
+SERVICE_PLAN = "service-plan"
+"""A declaration as it is meant to be: asks for a plan, announces uploads, declares nothing."""
 NODE_GRANT = "node-grant"
 BLOB_GRANT = "blob-grant"
 KEY_REVOCATION = "key-revocation"

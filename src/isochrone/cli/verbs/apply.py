@@ -111,6 +111,8 @@ class _Run:
 
     def declare(self) -> None:
         """Upload what the gateway lacks, then post the declaration."""
+        if self._service.model.files:
+            self._client.announce(self._service)
         for file in self._service.model.files:
             show = _progress(file.name, file.size_bytes, self.quiet)
             self._client.upload(file.sha256, self._declaration.files[file.name], show)
