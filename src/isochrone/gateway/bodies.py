@@ -10,7 +10,6 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from isochrone.gateway.dispatch import Upload
 from isochrone.schema.errors import InvalidInput, Overloaded, TooLarge
 from isochrone.wire.channel import Stream
 from isochrone.wire.http_server import Exchange
@@ -37,7 +36,7 @@ class Budget:
         self.used -= size
 
 
-class ArrivingBody(Upload):
+class ArrivingBody:
     """A large body on its way from a client to one replica's stream."""
 
     def __init__(self, exchange: Exchange, head: list[bytes]) -> None:

@@ -21,12 +21,11 @@ from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_o
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.fleet import Fleet, Option
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
-from isochrone.gateway.gather import Gather
 from isochrone.gateway.traffic import Traffic
+from isochrone.gateway.tries import Try, Upload, refusal
 from isochrone.rules.routing import hedge_after_ms
-from isochrone.schema.errors import IsochroneError, OurFault, Overloaded, TheirFault, Unavailable
+from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
-from isochrone.wire.channel import Stream
 
 SWEEP_S: Final = 0.01
 SWEEP_BUSY_S: Final = 0.05
@@ -42,77 +41,9 @@ that is slow because it is loaded is not loaded twice."""
 _ELSEWHERE_STATUSES: Final = frozenset({502, 503, 504})
 
 
-class Upload:
-    """A body that is too large to keep: goes to one replica while it arrives."""
-
-    def attach(self, stream: Stream) -> None:
-        """Send what has come and what comes to ``stream``."""
-        raise NotImplementedError
-
-    def writable(self) -> None:
-        """The stream takes more."""
-        raise NotImplementedError
-
-
 FINISHED: Final = "finished"
 _ANSWERED: Final = (FINISHED, "cancelled")
 """Ends of a try that say nothing against its node."""
-
-
-class Try(Gather):
-    """One replica asked for one request: the sink of its stream."""
-
-    __slots__ = ("asked_s", "dispatcher", "flight", "hedge", "option", "stream")
-
-    def __init__(
-        self, dispatcher: Dispatcher, flight: Flight, option: Option, now_s: float, *, hedge: bool
-    ) -> None:
-        super().__init__(dispatcher.loop)
-        self.dispatcher = dispatcher
-        self.flight = flight
-        self.option = option
-        self.asked_s = now_s
-        self.hedge = hedge
-        self.stream: Stream | None = None
-
-    def whole(self, header: AnswerHeader, body: bytes, trailer: AnswerTrailer) -> None:
-        """The complete answer, in one piece."""
-        self.dispatcher.whole(self, header, body, trailer)
-
-    def begin(self, header: AnswerHeader) -> None:
-        """A streamed answer begins."""
-        self.dispatcher.begin(self, header)
-
-    def piece(self, data: bytes) -> None:
-        """A piece of a streamed answer."""
-        self.flight.last_data_s = monotonic()
-        if not self.flight.reply.piece(data) and self.stream is not None:
-            self.stream.pause()
-
-    def end(self, trailer: AnswerTrailer) -> None:
-        """A streamed answer is complete."""
-        self.dispatcher.ended(self, trailer)
-
-    def reset(self, code: str, message: str) -> None:
-        """The stream died, before or after ``begin``."""
-        error = Unavailable(message or f"The replica's stream broke ({code}).", code=code)
-        self.dispatcher.failed(self, error)
-
-    def spoilt(self, message: str) -> None:
-        """The node broke the protocol."""
-        self.dispatcher.failed(self, Unavailable(message, code="bad_answer"))
-
-    def fell_silent(self) -> None:
-        """Its node fell silent: what waits for its first byte goes elsewhere, now."""
-        if not self.flight.committed:
-            error = Unavailable("The replica's node fell silent.", code="silent")
-            self.dispatcher.abandoned(self, error)
-
-    def on_writable(self) -> None:
-        """The stream takes more of an uploaded body."""
-        upload = self.dispatcher.uploads.get(self.flight)
-        if upload is not None:
-            upload.writable()
 
 
 class Dispatcher:
@@ -449,14 +380,3 @@ class Dispatcher:
         self._traffic.cut()
         self._finish(flight, "timeout")
         flight.reply.cut()
-
-
-def refusal(header: AnswerHeader) -> IsochroneError:
-    """The error that a refusing answer tells."""
-    kind = OurFault if header.status >= 500 else TheirFault
-    return kind(
-        header.message or f"The replica refused ({header.code}).",
-        code=header.code,
-        status=header.status,
-        retry=header.retry or "never",
-    )

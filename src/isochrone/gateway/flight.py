@@ -19,7 +19,7 @@ from isochrone.gateway.routes import RoutedService
 from isochrone.schema.errors import IsochroneError, Overloaded, Timeout
 
 if TYPE_CHECKING:
-    from isochrone.gateway.dispatch import Try
+    from isochrone.gateway.tries import Try
 
 AGAIN_S: Final = 0.05
 AGAIN_MOST_S: Final = 0.4

@@ -10,12 +10,13 @@ from typing import Final
 from isochrone.gateway.bearer import Caller, KeyRing
 from isochrone.gateway.bodies import Budget, gunzip
 from isochrone.gateway.config import GatewayLimits
-from isochrone.gateway.dispatch import Dispatcher, Upload
+from isochrone.gateway.dispatch import Dispatcher
 from isochrone.gateway.error_bodies import error_answer
 from isochrone.gateway.flight import Flight, Reply
 from isochrone.gateway.lookup import Lookup
 from isochrone.gateway.routes import RoutedService
 from isochrone.gateway.traffic import Traffic
+from isochrone.gateway.tries import Upload
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.wire.http_server import Exchange
 

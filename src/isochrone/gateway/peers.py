@@ -93,6 +93,10 @@ class PeerKeeper:
             if address in self._operators and self._key.address < address
         }
 
+    def failures(self, address: str) -> int:
+        """How many dials of a gateway have failed in a row."""
+        return self._failures.get(address, (0, 0.0))[0]
+
     def _look(self, now_s: float) -> None:
         for address, peer in self.wanted().items():
             _, again_s = self._failures.get(address, (0, 0.0))
@@ -116,7 +120,7 @@ class PeerKeeper:
                 ChannelLimits(),
             )
         except IsochroneError as error:
-            failures = self._failures.get(address, (0, 0.0))[0] + 1
+            failures = self.failures(address) + 1
             pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 16))
             self._failures[address] = failures, monotonic() + pause_s
             log.info("no channel to gateway %s of %s: %s", address, peer.cell, error.sentence())

@@ -128,6 +128,7 @@ class Gateway:
         self.fabric: Fabric
         self.tables: CellTables
         self.board: PresenceBoard
+        self.peers: PeerKeeper
         self.views: Views
         self.admin: AdminApi
         self._heard_s: dict[str, float] = {}
@@ -312,7 +313,7 @@ class Gateway:
         digests = Digests(identity, self.fleet, self.book)
         self._publisher = PresencePublisher(self.fabric, digests.digest)
         self._closers.append(self._publisher.close)
-        peers = PeerKeeper(
+        self.peers = PeerKeeper(
             self.config,
             self.key,
             self.doors.papers,

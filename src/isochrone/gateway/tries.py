@@ -1,0 +1,115 @@
+"""One replica asked for one request: what its stream says, told to the dispatcher in its terms."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Protocol
+
+from isochrone.gateway.fleet import Option
+from isochrone.gateway.flight import Flight
+from isochrone.gateway.gather import Gather
+from isochrone.schema.errors import IsochroneError, OurFault, TheirFault, Unavailable
+from isochrone.schema.frames import AnswerHeader, AnswerTrailer
+from isochrone.wire.channel import Stream
+
+
+class Upload(Protocol):
+    """A body that is too large to keep: goes to one replica while it arrives."""
+
+    def attach(self, stream: Stream) -> None:
+        """Send what has come and what comes to ``stream``."""
+
+    def writable(self) -> None:
+        """The stream takes more."""
+
+
+class Owner(Protocol):
+    """The dispatcher, as its tries see it."""
+
+    loop: asyncio.AbstractEventLoop
+    uploads: dict[Flight, Upload]
+
+    def whole(
+        self, attempt: Try, header: AnswerHeader, body: bytes, trailer: AnswerTrailer
+    ) -> None:
+        """A complete answer came."""
+
+    def begin(self, attempt: Try, header: AnswerHeader) -> None:
+        """A streamed answer began."""
+
+    def ended(self, attempt: Try, trailer: AnswerTrailer) -> None:
+        """A streamed answer is complete."""
+
+    def failed(self, attempt: Try, error: IsochroneError) -> None:
+        """It died by its replica's fault."""
+
+    def abandoned(self, attempt: Try, error: IsochroneError) -> None:
+        """It is given up because of its node."""
+
+
+class Try(Gather):
+    """One replica asked for one request: the sink of its stream."""
+
+    __slots__ = ("asked_s", "flight", "hedge", "option", "owner", "stream")
+
+    def __init__(
+        self, owner: Owner, flight: Flight, option: Option, now_s: float, *, hedge: bool
+    ) -> None:
+        super().__init__(owner.loop)
+        self.owner = owner
+        self.flight = flight
+        self.option = option
+        self.asked_s = now_s
+        self.hedge = hedge
+        self.stream: Stream | None = None
+
+    def whole(self, header: AnswerHeader, body: bytes, trailer: AnswerTrailer) -> None:
+        """The complete answer, in one piece."""
+        self.owner.whole(self, header, body, trailer)
+
+    def begin(self, header: AnswerHeader) -> None:
+        """A streamed answer begins."""
+        self.owner.begin(self, header)
+
+    def piece(self, data: bytes) -> None:
+        """A piece of a streamed answer."""
+        self.flight.last_data_s = monotonic()
+        if not self.flight.reply.piece(data) and self.stream is not None:
+            self.stream.pause()
+
+    def end(self, trailer: AnswerTrailer) -> None:
+        """A streamed answer is complete."""
+        self.owner.ended(self, trailer)
+
+    def reset(self, code: str, message: str) -> None:
+        """The stream died, before or after ``begin``."""
+        error = Unavailable(message or f"The replica's stream broke ({code}).", code=code)
+        self.owner.failed(self, error)
+
+    def spoilt(self, message: str) -> None:
+        """The node broke the protocol."""
+        self.owner.failed(self, Unavailable(message, code="bad_answer"))
+
+    def fell_silent(self) -> None:
+        """Its node fell silent: what waits for its first byte goes elsewhere, now."""
+        if not self.flight.committed:
+            error = Unavailable("The replica's node fell silent.", code="silent")
+            self.owner.abandoned(self, error)
+
+    def on_writable(self) -> None:
+        """The stream takes more of an uploaded body."""
+        upload = self.owner.uploads.get(self.flight)
+        if upload is not None:
+            upload.writable()
+
+
+def refusal(header: AnswerHeader) -> IsochroneError:
+    """The error that a refusing answer tells."""
+    kind = OurFault if header.status >= 500 else TheirFault
+    return kind(
+        header.message or f"The replica refused ({header.code}).",
+        code=header.code,
+        status=header.status,
+        retry=header.retry or "never",
+    )
