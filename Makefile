@@ -36,7 +36,7 @@ test: $(READY) lint
 # make bench NAME=gateway
 bench: $(READY)
 	@test -n "$(NAME)" || { echo "Say which: make bench NAME=gateway (see bench/)."; exit 2; }
-	$(PY) -m bench.$(NAME) --json
+	$(PY) -m bench.$(NAME) --json $(if $(filter gateway,$(NAME)),--install-wrk)
 
 clean:
 	rm -rf $(VENV) build .isochrone .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,7 +84,9 @@ def run_proxy(upstream: str, ready: Path) -> None:
     listening.bind(("127.0.0.1", 0))
     listening.listen(1024)
     ready.write_text(str(listening.getsockname()[1]))
-    config = uvicorn.Config(app, log_level="error", access_log=False, loop="uvloop")
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, loop="uvloop", http="httptools"
+    )
     uvicorn.Server(config).run(sockets=[listening])
 
 
