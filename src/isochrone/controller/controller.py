@@ -25,6 +25,7 @@ import msgspec
 from isochrone.controller.config import ControllerConfig
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared, intended
+from isochrone.controller.ending import end_tasks
 from isochrone.controller.fitting import Fitting
 from isochrone.controller.granting import Granting
 from isochrone.controller.holding import Holding
@@ -93,10 +94,18 @@ class Controller:
             state / "fabric",
             domain=config.fabric_domain,
         )
-        tables = await Tables.open(fabric, state)
-        board = await PresenceBoard.follow(fabric, cells=config.cell)
-        controller = cls(config, fabric, tables, board)
-        await controller._begin()
+        try:
+            tables = await Tables.open(fabric, state)
+            board = await PresenceBoard.follow(fabric, cells=config.cell)
+            controller = cls(config, fabric, tables, board)
+        except BaseException:
+            await fabric.close()
+            raise
+        try:
+            await controller._begin()
+        except BaseException:
+            await controller.close()
+            raise
         return controller
 
     async def _begin(self) -> None:
@@ -115,16 +124,15 @@ class Controller:
 
     async def close(self) -> None:
         """Hand over, put documents on disk, disconnect."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await end_tasks(self._loops)
         await self.leading.close()
         await self._tables.keep()
         await self._fabric.close()
 
     async def _until_woken(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._config.tick_s)
+            async with asyncio.timeout(self._config.tick_s):
+                await self._wake.wait()
             await asyncio.sleep(COALESCE_S)
         self._wake.clear()
 
