@@ -324,7 +324,7 @@ class Gateway:
         )
         for work in (
             self.tables.run(),
-            peers.run(),
+            self.peers.run(),
             self._review(),
             self._repeat(),
             self._sweep_files(),
