@@ -45,6 +45,18 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_part_gives_memory_back_unless_a_person_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    code = PART.replace('{"pid": os.getpid()}', "dict(os.environ)")
+    child = Child(part(tmp_path, code))
+    told = await child.start()
+    await child.stop()
+    assert told["MALLOC_ARENA_MAX"] == "1"
+    assert told["MALLOC_TRIM_THRESHOLD_"] == "1"
+
+
 async def test_it_starts_is_ready_and_stops(tmp_path: Path) -> None:
     child = Child(part(tmp_path))
     ready = await child.start()

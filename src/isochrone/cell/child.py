@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -42,6 +43,15 @@ LOG_BYTES_MAX = 5 * 1024 * 1024
 """A log file larger than this is put aside (one generation) when the part starts."""
 
 LAST_WORDS_BYTES = 2000
+
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
+"""Makes glibc give memory of large bodies and files back (elsewhere it means nothing): a part
+computes in one thread, so one arena is enough, and one that had passed on bodies of 640 KB and
+three models kept 80 MB without this, 64 MB with it. What a person has set goes first."""
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +149,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    env={**ALLOCATOR, **os.environ},
                     start_new_session=True,
                 )
             except OSError as error:
