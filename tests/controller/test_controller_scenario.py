@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from isochrone.controller.declared import declared
+from isochrone.controller.masks import countries_of
 from isochrone.rules.placement import replay
 from isochrone.schema.digests import canonical
 from isochrone.schema.documents import SERVICE, SERVICE_PLAN, pack, seal
@@ -59,6 +60,7 @@ async def test_a_declaration_is_placed_recorded_and_routed(cell: CellInTest) -> 
     leases = [entry.value for entry in cell.leases.entries.values()]
     assert len({lease.provider for lease in leases}) == 2, "spread over providers"
     assert {lease.epoch for lease in leases} == {1}
+    assert {lease.countries for lease in leases} == {countries_of(Residency(allow=("EU",)))}
     await until(lambda: f"{id_}.fit" in cell.decisions.entries, what="the fit is on record")
     for kind in ("sites", "fit"):
         decision = cell.decisions.entries[f"{id_}.{kind}"].value[-1]

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from isochrone.schema.documents import OPERATOR_GRANT, seal
+from isochrone.schema.documents import pack as pack_document
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import (
     AnswerHeader,
@@ -33,6 +35,8 @@ from isochrone.schema.frames import (
 )
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Lease, LeaseStatus
+from isochrone.schema.operator import OperatorGrant
+from isochrone.schema.place import Place
 from isochrone.schema.service import ModelFile
 from isochrone.wire.certificate import make_certificate
 from isochrone.wire.channel import Channel, ChannelLimits, Stream, StreamSink
@@ -132,11 +136,19 @@ class Guest:
         return next((s for s in self.beats[-1][1].leases if s.lease == lease), None)
 
 
+def papers(key: PrivateKey, cell: str, country: str) -> bytes:
+    """A gateway's signed word on where it stands."""
+    place = Place(latitude=50.1, longitude=8.7, country=country, metro="frankfurt")
+    grant = OperatorGrant(gateway=key.address, cell=cell, place=place, http_url="http://gw.test")
+    return pack_document(seal(OPERATOR_GRANT, grant, key))
+
+
 class ActingGateway:
     """``guests``: every channel that said more than a visit does, in order."""
 
-    def __init__(self, folder: Path, cell: str) -> None:
+    def __init__(self, folder: Path, cell: str, country: str = "DE") -> None:
         self.folder = folder
+        self.country = country
         self.cell = cell
         self.key = PrivateKey.generate()
         self.guests: list[Guest] = []
@@ -171,7 +183,13 @@ class ActingGateway:
 
     def _authorise(self, hello: Hello) -> tuple[object, Welcome]:
         doors = (self.door, *self.others)
-        return None, Welcome(version=0, gateway=self.key.address, cell=self.cell, doors=doors)
+        return None, Welcome(
+            version=0,
+            gateway=self.key.address,
+            cell=self.cell,
+            doors=doors,
+            papers=papers(self.key, self.cell, self.country),
+        )
 
     def _welcome(self, channel: Channel) -> Guest:
         guest = Guest(self, channel)

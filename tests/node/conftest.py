@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ async def gateways(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """Makes gateways: ``await gateways("fra")``."""
     made: list[ActingGateway] = []
 
-    async def make(cell: str = "fra", *, opened: bool = True) -> ActingGateway:
-        gateway = ActingGateway(tmp_path / f"gateway{len(made)}", cell)
+    async def make(cell: str = "fra", *, opened: bool = True, country: str = "DE") -> ActingGateway:
+        gateway = ActingGateway(tmp_path / f"gateway{len(made)}", cell, country)
         made.append(gateway)
         if opened:
             await gateway.open()
         return gateway
 
-    yield make
-    for gateway in made:
-        await gateway.close()
+    try:
+        yield make
+    finally:
+        async with contextlib.AsyncExitStack() as ending:
+            for gateway in made:
+                ending.push_async_callback(gateway.close)
 
 
 @pytest.fixture
@@ -43,6 +47,9 @@ def nodes(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
             node.start()
         return node
 
-    yield make
-    for node in made:
-        node.close()
+    try:
+        yield make
+    finally:
+        with contextlib.ExitStack() as ending:
+            for node in made:
+                ending.callback(node.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -95,11 +96,27 @@ class NodeProcess:
         process, self.process = self.process, None
         if process is None:
             return
+        workers = children_of(process.pid)
         if process.poll() is None:
             process.kill()
         process.wait()
         self.errors.close()
+        end_all(workers)
 
 
 def door_of(gateway: ActingGateway) -> DoorAddress:
     return DoorAddress(host="127.0.0.1", port=gateway.port, fingerprint=gateway.fingerprint)
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    """What the process has started and has not ended yet; empty when it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def end_all(processes: list[psutil.Process]) -> None:
+    """Workers leave by themselves when their node is gone; frozen ones cannot."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -20,12 +20,13 @@ from isochrone.node.journal import Journal
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.frames import Control, Introduce
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import Residency
 from isochrone.wire.channel import Channel, Stream, StreamSink
 
 from .acting_gateway import ActingGateway, Answer, until
 from .node_process import NodeProcess, door_of
 from .test_hardware import config, grant
-from .wanted import CAPACITY
+from .wanted import CAPACITY, lease
 
 
 class Resident:
@@ -36,6 +37,7 @@ class Resident:
         self.lost: list[str] = []
         self.heard: list[tuple[str, Control]] = []
         self.busy = False
+        self.countries: list[str] = []
 
     def on_home(self, cell: str) -> None:
         self.homes.append(cell)
@@ -49,7 +51,10 @@ class Resident:
     def on_control(self, gateway: str, message: Control) -> None:
         self.heard.append((gateway, message))
 
-    def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
+    def on_open(
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+    ) -> StreamSink:
+        self.countries.append(country)
         stream.answer(b"", b"served", end=True)
         return Answer()
 
@@ -70,7 +75,7 @@ async def keeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     key, provider = PrivateKey.generate(), PrivateKey.generate()
     papers = msgspec.structs.replace(grant(), node=key.address)
     packed = pack(seal(NODE_GRANT, papers, provider))
-    journal = Journal(tmp_path / "logs", "debug", lambda line: None)
+    journal = Journal(tmp_path / "logs", "debug", lambda _lease, _line: None)
 
     def start(*gateways: ActingGateway, **settings: Any) -> tuple[DoorKeeping, Resident]:
         resident = Resident()
@@ -139,16 +144,22 @@ async def test_a_move_announced_before_the_loss_is_noticed_is_followed(
 async def test_a_home_that_is_gone_for_long_is_left(
     gateways: Callable[..., Any], keeping: Keeping
 ) -> None:
-    near, other = await gateways("fra"), await gateways("sin", opened=False)
+    near, other = await gateways("fra"), await gateways("sin", opened=False, country="SG")
     await other.open()
     await other.close()  # its door is known, but closed
-    _, resident = keeping(near, other)
+    kept, resident = keeping(near, other)
     await near.met()
+    eu = {"residency": Residency(allow=("EU",)), "countries": ("DE", "FR")}
+    await until(lambda: len(kept.admitted(lease(**eu))) == 1, "home may know of the lease")
     await near.close()
     await other.open(other.port)
     await other.met()
     assert resident.homes == ["fra", "sin"]
     assert resident.lost == [near.key.address]
+    # Nothing of a lease goes to another cell, nor outside its residency in the new one.
+    assert kept.admitted(lease()) == kept.sources(lease(**eu)) == []
+    await until(lambda: len(kept.admitted(lease(cell="sin"))) == 1, "the new home's leases")
+    assert kept.admitted(lease(cell="sin", **eu)) == []
 
 
 async def test_a_home_that_comes_back_in_time_is_kept_although_another_is_there(
@@ -179,10 +190,11 @@ async def test_a_visitor_serves_what_it_is_asked_before_it_leaves(
         channel.open(b"", sink=answer)
 
     gateway.on_guest = ask
-    keeping(gateway)
+    _, resident = keeping(gateway)
     await gateway.met()
     await asyncio.wait_for(answers[0].over.wait(), 5)
     assert answers[0].body == b"served"
+    assert resident.countries == ["DE", "DE"]
     assert len(answers) == 2  # the visit, then the channel that stays
 
 

@@ -40,7 +40,7 @@ class Bench:
         self.progress: list[int] = []
         self.downloads = Downloads(self.cache, self._open_channels, set)
 
-    def _open_channels(self) -> list[Channel]:
+    def _open_channels(self, _lease: Lease) -> list[Channel]:
         return [channel for channel in self.channels if not channel.closed]
 
     async def connect(self, gateway: ActingGateway) -> None:

@@ -21,7 +21,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 def test_lines_of_a_lease_go_to_the_file_and_to_the_cell(tmp_path: Path) -> None:
     sent: list[LogLine] = []
-    journal = Journal(tmp_path, "info", sent.append)
+    journal = Journal(tmp_path, "info", lambda _lease, line: sent.append(line))
     journal.tell("info", "started", pid=1)
     journal.tell("debug", "detail")
     journal.tell_lease("error", "load failed", lease(), "no memory")
@@ -36,7 +36,7 @@ def test_files_rotate_and_stay_under_their_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FILE_BYTES_MAX", 1000)
-    journal = Journal(tmp_path, "info", lambda line: None)
+    journal = Journal(tmp_path, "info", lambda _lease, _line: None)
     for number in range(100):
         journal.tell("info", "event", number=number)
     journal.close()
@@ -48,7 +48,7 @@ def test_files_rotate_and_stay_under_their_limit(
 
 def test_a_flood_is_kept_from_the_cell(tmp_path: Path) -> None:
     sent: list[LogLine] = []
-    journal = Journal(tmp_path, "info", sent.append)
+    journal = Journal(tmp_path, "info", lambda _lease, line: sent.append(line))
     for _ in range(1000):
         journal.tell_lease("error", "engine died", lease(), "x" * 5000)
     journal.close()
@@ -60,5 +60,5 @@ def test_a_flood_is_kept_from_the_cell(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable) as caught:
-        Journal(tmp_path / "file" / "logs", "info", lambda line: None)
+        Journal(tmp_path / "file" / "logs", "info", lambda _lease, _line: None)
     assert "state_dir" in caught.value.fix

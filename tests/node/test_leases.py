@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from isochrone.node.lease_book import (
@@ -25,7 +26,7 @@ from isochrone.node.lease_book import (
 from isochrone.node.leases import ABSENCE_S, step
 from isochrone.schema.frames import Orders
 from isochrone.schema.node import Resources
-from isochrone.schema.service import Model
+from isochrone.schema.service import Model, Residency
 
 from .wanted import CAPACITY, CELL, NODE, lease, orders
 
@@ -299,3 +300,41 @@ def test_closing_drains_everything_and_takes_nothing(life: Life) -> None:
     assert life.do(Drained("one", 1)) == ["stop one"]
     life.do(Stopped("one", 1))
     assert life.state() == "ended"
+
+
+def in_country(country: str) -> Life:
+    life = Life()
+    life.book = msgspec.structs.replace(life.book, country=country)
+    return life
+
+
+EU = {"residency": Residency(allow=("EU",)), "countries": ("DE", "FR")}
+
+
+def test_a_lease_whose_residency_excludes_this_node_is_refused() -> None:
+    life = in_country("US")
+    assert life.hear(orders(lease(**EU))) == []
+    assert life.state() == "failed"
+    assert life.book.held["one"].reason.startswith("residency: This node stands in US")
+    assert in_country("DE").hear(orders(lease(**EU))) == ["fetch one"]
+
+
+def test_a_residency_that_comes_to_exclude_this_node_winds_it_down() -> None:
+    life = in_country("US")
+    life.serve(lease())
+    narrowed = lease(revision=2, **EU)
+    assert life.hear(orders(narrowed)) == ["drain one"]
+    assert life.do(Drained("one", 1)) == ["stop one"]
+    assert life.do(Stopped("one", 1)) == []
+    assert life.state() == "failed"
+    assert life.book.held["one"].reason.startswith("residency: ")
+    assert life.hear(orders(lease(revision=3))) == ["fetch one"]
+
+
+def test_a_residency_that_excludes_it_while_it_fetches_stops_that() -> None:
+    life = in_country("US")
+    life.hear(orders(lease()))
+    assert life.hear(orders(lease(revision=2, **EU))) == ["stop one"]
+    assert life.hear(orders(lease(revision=2, **EU)), "g2") == []
+    life.do(Stopped("one", 1))
+    assert life.state() == "failed"

@@ -14,6 +14,7 @@ from isochrone.node.serving import Serving
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 from isochrone.schema.frames import Control
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import Residency
 from isochrone.wire.channel import ChannelLimits, Stream, StreamSink
 from isochrone.wire.greeting import dial
 
@@ -73,9 +74,10 @@ class Served:
         self.desk = Desk()
         self.serving = Serving(NODE, {self.desk.lease.id: self.desk})
         self.lost = False
+        self.country = "DE"
 
     def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        return self.serving.on_open(stream, header, body, ended)
+        return self.serving.on_open(stream, header, body, ended, self.country)
 
     def on_control(self, message: Control) -> None: ...
 
@@ -254,3 +256,17 @@ async def test_a_request_for_another_node_or_service_is_refused(
         answer = await over(gateway.ask(lease(**wrong), b""))
         assert (answer.header.status, answer.header.code) == (409, "stale")
     assert served.is_empty()
+
+
+async def test_a_gateway_outside_the_residency_is_refused(
+    gateway: ActingGateway, served: Served
+) -> None:
+    served.desk.lease = lease(residency=Residency(allow=("EU",)), countries=("DE", "FR"))
+    for served.country in ("US", ""):
+        answer = await over(gateway.ask(served.desk.lease, b"personal data"))
+        head = answer.header
+        assert (head.status, head.code, head.retry) == (421, "residency", "elsewhere")
+    assert not served.held
+    assert served.is_empty()
+    served.country = "DE"
+    await asked(gateway, served)

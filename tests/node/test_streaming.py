@@ -199,8 +199,8 @@ async def test_a_cut_in_the_middle_resets_the_stream(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"upstream": "other"}, "offers no upstream 'other'"),
-        ({"upstream": "mine", "base_url": "http://10.0.0.1"}, "base_url, which is the provider's"),
+        ({"upstream": "other"}, "no_upstream: "),
+        ({"upstream": "mine", "base_url": "http://10.0.0.1"}, "provider_option: "),
     ],
 )
 async def test_a_declaration_cannot_reach_beyond_what_the_provider_offers(
@@ -212,4 +212,4 @@ async def test_a_declaration_cannot_reach_beyond_what_the_provider_offers(
     wanted = upstream_lease(node, options)
     await gateway.order(wanted)
     status = await gateway.state(wanted, "failed")
-    assert said in status.reason
+    assert status.reason.startswith(said)

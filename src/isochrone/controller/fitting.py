@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from isochrone.controller import fit
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.leading import Leading
+from isochrone.controller.masks import written_out
 from isochrone.controller.records import Records
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
@@ -70,13 +71,15 @@ class Fitting:
         held = self._observe(world, grant.id, now_s)
         standing = self._fits.get(grant.id)
         made = await self._fit(world, quota, grant, held, standing)
-        actions = plan_leases(
+        planned = plan_leases(
             made.wanted,
             held,
             epoch=self._leading.epoch,
             nonce=self._next_nonce(),
             doubt=world.doubt,
         )
+        leases = [row.lease for row in held]
+        actions = written_out(planned, leases, self._leading.epoch)
         if made is not standing:
             await self._record(made, actions)
             self._fits[grant.id] = made
@@ -110,7 +113,7 @@ class Fitting:
         self._say(grant.id, "; ".join(made.unmet))
         return made
 
-    async def _record(self, made: fit.Fit, actions: tuple[Action, ...]) -> None:
+    async def _record(self, made: fit.Fit, actions: Sequence[Action]) -> None:
         """Only decisions that change something are records; the others confirm one."""
         changes = any(action.kind in ("create", "renew", "drain") for action in actions)
         if changes and made.decision is not None and made.inputs is not None:

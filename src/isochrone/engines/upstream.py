@@ -243,7 +243,8 @@ class UpstreamEngine:
             timeout_s=_PROBE_TIMEOUT_S,
         )
         try:
-            status, body = await asyncio.wait_for(whole.done, _PROBE_TIMEOUT_S)
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                status, body = await whole.done
         except TimeoutError:
             call.cancel()
             raise self._trouble("does not answer in time") from None

@@ -220,7 +220,8 @@ class Worker:
         self.attach(None)
         self._transport.close()
         try:
-            await asyncio.wait_for(self._process.wait(), LEAVE_S)
+            async with asyncio.timeout(LEAVE_S):
+                await self._process.wait()
         except TimeoutError:
             self.kill()
             await self._process.wait()
@@ -234,7 +235,8 @@ class Worker:
     async def reason(self) -> str:
         """Why a lost worker went: wait for it (kill it if it lingers), read its last words."""
         try:
-            code = await asyncio.wait_for(self._process.wait(), LEAVE_S)
+            async with asyncio.timeout(LEAVE_S):
+                code = await self._process.wait()
         except TimeoutError:
             self.kill()
             code = await self._process.wait()

@@ -25,7 +25,8 @@ async def load_worker(worker: Worker, load: Load, timeout_s: float) -> Ready:
     worker.attach(loading)
     worker.send(Kind.LOAD, 0, load)
     try:
-        ready = await asyncio.wait_for(loading.ready, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            ready = await loading.ready
         worker.attach(None)
         if not worker.alive:
             raise Unavailable("The worker was lost just after it had loaded.")

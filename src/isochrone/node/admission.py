@@ -1,27 +1,42 @@
-"""Whether a lease fits on this machine: engine, processors, memory, GPUs.
+"""Whether a lease may and can run on this machine: residency, engine, processors, memory, GPUs.
 
 The controller has planned it already; the node checks again, because two controllers may have
 planned at once (before and after a change of leader) and the machine cannot be in two minds.
+
+Every reason is ``code: sentence`` (codes: ``residency``, ``engine``, ``capacity``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from isochrone.node.mask import why_outside
 from isochrone.schema.lease import Lease
 from isochrone.schema.node import Capacity
 
 
-def why_never(lease: Lease, capacity: Capacity) -> str:
-    """Why this machine could not run the lease even when idle; empty when it could."""
+def why_not_here(lease: Lease, country: str) -> str:
+    """Why the lease's residency does not admit this node; empty when it does."""
+    outside = why_outside(lease, country, "This node")
+    return f"residency: {outside}" if outside else ""
+
+
+def why_never(lease: Lease, capacity: Capacity, country: str) -> str:
+    """Why this machine could not run the lease even when idle; empty when it could.
+
+    ``country``: where the node stands by its grant.
+    """
+    outside = why_not_here(lease, country)
+    if outside:
+        return outside
     need = lease.resources
     if lease.model.engine not in capacity.engines:
         have = ", ".join(capacity.engines) or "none"
-        return f"This node does not run engine {lease.model.engine!r} (it runs: {have})."
+        return f"engine: This node does not run engine {lease.model.engine!r} (it runs: {have})."
     gpus = [d for d in capacity.devices if d.kind == "gpu" and need.gpu in d.name]
     if need.gpu_count > len(gpus):
         kind = f" {need.gpu}" if need.gpu else ""
-        return f"It needs {need.gpu_count}{kind} GPU, this node has {len(gpus)}."
+        return f"capacity: It needs {need.gpu_count}{kind} GPU, this node has {len(gpus)}."
     return _why_short(lease, capacity, ())
 
 
@@ -34,12 +49,14 @@ def _why_short(lease: Lease, capacity: Capacity, running: tuple[Lease, ...]) -> 
     need = lease.resources
     free_cpu = capacity.cpu_milli - sum(other.resources.cpu_milli for other in running)
     if need.cpu_milli > free_cpu:
-        return f"It needs {need.cpu_milli} milli of CPU, {max(0, free_cpu)} are free."
+        return f"capacity: It needs {need.cpu_milli} milli of CPU, {max(0, free_cpu)} are free."
     free_memory = capacity.memory_mib - sum(other.resources.memory_mib for other in running)
     if need.memory_mib > free_memory:
-        return f"It needs {need.memory_mib} MiB of memory, {max(0, free_memory)} are free."
+        return (
+            f"capacity: It needs {need.memory_mib} MiB of memory, {max(0, free_memory)} are free."
+        )
     all_gpus = sum(1 for device in capacity.devices if device.kind == "gpu")
     free_gpus = all_gpus - sum(other.resources.gpu_count for other in running)
     if need.gpu_count > free_gpus:
-        return f"It needs {need.gpu_count} GPU, {max(0, free_gpus)} are free."
+        return f"capacity: It needs {need.gpu_count} GPU, {max(0, free_gpus)} are free."
     return ""

@@ -13,18 +13,20 @@ Rules: never two channels to one gateway. Announced addresses go through the res
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from isochrone.node.config import DoorAddress, NodeConfig, Papers
 from isochrone.node.home import Home, View, judge
 from isochrone.node.journal import Journal
-from isochrone.node.survey import Surveyor, Visit, as_gateway_door
+from isochrone.node.mask import NOWHERE, admits, country_of
+from isochrone.node.survey import OnOpen, Surveyor, Visit, as_gateway_door
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Control, Doors, GatewayDoor, Welcome
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.lease import Lease
 from isochrone.wire.channel import Channel, ChannelLimits, Stream, StreamSink
 from isochrone.wire.greeting import dial
 
@@ -68,8 +70,10 @@ class Household(Protocol):
     def on_control(self, gateway: str, message: Control) -> None:
         """A gateway of the home cell said something (not Doors)."""
 
-    def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        """A gateway opened a stream."""
+    def on_open(
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+    ) -> StreamSink:
+        """A gateway that stands in ``country`` (empty: unknown) opened a stream."""
 
     def idle(self) -> bool:
         """Whether no lease is held (then a nearer home may be chosen)."""
@@ -88,6 +92,7 @@ class DoorKeeping:
     ) -> None:
         self.home = Home()
         self.channels: dict[str, Channel] = {}
+        self._countries: dict[str, str] = {}  # where their gateways stand
         self._config = config
         self._key = key
         self._papers = papers
@@ -119,10 +124,19 @@ class DoorKeeping:
         for channel in list(self.channels.values()):
             channel.close(code, message)
 
-    def sources(self) -> list[Channel]:
-        """Open channels, nearest first: where model files are fetched."""
-        live = [channel for channel in self.channels.values() if not channel.closed]
-        return sorted(live, key=lambda channel: channel.rtt_ms_ewma)
+    def admitted(self, lease: Lease) -> list[Channel]:
+        """Open channels to gateways of the lease's cell that stand inside its residency."""
+        return [
+            channel
+            for gateway, channel in self.channels.items()
+            if not channel.closed
+            and self.home.cell == lease.cell
+            and admits(lease, self._countries.get(gateway, NOWHERE))
+        ]
+
+    def sources(self, lease: Lease) -> list[Channel]:
+        """Those, nearest first: where the lease's model files are fetched."""
+        return sorted(self.admitted(lease), key=lambda channel: channel.rtt_ms_ewma)
 
     # -- choosing the home -------------------------------------------------------------------
 
@@ -265,6 +279,7 @@ class DoorKeeping:
             channel.close("not_needed", "Another door leads there, or it is another cell.")
             return False
         self.channels[channel.peer.address] = channel
+        self._countries[channel.peer.address] = country_of(welcome, channel.peer.address)
         self._journal.tell(
             "info", "connected", gateway=channel.peer.address, door=address, cell=welcome.cell
         )
@@ -279,15 +294,18 @@ class DoorKeeping:
         else:
             self._household.on_control(channel.peer.address, message)
 
-    def opened(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        """A stream on a kept channel."""
-        return self._household.on_open(stream, header, body, ended)
+    def opened(
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+    ) -> StreamSink:
+        """A stream on a kept channel, or from a door that is visited."""
+        return self._household.on_open(stream, header, body, ended, country)
 
     def lost(self, channel: Channel, error: IsochroneError) -> None:
         """A kept channel is gone."""
         gateway = channel.peer.address
         if self.channels.get(gateway) is channel:
             del self.channels[gateway]
+            self._countries.pop(gateway, None)
             self._journal.tell("warning", "channel lost", gateway=gateway, reason=error.message)
             self._household.on_lost(gateway)
             self._learn(self._announced)  # it may have moved to another door meanwhile
@@ -300,7 +318,8 @@ class _Kept:
         self._keeping = keeping
         self._channel = channel
         self._lost = lost
-        self.on_open: Callable[[Stream, bytes, bytes, bool], StreamSink] = keeping.opened
+        country = country_of(channel.peer.info, channel.peer.address)
+        self.on_open: OnOpen = functools.partial(keeping.opened, country=country)
 
     def on_control(self, message: Control) -> None:
         self._keeping.heard(self._channel, message)

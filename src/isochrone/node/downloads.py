@@ -48,7 +48,7 @@ FINAL_CODES = frozenset({"wrong_digest", "cache_full", "disk_full", "cache_broke
 """Faults of this machine or of the file: the cell should look elsewhere instead of waiting."""
 
 T = TypeVar("T")
-Sources = Callable[[], list[Channel]]
+Sources = Callable[[Lease], list[Channel]]
 
 
 def may_help(error: IsochroneError) -> bool:
@@ -57,8 +57,8 @@ def may_help(error: IsochroneError) -> bool:
 
 
 class Downloads:
-    """``sources``: open channels of the home cell, best first. ``keep``: digests that leases
-    need, which the cache must not evict."""
+    """``sources``: open channels that may give a lease its model, best first. ``keep``: digests
+    that leases need, which the cache must not evict."""
 
     def __init__(self, cache: Cache, sources: Sources, keep: Callable[[], set[str]]) -> None:
         self._cache = cache
@@ -97,10 +97,11 @@ class Downloads:
     ) -> Path:
         left: set[str] = set()  # gateways that failed, by address
         trouble: IsochroneError = Unavailable(
-            "No gateway of the home cell is connected.", fix="Wait for the channel to come back."
+            "No gateway of the lease's cell and residency is connected.",
+            fix="Wait for the channel to come back.",
         )
         while True:
-            source = next((c for c in self._sources() if c.peer.address not in left), None)
+            source = next((c for c in self._sources(lease) if c.peer.address not in left), None)
             if source is None:
                 raise trouble
             part = await self._begin(file)

@@ -36,10 +36,14 @@ TEXT_CHARS_MAX = 2000
 """A frame to the cell: the end of a stack trace fits, a dump does not."""
 
 
-class Journal:
-    """Writes ``node.log`` in ``folder``. ``send`` passes a line on to the cell's gateways."""
+Send = Callable[[Lease, LogLine], None]
+"""Passes a line about a lease on to the gateways that its residency admits."""
 
-    def __init__(self, folder: Path, level: Level, send: Callable[[LogLine], None]) -> None:
+
+class Journal:
+    """Writes ``node.log`` in ``folder``. ``send`` passes on what concerns a lease."""
+
+    def __init__(self, folder: Path, level: Level, send: Send) -> None:
         self._least = LEVELS.index(level)
         self._path = folder / "node.log"
         self._send = send
@@ -66,13 +70,14 @@ class Journal:
         if LEVELS.index(level) < LEVELS.index("info") or not self._may_send():
             return
         self._send(
+            lease,
             LogLine(
                 lease=lease.id,
                 service=lease.service,
                 at_unix_ms=time.time_ns() // 1_000_000,
                 level=level,
                 text=f"{event}: {text}"[:TEXT_CHARS_MAX],
-            )
+            ),
         )
 
     def close(self) -> None:

@@ -176,7 +176,7 @@ class OrderSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the node knows of its leases.
+    """Everything the node knows of its leases. ``country``: where it stands by its grant.
 
     ``epochs``: the newest epoch seen per cell. ``past``: leases that were ended by order, with
     the rank at which (the latest ``PAST_MAX``). ``refused``: refusals by reason code.
@@ -184,6 +184,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     capacity: Capacity
+    country: str = ""
     cell: str = ""
     epochs: dict[str, int] = {}
     sets: dict[str, OrderSet] = {}

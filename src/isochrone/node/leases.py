@@ -11,6 +11,7 @@ depends on a single message. The awkward cases are the ones in which a view is w
   and that has been so for ``ABSENCE_S``. An explicit ``draining`` or ``ended`` acts at once.
 * All gateways gone: nothing changes; replicas stay loaded for the moment they come back.
 * A lease ended by order stays ended, although a gateway that has not heard of it still lists it.
+* A newer text whose residency excludes this node's country: it is wound down at once.
 * A new home: when it has given complete orders, leases of the former home end.
 
 Pure: ``step(book, event, now_s) -> (book, effects)``; ``now_s`` is the node's monotonic clock.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import msgspec
 
-from isochrone.node.admission import why_never, why_not_now
+from isochrone.node.admission import why_never, why_not_here, why_not_now
 from isochrone.node.lease_book import (
     NEXT,
     Book,
@@ -172,7 +173,7 @@ def _start(book: Book, lease: Lease) -> Book:
 
 def _admit(book: Book, held: Held) -> Held:
     """Fetching when it fits, accepted (waiting) when it will, failed when it cannot."""
-    reason = why_never(held.lease, book.capacity)
+    reason = why_never(held.lease, book.capacity, book.country)
     if reason:
         return replace(held, state="failed", reason=reason)
     others = [o for o in book.held.values() if o.occupies and o.lease.id != held.lease.id]
@@ -197,8 +198,11 @@ def _present(book: Book, held: Held, lease: Lease) -> Book:
     if not same and held.state not in ("ended", "failed"):
         return _put(book, _wind_down(held))  # its successor starts when this one has ended
     held = replace(held, lease=lease)
+    outside = why_not_here(lease, book.country) if held.occupies else ""
     if not wanted:
         held = _wind_down(held)
+    elif outside:  # a newer text may admit fewer countries
+        held = replace(_wind_down(held), reason=outside)
     elif held.state == "accepted":
         held = _admit(book, held)
     elif held.state == "draining" and not held.stopping and held.todo != "stop":

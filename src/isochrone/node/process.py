@@ -49,6 +49,7 @@ from isochrone.node.replica import CLOSING_DRAIN_S, Replicas
 from isochrone.node.serving import Serving
 from isochrone.node.state_dir import StateDir
 from isochrone.schema.frames import Beat, Control, Introduce, LogLine, Orders
+from isochrone.schema.lease import Lease
 from isochrone.wire.channel import Channel
 from isochrone.wire.http_client import HttpPool
 
@@ -69,7 +70,8 @@ class Node:
         self.state = StateDir(Path(config.state_dir))
         self.journal = Journal(self.state.folder / "logs", config.log_level, self._send_line)
         self.capacity = detect_capacity(config, self.papers.grant)
-        self.book = Book(node=self.key.address, capacity=self.capacity)
+        country = self.papers.grant.place.country
+        self.book = Book(node=self.key.address, capacity=self.capacity, country=country)
         self.cache = Cache(self.state.folder / "models", config.cache_quota_bytes)
         self.doors = DoorKeeping(config, self.key, self.papers, self, self.journal)
         self.spare = WorkerSpare() if self._wants_spare() else None
@@ -187,8 +189,8 @@ class Node:
             leases=statuses(self.book, self.replicas.fetched_bytes()),
         )
 
-    def _send_line(self, line: LogLine) -> None:
-        for channel in self.doors.channels.values():
+    def _send_line(self, lease: Lease, line: LogLine) -> None:
+        for channel in self.doors.admitted(lease):
             channel.send_control(line)
 
     # -- beginning and end -------------------------------------------------------------------
@@ -215,7 +217,8 @@ class Node:
         self.replicas.drain_s = CLOSING_DRAIN_S
         self.happen(Closing())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), CLOSING_S)
+            async with asyncio.timeout(CLOSING_S):
+                await self._quiet.wait()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         await self.replicas.close()

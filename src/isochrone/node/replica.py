@@ -13,6 +13,7 @@ configuration only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from isochrone.engines.engine import Engine, make_engine
 from isochrone.engines.spare import WorkerSpare
+from isochrone.node import reasons
 from isochrone.node.config import UpstreamServer
 from isochrone.node.downloads import Downloads, may_help
-from isochrone.node.journal import Journal
+from isochrone.node.journal import Journal, Level
 from isochrone.node.lease_book import (
     Died,
     Drained,
@@ -81,10 +83,9 @@ class Replica:
         self.empty.clear()
         if self.in_flight == 0:
             return
-        try:
-            await asyncio.wait_for(self.empty.wait(), limit_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self.empty.wait()
 
 
 class Replicas:
@@ -153,7 +154,7 @@ class Replicas:
                 self._notice_ready(replica)
             elif replica.engine.state == "stopped" and replica.serving:
                 replica.serving = replica.loaded = False
-                self._report(LoadFailed(replica.lease.id, replica.run, "The engine gave up."))
+                self._report(LoadFailed(replica.lease.id, replica.run, reasons.GAVE_UP))
 
     def fetched_bytes(self) -> dict[str, int]:
         """Bytes of the model that are here, per lease."""
@@ -179,9 +180,10 @@ class Replicas:
         try:
             replica.paths = await self._downloads.fetch_model(lease, progress)
         except IsochroneError as error:
-            again, reason = may_help(error), error.sentence()
-            self._journal.tell_lease("warning" if again else "error", "fetch failed", lease, reason)
-            self._report(FetchFailed(lease.id, replica.run, reason, again))
+            again = may_help(error)
+            level: Level = "warning" if again else "error"
+            self._journal.tell_lease(level, "fetch failed", lease, error.sentence())
+            self._report(FetchFailed(lease.id, replica.run, reasons.of_fetch(error), again))
             return
         fetch_ms = _since_ms(began)
         size_mib = lease.model.size_bytes / 2**20
@@ -198,7 +200,7 @@ class Replicas:
         except IsochroneError as error:
             replica.engine = None
             self._journal.tell_lease("error", "load failed", lease, error.sentence())
-            self._report(LoadFailed(lease.id, replica.run, error.sentence()))
+            self._report(LoadFailed(lease.id, replica.run, reasons.of_load(error)))
             return
         warm_ms = engine.report().warm_ms
         load_ms = max(0.0, _since_ms(began) - warm_ms)
@@ -224,7 +226,7 @@ class Replicas:
         self._journal.tell_lease("error", "engine died", replica.lease, reason)
         if replica.serving:
             replica.serving = False
-            self._report(Died(replica.lease.id, replica.run, reason))
+            self._report(Died(replica.lease.id, replica.run, reasons.DIED))
 
     def _notice_ready(self, replica: Replica) -> None:
         if replica.task is not None and not replica.task.done():
@@ -283,12 +285,15 @@ def engine_options(lease: Lease, upstreams: Mapping[str, UpstreamServer]) -> dic
             raise InvalidInput(
                 f"The declaration sets the upstream's {option}, which is the provider's.",
                 fix="Name one of the provider's servers with the option upstream.",
+                code="provider_option",
             )
     name = options.pop("upstream", "default")
     server = upstreams.get(name)
     if server is None:
         offered = ", ".join(sorted(upstreams)) or "none"
-        raise InvalidInput(f"This node offers no upstream {name!r} (it offers: {offered}).")
+        raise InvalidInput(
+            f"This node offers no upstream {name!r} (it offers: {offered}).", code="no_upstream"
+        )
     return {**options, "base_url": server.base_url, "api": server.api, "api_key": server.api_key}
 
 

@@ -1,9 +1,10 @@
 """The fast path: a request comes in a stream, goes to an engine, and its answer goes back.
 
 Intuition: a gateway chose this replica from a snapshot, so the node checks what only it knows
-now: that it holds the lease, that the gateway's text of it is not older than its own, that the
-engine is ready, that there is room. Everything else is passing bytes. There is no task or future
-per request: the stream calls in, the engine calls back.
+now: that it holds the lease, that the gateway stands inside the lease's residency and its text of
+the lease is not older than the node's, that the engine is ready, that there is room. Everything
+else is passing bytes. There is no task or future per request: the stream calls in, the engine
+calls back.
 
 Rules:
 
@@ -31,8 +32,16 @@ from isochrone.engines.engine import (
     EngineRequest,
     EngineStats,
 )
+from isochrone.node.mask import admits, why_outside
 from isochrone.schema.digests import UNREADABLE
-from isochrone.schema.errors import IsochroneError, Overloaded, Stale, TheirFault, TooLarge
+from isochrone.schema.errors import (
+    IsochroneError,
+    Misdirected,
+    Overloaded,
+    Stale,
+    TheirFault,
+    TooLarge,
+)
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack, unpack_open
 from isochrone.schema.lease import Lease
 from isochrone.wire.channel import Stream, StreamSink
@@ -69,13 +78,15 @@ class Serving:
         self.collected_bytes = 0
         self.counters: Counter[str] = Counter()
 
-    def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        """Take a request, or refuse it at once."""
+    def on_open(
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+    ) -> StreamSink:
+        """Take a request, or refuse it at once. ``country``: where the asking gateway stands."""
         try:
             ask = unpack_open(header)
             if not isinstance(ask, Ask):
                 raise TheirFault("A node gives no files.", code="not_supported")
-            desk = self._admit(ask)
+            desk = self._admit(ask, country)
         except IsochroneError as error:
             return self.refuse(stream, error)
         except UNREADABLE:
@@ -90,10 +101,16 @@ class Serving:
             asking.on_data(body)
         return _DEAF if answer.over else asking
 
-    def _admit(self, ask: Ask) -> Desk:
+    def _admit(self, ask: Ask, country: str) -> Desk:
         desk = self.desks.get(ask.lease)
         if desk is None or ask.node != self.node or ask.service != desk.lease.service:
             raise Stale("This node does not hold that lease.", retry="elsewhere")
+        if not admits(desk.lease, country):
+            raise Misdirected(
+                why_outside(desk.lease, country, "The gateway"),
+                fix="Ask through a gateway inside the residency.",
+                code="residency",
+            )
         if ask.lease_revision < desk.lease.revision:
             raise Stale("The lease has been superseded.", retry="elsewhere")
         if not desk.serving:

@@ -8,12 +8,15 @@ may know of a replica here), it is answered like any request, and the visit ends
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from isochrone.node.config import DoorAddress, NodeConfig, Papers
+from isochrone.node.mask import country_of
 from isochrone.schema.errors import IsochroneError, Timeout
 from isochrone.schema.frames import Control, GatewayDoor, Welcome
 from isochrone.schema.identity import PrivateKey
@@ -31,6 +34,16 @@ VISIT_LIMITS = ChannelLimits(ping_interval_s=0.05)
 
 
 OnOpen = Callable[[Stream, bytes, bytes, bool], StreamSink]
+"""Takes a stream of a channel."""
+
+
+class TakesStreams(Protocol):
+    """Takes a stream of a gateway that stands in ``country``."""
+
+    def __call__(
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+    ) -> StreamSink:
+        """The sink of what follows."""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -45,7 +58,7 @@ class Surveyor:
     """Visits doors with the node's key and grant. ``on_open`` takes streams, as serving does."""
 
     def __init__(
-        self, config: NodeConfig, key: PrivateKey, papers: Papers, on_open: OnOpen
+        self, config: NodeConfig, key: PrivateKey, papers: Papers, on_open: TakesStreams
     ) -> None:
         self._on_open = on_open
         self._config = config
@@ -75,7 +88,7 @@ class Surveyor:
         host, port = self._config.dial_address(door.host, door.port)
         channel = await dial(
             host, port, door.fingerprint, self._key, "node", self._papers.packed,
-            lambda channel: _Visitor(self._on_open), VISIT_LIMITS,
+            lambda channel: _Visitor(channel, self._on_open), VISIT_LIMITS,
         )  # fmt: skip
         try:
             await measured(channel)
@@ -120,8 +133,9 @@ def as_gateway_door(visit: Visit) -> GatewayDoor:
 class _Visitor:
     """The handler of a visit."""
 
-    def __init__(self, on_open: OnOpen) -> None:
-        self.on_open = on_open
+    def __init__(self, channel: Channel, on_open: TakesStreams) -> None:
+        country = country_of(channel.peer.info, channel.peer.address)
+        self.on_open: OnOpen = functools.partial(on_open, country=country)
 
     def on_control(self, message: Control) -> None:
         """Whatever is said to a visitor is said again to whoever stays."""

@@ -31,7 +31,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One replica's contract: a service on a node at a locked price and promised objective.
 
     ``desired``: what the controller wants of it now. ``decision``: digest of the record that
-    chose the node. ``blob_sources``: cells that hold the model (home first).
+    chose the node. ``countries``: those that ``residency`` admits, its blocs written out for
+    whoever has no atlas; empty: every country, if ``residency`` restricts nothing.
     """
 
     id: str
@@ -50,12 +51,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     desired: Literal["serving", "draining", "ended"]
     decision: str
     home_cell: str
+    countries: tuple[str, ...] = ()
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a node says of one lease. Times are its own measurements, in milliseconds.
 
-    ``reason`` says why when ``failed``. ``fetched_bytes`` grows while fetching.
+    ``reason`` says why when ``failed``, as ``code: sentence``; it is read in every cell and holds
+    nothing of what an engine said. ``fetched_bytes`` grows while fetching.
     """
 
     lease: str
