@@ -391,3 +391,24 @@ async def test_logs_obey_the_mask(town: Town) -> None:
     node.say("l1", id_, "secret")
     await until(lambda: gateway.doors.counters["foreign_log_line"] == 1)
     assert not gateway.logs.recent(id_)
+
+
+async def test_a_lease_of_a_lost_node_is_not_shown_as_offered(town: Town) -> None:
+    from isochrone.gateway.views import NODE_LOST
+
+    gateway = await town.gateway()
+    node = await town.node(at=gateway)
+    model = Model(engine="onnx", task="tensor")
+    lease = lease_of(node, f"{town.tenant.address}.speech", "l1", model)
+    leases = await town.fabric.table("leases", type(lease))
+    await leases.put("l1", lease, revision=None)
+    await until(lambda: gateway.tables.nodes.entries and gateway.tables.orders.lease("l1"))
+    api = client(town, gateway)
+    assert [(r.state, r.reason) for r in await ask(api.replicas)] == [("offered", "")]
+    await node.close()
+    await until(lambda: node.address not in gateway.fleet.nodes)
+    assert [(r.state, r.reason) for r in await ask(api.replicas)] == [("failed", NODE_LOST)]
+    gone = msgspec.structs.replace(lease, desired="ended", revision=2)
+    await leases.update("l1", lambda _held: gone)
+    await until(lambda: gateway.tables.orders.lease("l1") == gone)
+    assert [r.state for r in await ask(api.replicas)] == ["ended"]

@@ -42,7 +42,7 @@ async def test_a_refusal_sends_the_request_elsewhere(town: Town) -> None:
     assert answer.status == 200
     assert answer.headers["isochrone-node"] == far.address
     assert answer.headers["isochrone-attempts"] == "2"
-    assert float(answer.headers["isochrone-reroute-ms"]) < 50
+    assert 0 < float(answer.headers["isochrone-reroute-ms"]) < 50
     assert len(near.asked) == 1
 
 

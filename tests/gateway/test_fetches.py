@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 
+from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.process import Gateway
+from isochrone.gateway.store import FRESH_S
 from isochrone.schema.documents import SERVICE, pack, seal
 from isochrone.schema.frames import Fetch
 from isochrone.schema.frames import pack as pack_frame
@@ -22,7 +25,7 @@ from isochrone.schema.service import (
 from isochrone.wire.channel import Channel
 
 from .acting_node import ActingNode, Sink
-from .town import EU, FRANKFURT, PARIS, TOKYO, WORLD, Town, lease_of, until
+from .town import EU, FRANKFURT, PARIS, TOKYO, WASHINGTON, WORLD, Town, lease_of, until
 
 CONTENT = os.urandom(3 * 1024 * 1024 + 17)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -129,18 +132,28 @@ async def two_gateways(town: Town) -> tuple[Gateway, Gateway, ActingNode]:
     return home, away, node
 
 
-def declare(town: Town, gateway: Gateway, residency: Residency = WORLD) -> None:
+def declare(
+    town: Town,
+    gateway: Gateway,
+    residency: Residency = WORLD,
+    *,
+    name: str = "speech",
+    model: Model = MODEL,
+    revision: int = 1,
+    deleted: bool = False,
+) -> None:
     declared = Service(
-        name="speech",
-        revision=1,
+        name=name,
+        revision=revision,
         home_cell="fra",
-        model=MODEL,
+        deleted=deleted,
+        model=model,
         audience=(AudienceShare(where="DE"),),
         objective=Objective(latency_ms=50),
         residency=residency,
     )
     packed = pack(seal(SERVICE, declared, town.tenant))
-    assert gateway.tables.declarations.offer(f"{town.tenant.address}.speech", packed)
+    assert gateway.tables.declarations.offer(f"{town.tenant.address}.{name}", packed)
 
 
 async def test_a_missing_file_comes_from_the_home_cell_once(town: Town) -> None:
@@ -189,3 +202,70 @@ async def test_the_home_gateway_gives_nothing_outside_the_mask(town: Town) -> No
     assert refused.head.status >= 400
     assert home.fetches.counters["residency"] == 1
     assert away.store.held(SHA) == (0, False)
+
+
+async def test_a_gateway_outside_the_mask_gives_a_node_nothing(town: Town) -> None:
+    gateway = await town.gateway("gw", WASHINGTON)
+    node = await town.node(FRANKFURT, at=gateway)
+    keep(gateway)
+    service = await lease(town, gateway, node, residency=EU)
+    refused = await fetch(channel_of(node), service)
+    assert refused.head is not None
+    assert (refused.head.code, refused.body) == ("residency", b"")
+
+
+async def test_nothing_is_pulled_from_outside_the_mask(town: Town) -> None:
+    """The home gateway would give it, for it was told a wider mask."""
+    home = await town.gateway("sin", TOKYO, friends=["par"])
+    away = await town.gateway("par", PARIS, cell="par", friends=["sin"])
+    node = await town.node(PARIS, at=away)
+    await until(lambda: home.key.address in away.fleet.peers)
+    keep(home)
+    declare(town, home)
+    service = await lease(town, away, node, cell="par", residency=EU)
+    refused = await fetch(channel_of(node), service)
+    assert refused.head is not None
+    assert (refused.head.status, refused.head.code) == (404, "blob_missing")
+    assert home.fetches.counters["served"] == 0
+    assert away.store.held(SHA) == (0, False)
+
+
+async def test_a_newer_declaration_rules_over_a_lease(town: Town) -> None:
+    gateway = await town.gateway()
+    node = await town.node(at=gateway)
+    keep(gateway)
+    service = await lease(town, gateway, node)
+    declare(town, gateway, Residency(allow=("FR",)), revision=2)
+    refused = await fetch(channel_of(node), service)
+    assert refused.head is not None
+    assert refused.head.code == "residency"
+    declare(town, gateway, revision=3, deleted=True)
+    refused = await fetch(channel_of(node), service)
+    assert refused.head is not None
+    assert (refused.head.code, refused.body) == ("forbidden", b"")
+
+
+async def test_a_pull_does_not_push_out_what_a_service_needs(town: Town) -> None:
+    limits = GatewayLimits(store_bytes_max=len(CONTENT) + 100)
+    home = await town.gateway("fra", FRANKFURT, friends=["par"])
+    away = await town.gateway("par", PARIS, cell="par", friends=["fra"], limits=limits)
+    node = await town.node(PARIS, at=away)
+    await until(lambda: home.key.address in away.fleet.peers)
+    keep(home)
+    declare(town, home)
+    needed = b"a declared file" * 100
+    keep(away, needed)
+    sha256 = hashlib.sha256(needed).hexdigest()
+    path = away.store.path(sha256)
+    then_s = time.time() - FRESH_S - 1
+    os.utime(path, (then_s, then_s))
+    file = ModelFile(name="m", sha256=sha256, size_bytes=len(needed))
+    declare(town, away, name="other", model=Model(engine="onnx", task="tensor", files=(file,)))
+    service = await lease(town, away, node, cell="par")
+    refused = await fetch(channel_of(node), service)
+    assert refused.head is not None
+    assert refused.head.code == "store_full"
+    assert path.exists()
+    declare(town, away, name="other", revision=2, deleted=True)
+    assert (await fetch(channel_of(node), service)).body == CONTENT
+    assert not path.exists()

@@ -12,6 +12,7 @@ from isochrone.schema.service import Residency
 
 from .acting_node import ActingNode, Asked, Script, Sink, echo
 from .http_calls import call
+from .test_fetches import declare
 from .town import EU, FRANKFURT, PARIS, TOKYO, WASHINGTON, WORLD, Town, http_port, until
 
 BODY = b'{"inputs": []}'
@@ -186,3 +187,47 @@ async def test_a_far_node_that_falls_silent_is_left(town: Town) -> None:
     assert answer.headers["isochrone-node"] == near.address
     assert time.monotonic() - began < 2.0
     assert len(held) == 1
+
+
+async def test_a_relay_outside_the_mask_refuses_whoever_asks(town: Town) -> None:
+    """An asking gateway that does not heed the relay's own country gets nothing of it."""
+    fra, iad, _ = await two_cells(town)
+    far = await town.node(PARIS, echo, at=iad)
+    await town.route(town.service("speech", [(far, "l3")], cell="iad", residency=EU), cell="iad")
+    ask = Ask(
+        request_id="r",
+        service=f"{town.tenant.address}.speech",
+        lease="l3",
+        lease_revision=1,
+        node=far.address,
+        operation="infer",
+        headers={},
+        timeout_ms=1000,
+        relay=True,
+    )
+    sink = Sink()
+    channel = fra.fleet.peers[iad.key.address].line.channel
+    channel.open(pack(ask), BODY, sink=sink)
+    await asyncio.wait_for(sink.ended.wait(), 5)
+    assert sink.head is not None
+    assert (sink.head.code, sink.head.retry) == ("residency", "elsewhere")
+    assert not far.asked
+
+
+async def test_a_newer_declaration_rules_before_its_routes_come(town: Town) -> None:
+    """Narrowed, the far node and the relay are out at once; deleted, the service is."""
+    fra, _, node = await two_cells(town)
+    near = await town.node(FRANKFURT, echo, at=fra)
+    await town.route(town.service("speech", [(near, "l2")]))
+    fra.fleet.load("l2", time.monotonic()).service_ms = 500.0
+    assert (await infer(town, fra)).headers["isochrone-node"] == node.address
+    declare(town, fra, EU, revision=2)
+    asked = len(node.asked)
+    assert (await infer(town, fra)).headers["isochrone-node"] == near.address
+    declare(town, fra, Residency(allow=("FR",)), revision=3)
+    assert (await infer(town, fra)).status == 421
+    declare(town, fra, revision=4, deleted=True)
+    assert (await infer(town, fra)).status == 404
+    await town.route(town.service("speech", [(near, "l2")], revision=3))
+    assert (await infer(town, fra)).status == 404, "an older table does not bring it back"
+    assert len(node.asked) == asked

@@ -8,6 +8,7 @@ ones are in the scenarios. The oracle judges every opened stream by its own sets
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -23,10 +24,12 @@ from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.flight import REFUSALS_MAX, Flight
 from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.lines import Line
+from isochrone.gateway.lookup import Lookup
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.traffic import Traffic
 from isochrone.schema.apikey import ApiGrant, ApiKey
+from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import AnswerHeader, Beat, Introduce, pack, unpack_open
 from isochrone.schema.lease import LeaseStatus
 from isochrone.schema.node import Capacity, NodeGrant, Offer
@@ -38,7 +41,7 @@ from isochrone.schema.routing import (
     RoutingTable,
     ServiceRoute,
 )
-from isochrone.schema.service import Objective, Residency
+from isochrone.schema.service import Model, Objective, Residency, Service
 
 COUNTRIES = ("DE", "FR", "NO", "CH", "US", "JP")
 MEMBERS = {
@@ -158,6 +161,22 @@ class World:
         self.book.offer(RoutingTable(cell="c", epoch=1, sequence=1, services=(route,)))
         grant = ApiGrant(services=("s",), residency=key, expires_unix_s=0, nonce=b"")
         self.caller = Caller(ApiKey(id="k", tenant="t", grant=grant), blocs())
+        self.lookup = Lookup(self.book, place, lambda tenant, name: True, lambda legal: "")
+        self.refusal = ""
+
+    def declare(self, residency: Residency, *, deleted: bool) -> None:
+        """A newer declaration than the table's comes."""
+        declared = Service(
+            name="s",
+            revision=2,
+            home_cell="c",
+            model=Model(engine="onnx", task="tensor"),
+            audience=(),
+            objective=Objective(latency_ms=50),
+            residency=residency,
+            deleted=deleted,
+        )
+        self.book.declare("t.s", declared)
 
     def _replica(
         self, number: int, country: str, via: str, outcome: str, lies: bool
@@ -229,13 +248,19 @@ class World:
         elif outcome == "silent":
             stream.sink.fell_silent()
 
-    async def fly(self, number: int) -> Reply:
+    async def fly(self, number: int, meanwhile: Callable[[], None] | None = None) -> Reply:
         now_s = monotonic()
         reply = Reply()
+        try:
+            self.lookup.admit(self.caller)
+            service = self.lookup.find_serving(self.caller, "s")
+        except IsochroneError as error:
+            self.refusal = error.code
+            return reply
         flight = Flight(
             number=number,
             request_id="r",
-            service=self.book.services["t.s"],
+            service=service,
             caller=self.caller,
             operation="infer",
             headers={},
@@ -245,9 +270,11 @@ class World:
             deadline_s=now_s + 0.4,
         )
         self.dispatcher.submit(flight)
-        for _ in range(60):
+        for turn in range(60):
             if flight.over:
                 break
+            if turn == 1 and meanwhile is not None:
+                meanwhile()
             flight.hedge_at_s = 1e-9  # a hedge is always due
             self.dispatcher._sweep()
             await asyncio.sleep(0)
@@ -264,26 +291,63 @@ class World:
     key=residencies,
     here=st.sampled_from(COUNTRIES),
     number=st.integers(min_value=0, max_value=2**32),
+    newer=st.none() | st.tuples(residencies, st.booleans(), st.booleans()),
 )
 def test_no_stream_is_opened_outside_both_masks(
-    rows: list[Any], service: Residency, key: Residency, here: str, number: int
+    rows: list[Any],
+    service: Residency,
+    key: Residency,
+    here: str,
+    number: int,
+    newer: tuple[Residency, bool, bool] | None,
 ) -> None:
     async def run() -> None:
         world = World(rows, service, key, here)
-        reply = await world.fly(number)
-        for ask, relay in world.opened:
-            country = world.country[ask.node]
-            assert may(service, country)
-            assert may(key, country)
-            if relay:
-                assert ask.relay
-                assert may(service, relay)
-                assert may(key, relay)
+        before, meanwhile = 0, None
+        masks = [service]
+        if newer is not None:
+            mask, deleted, late = newer
+
+            def meanwhile() -> None:
+                nonlocal before, masks
+                before, masks = len(world.opened), [] if deleted else [mask]
+                world.declare(mask, deleted=deleted)
+
+            if not late:
+                meanwhile()
+                meanwhile = None
+        reply = await world.fly(number, meanwhile)
+        assert not (world.opened[before:] and not masks), "a deleted service is asked nothing"
+        for at, (ask, relay) in enumerate(world.opened):
+            places = [world.country[ask.node], here, *([relay] if relay else [])]
+            ruling = [key, *(masks if at >= before else [service])]
+            assert all(may(residency, place) for residency in ruling for place in places)
+            assert bool(relay) == ask.relay
+        if newer is None and not (may(key, here) and may(service, here)):
+            assert world.refusal == "misdirected"
         assert len(world.opened) <= 3 + REFUSALS_MAX
         assert len(reply.ends) <= 1, "a request is answered at most once"
         assert world.caller.in_flight == 0
         assert world.dispatcher.in_flight == 0
         assert all(load.in_flight == 0 for load in world.fleet.loads.values())
         assert all(not known.tries for known in world.fleet.nodes.values())
+
+    asyncio.run(run())
+
+
+def test_a_key_with_two_services_of_which_one_may_be_here() -> None:
+    """The gateway admits the key because of the other service; this one it still sends away."""
+
+    async def run() -> None:
+        world = World([("FR", "", "answer", False)], Residency(deny=("DE",)), Residency(), "DE")
+        route = world.book.services["t.s"].route
+        other = msgspec.structs.replace(route, service="t.o", name="o", residency=Residency())
+        world.book.offer(RoutingTable(cell="c", epoch=1, sequence=2, services=(route, other)))
+        grant = ApiGrant(services=("s", "o"), residency=Residency(), expires_unix_s=0, nonce=b"")
+        world.caller = Caller(ApiKey(id="k", tenant="t", grant=grant), blocs())
+        await world.fly(1)
+        assert world.refusal == "misdirected"
+        assert not world.opened
+        assert world.lookup.find_serving(world.caller, "o").id == "t.o"
 
     asyncio.run(run())
