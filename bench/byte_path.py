@@ -24,6 +24,7 @@ import msgspec
 import psutil
 from bench.byte_path_servers import ANSWER_BODY
 
+from isochrone.cell.child import ALLOCATOR
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.server import Credentials, NatsServer, ServerSpec, client_url
 from isochrone.fabric.stream import RouteStream
@@ -55,13 +56,15 @@ class Processes:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a Python module in a session of its own."""
+        """Start a Python module in a session of its own, parts as a cell starts them."""
+        allocator = ALLOCATOR if arguments[0].startswith("isochrone.") else {}
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**allocator, **os.environ},
                 start_new_session=True,
             )
         self._running.append(process)
