@@ -412,3 +412,18 @@ async def test_a_lease_of_a_lost_node_is_not_shown_as_offered(town: Town) -> Non
     await leases.update("l1", lambda _held: gone)
     await until(lambda: gateway.tables.orders.lease("l1") == gone)
     assert [r.state for r in await ask(api.replicas)] == ["ended"]
+
+
+async def test_logs_obey_a_newer_declaration(town: Town) -> None:
+    gateway = await town.gateway()
+    node = await town.node(at=gateway)
+    id_ = f"{town.tenant.address}.speech"
+    lease = lease_of(node, id_, "l1", Model(engine="onnx", task="tensor"))
+    leases = await town.fabric.table("leases", type(lease))
+    await leases.put("l1", lease, revision=None)
+    await until(lambda: gateway.tables.orders.lease("l1"))
+    narrowed = service(revision=2, residency=Residency(allow=("FR",)))
+    assert gateway.tables.declarations.offer(id_, pack(seal(SERVICE, narrowed, town.tenant)))
+    node.say("l1", id_, "secret")
+    await until(lambda: gateway.doors.counters["foreign_log_line"] == 1)
+    assert not gateway.logs.recent(id_)

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ from isochrone.schema.routing import (
 )
 from isochrone.schema.service import Model, Objective, Residency, Service
 
+WORLD = Residency()
 COUNTRIES = ("DE", "FR", "NO", "CH", "US", "JP")
 MEMBERS = {
     "EU": {"DE", "FR"},
@@ -273,7 +275,7 @@ class World:
         for turn in range(60):
             if flight.over:
                 break
-            if turn == 1 and meanwhile is not None:
+            if turn == 0 and meanwhile is not None:
                 meanwhile()
             flight.hedge_at_s = 1e-9  # a hedge is always due
             self.dispatcher._sweep()
@@ -351,3 +353,23 @@ def test_a_key_with_two_services_of_which_one_may_be_here() -> None:
         assert world.lookup.find_serving(world.caller, "o").id == "t.o"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("outcome", ["nothing", "reset", "refuse"])
+@pytest.mark.parametrize(("mask", "deleted"), [(Residency(deny=("DE",)), False), (WORLD, True)])
+def test_a_request_under_way_is_sent_nowhere_after_the_mask_closed(
+    outcome: str, mask: Residency, deleted: bool
+) -> None:
+    """Neither a hedge nor a retry goes out once this gateway, or anybody, may not serve it."""
+
+    async def run(closed: bool) -> int:
+        rows = [("FR", "", outcome, False), ("CH", "", "answer", False)]
+        world = World(rows, WORLD, WORLD, "DE")
+        first = world.book.services["t.s"].legal[0]
+        world.fleet.load("l1", monotonic()).service_ms = 500.0
+        await world.fly(1, lambda: world.declare(mask, deleted=deleted) if closed else None)
+        assert world.opened[0][0].node == first.node
+        return len(world.opened)
+
+    assert asyncio.run(run(closed=False)) == 2
+    assert asyncio.run(run(closed=True)) == 1
