@@ -370,6 +370,18 @@ async def test_a_sink_that_raises_ends_its_request_only(http, pool):
     assert (await ask(client, b"y").done()).body == b"y"
 
 
+async def test_closing_the_pool_ends_a_request_that_is_being_repeated(http, pool):
+    server = await http(mirror)
+    client = pool(server.port)
+    sink = await ask(client).done()
+    repeated = Answered()
+    client.again(client.request("POST", "/", [], b"", repeated))
+    client.close()
+    await repeated.done()
+    assert repeated.error is not None
+    assert sink.error is None
+
+
 async def test_closing_the_pool_ends_everything(http, pool):
     server = await http(lambda _x: None)
     client = pool(server.port, connections_max=1)
@@ -379,4 +391,5 @@ async def test_closing_the_pool_ends_everything(http, pool):
     assert all(sink.error for sink in sinks)
     late = await ask(client).done()
     assert late.error is not None
+    assert {sink.error.code for sink in (*sinks, late) if sink.error} == {"pool_closed"}
     await until(lambda: server.connections == 0)

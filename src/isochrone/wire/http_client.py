@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
+from typing import Final
 
 from isochrone.schema.errors import InvalidInput, Overloaded, Unavailable
 from isochrone.wire.http_client_connection import ClientConnection
 from isochrone.wire.http_exchange import Headers
 from isochrone.wire.http_request import Request, ResponseSink
+
+# How late a timeout may be noticed: short beside any timeout that makes sense for a server.
+_WATCH_S: Final = 0.02
 
 __all__ = ["HttpPool", "Request", "ResponseSink"]
 
@@ -54,6 +59,8 @@ class HttpPool:
         self._waiting: deque[Request] = deque()
         self._closed = False
         self._sweeper: asyncio.TimerHandle | None = None
+        self._due_s: dict[Request, float] = {}
+        self._watcher: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
@@ -89,7 +96,7 @@ class HttpPool:
         if text.count("\n") != breaks or text.count("\r") != breaks or " " in path:
             request.fail_soon(InvalidInput("A header or path holds a line break or a space."))
         elif self._closed:
-            request.fail_soon(Unavailable(f"The connection pool of {self.name} is closed."))
+            request.fail_soon(self._closed_error())
         else:
             if timeout_s:
                 request.expect_within(timeout_s)
@@ -120,10 +127,12 @@ class HttpPool:
     def _connect(self, request: Request | None) -> None:
         task = asyncio.get_running_loop().create_task(self._connect_one(request))
         self._connecting.add(task)
-        task.add_done_callback(self._connect_ended)
+        task.add_done_callback(lambda task: self._connect_ended(task, request))
 
-    def _connect_ended(self, task: asyncio.Task[None]) -> None:
+    def _connect_ended(self, task: asyncio.Task[None], request: Request | None) -> None:
         self._connecting.discard(task)
+        if task.cancelled() and request is not None:
+            request.fail(self._closed_error())
         self._connect_for_waiting()
 
     async def _connect_one(self, request: Request | None) -> None:
@@ -164,6 +173,27 @@ class HttpPool:
                 return request
         return None
 
+    # -- for the request -----------------------------------------------------------------------
+
+    def watch(self, request: Request, due_s: float) -> None:
+        """End a request whose answer's head is not there at ``due_s`` (``time.monotonic()``)."""
+        self._due_s[request] = due_s
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().call_later(_WATCH_S, self._end_late)
+
+    def unwatch(self, request: Request) -> None:
+        """Its head came, or it is over."""
+        self._due_s.pop(request, None)
+
+    def _end_late(self) -> None:
+        """One timer for all requests: a timer each would cost more than the rest of a request."""
+        self._watcher = None
+        now_s = time.monotonic()
+        for request in [late for late, due_s in self._due_s.items() if due_s <= now_s]:
+            request.too_slow()
+        if self._due_s:
+            self._watcher = asyncio.get_running_loop().call_later(_WATCH_S, self._end_late)
+
     # -- for the connection ----------------------------------------------------------------------
 
     def free(self, connection: ClientConnection) -> None:
@@ -177,10 +207,10 @@ class HttpPool:
         if self._closed:
             connection.drop()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = time.monotonic()
         self._idle.append(connection)
         if self._sweeper is None:
+            loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(self._idle_timeout_s, self._sweep)
 
     def gone(self, connection: ClientConnection) -> None:
@@ -198,23 +228,27 @@ class HttpPool:
     def _sweep(self) -> None:
         """Close what idled too long; the newest are at the end of the list."""
         self._sweeper = None
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._idle_timeout_s
+        oldest = time.monotonic() - self._idle_timeout_s
         expired = [connection for connection in self._idle if connection.idle_since <= oldest]
         for connection in expired:
             self._idle.remove(connection)
             connection.drop()
         if self._idle:
+            loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(self._idle_timeout_s / 2, self._sweep)
 
     def close(self) -> None:
         """Close all connections; requests in flight or waiting get Unavailable."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._watcher):
+            if timer is not None:
+                timer.cancel()
         for task in tuple(self._connecting):
             task.cancel()
         for connection in tuple(self._open):
-            connection.close(Unavailable(f"The connection pool of {self.name} was closed."))
+            connection.close(self._closed_error())
         while (request := self._next_waiting()) is not None:
-            request.fail(Unavailable(f"The connection pool of {self.name} was closed."))
+            request.fail(self._closed_error())
+
+    def _closed_error(self) -> Unavailable:
+        return Unavailable(f"The connection pool of {self.name} is closed.", code="pool_closed")

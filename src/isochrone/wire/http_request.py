@@ -6,6 +6,7 @@ It ends exactly once: ``on_end``, ``on_error``, or ``cancel`` (after which nothi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -49,7 +50,7 @@ class Request:
         "_over",
         "_paused",
         "_pool",
-        "_timer",
+        "_timeout_s",
         "body",
         "head",
         "method",
@@ -72,7 +73,7 @@ class Request:
         self._finished = body is not None
         self._over = False
         self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timeout_s = 0.0
 
     def write(self, data: bytes) -> bool:
         """Send a piece of a streamed body; False: wait for ``sink.on_writable``.
@@ -154,25 +155,25 @@ class Request:
 
     def expect_within(self, timeout_s: float) -> None:
         """Start the clock until the answer's head."""
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(timeout_s, self._too_slow, timeout_s)
+        self._timeout_s = timeout_s
+        self._pool.watch(self, time.monotonic() + timeout_s)
 
-    def _too_slow(self, timeout_s: float) -> None:
+    def too_slow(self) -> None:
+        """The head did not come in time."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.drop()
         self.fail(
             Timeout(
-                f"{self._pool.name} did not answer within {timeout_s:g} s.",
+                f"{self._pool.name} did not answer within {self._timeout_s:g} s.",
                 fix="Check the load of that server.",
             )
         )
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """The head came."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._timeout_s:
+            self._pool.unwatch(self)
         self.guard(self.sink.on_head, status, headers)
 
     def end(self) -> None:
@@ -214,6 +215,5 @@ class Request:
         self._over = True
         self._connection = None
         self._early.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._timeout_s:
+            self._pool.unwatch(self)
