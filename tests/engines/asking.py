@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from onnx import TensorProto, helper, numpy_helper
 
 from isochrone.engines import oip
@@ -15,6 +17,27 @@ from isochrone.engines.engine import Engine, EngineRequest, EngineStats
 from isochrone.schema.errors import IsochroneError
 
 DEADLINE_S = 20.0
+
+_THERE_BEFORE: set[psutil.Process] = set()
+
+
+def begin_counting() -> None:
+    """From now on ``children`` counts; what runs already is another test's."""
+    _THERE_BEFORE.clear()
+    _THERE_BEFORE.update(psutil.Process().children(recursive=True))
+
+
+def children() -> list[psutil.Process]:
+    """Processes that this test has started and that are still there."""
+    now = psutil.Process().children(recursive=True)
+    return [child for child in now if child not in _THERE_BEFORE]
+
+
+def end_children() -> None:
+    """Kill what a failed test has left, so that it fails alone."""
+    for child in children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 class Collected:

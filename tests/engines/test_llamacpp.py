@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engines.asking import Collected, ask, until
+from engines.asking import Collected, ask, children, until
 from isochrone.engines.engine import Engine, EngineRequest, make_engine
 from isochrone.lab.models import prepare
 from isochrone.schema.errors import InvalidInput, Unavailable
@@ -63,7 +63,7 @@ async def test_files_that_are_no_model(tmp_path, content, task, reason) -> None:
         await engine.start()
     assert reason in refused.value.message
     assert engine.state == "stopped"
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @pytest.mark.processes
@@ -95,7 +95,7 @@ async def engine(model: Path) -> AsyncIterator[Engine]:
     await engine.start()
     yield engine
     await engine.stop()
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @pytest.mark.llm

@@ -22,6 +22,7 @@ from engines.asking import (
     Collected,
     adder,
     ask,
+    children,
     echo,
     infer,
     infer_request,
@@ -348,7 +349,7 @@ async def test_stop_while_restarting_leaves_nothing(tmp_path) -> None:
     assert "model.onnx" in died[1] or "adder.onnx" in died[1]
     await engine.stop()
     assert engine.state == "stopped"
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_stop_fails_what_is_in_flight_and_may_be_called_again(tmp_path) -> None:
@@ -373,22 +374,22 @@ async def test_stop_fails_what_is_in_flight_and_may_be_called_again(tmp_path) ->
 async def test_stop_while_loading_leaves_nothing(tmp_path) -> None:
     engine = make_engine("onnx", {"adder.onnx": adder(tmp_path)}, {})
     starting = asyncio.ensure_future(engine.start())
-    await until(lambda: bool(psutil.Process().children()))
+    await until(lambda: bool(children()))
     await engine.stop()
     with pytest.raises(Unavailable, match="stopped while"):
         await starting
     assert engine.state == "stopped"
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path) -> None:
     engine = make_engine("onnx", {"adder.onnx": adder(tmp_path)}, {})
     starting = asyncio.ensure_future(engine.start())
-    await until(lambda: bool(psutil.Process().children()))
+    await until(lambda: bool(children()))
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     await engine.stop()
-    await until(lambda: not psutil.Process().children())
+    await until(lambda: not children())
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ async def test_files_that_are_no_model_end_the_start_with_a_sentence(
     assert reason in refused.value.message
     assert refused.value.fix
     assert engine.state == "stopped"
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_a_truncated_model_is_refused(tmp_path) -> None:
@@ -476,7 +477,7 @@ async def test_a_model_that_hangs_while_loading_is_given_up(tmp_path) -> None:
     with pytest.raises(Timeout) as given_up:
         await engine.start()
     assert "load_timeout_s" in given_up.value.fix
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_a_worker_sees_no_secrets_of_its_node(engines, tmp_path, monkeypatch) -> None:

@@ -4,10 +4,9 @@ import asyncio
 import os
 import signal
 
-import psutil
 import pytest
 
-from engines.asking import adder, infer, until
+from engines.asking import adder, children, infer, until
 from engines.test_onnx import SUM
 from isochrone.engines.engine import make_engine
 from isochrone.engines.spare import WorkerSpare
@@ -28,7 +27,7 @@ async def test_an_engine_takes_the_spare_and_the_next_one_is_started(tmp_path) -
     assert (await infer(engine, SUM)).outputs["sum"].tolist() == [[11, 22, 33]]
     await engine.stop()
     await spare.close()
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_a_spare_that_died_is_not_handed_out(tmp_path) -> None:
@@ -41,7 +40,7 @@ async def test_a_spare_that_died_is_not_handed_out(tmp_path) -> None:
     await engine.start()
     await engine.stop()
     await spare.close()
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_a_spare_that_is_on_its_way_is_waited_for() -> None:
@@ -52,10 +51,10 @@ async def test_a_spare_that_is_on_its_way_is_waited_for() -> None:
     first, second = await asyncio.gather(spare.take(), spare.take())
     assert first is not None
     assert second is None
-    assert len(psutil.Process().children()) == 1
+    assert len(children()) == 1
     await first.stop()
     await spare.close()
-    assert not psutil.Process().children()
+    assert not children()
 
 
 async def test_closing_twice_and_without_a_worker() -> None:
