@@ -239,7 +239,8 @@ class _Answer:
         self._paused = False
 
     def on_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        self._head = pack(AnswerHeader(status=status, headers=tuple(headers)))
+        held_us = int((time.perf_counter() - self.began) * 1e6)
+        self._head = pack(AnswerHeader(status=status, headers=tuple(headers), held_us=held_us))
         asyncio.get_running_loop().call_soon(self._send_head)
 
     def on_data(self, data: bytes) -> None:
