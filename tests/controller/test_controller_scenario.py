@@ -15,6 +15,7 @@ import pytest
 from isochrone.controller.declared import declared
 from isochrone.controller.masks import countries_of
 from isochrone.rules.placement import replay
+from isochrone.rules.reconcile import FORGET_S
 from isochrone.schema.digests import canonical
 from isochrone.schema.documents import SERVICE, SERVICE_PLAN, pack, seal
 from isochrone.schema.errors import IsochroneError
@@ -80,6 +81,11 @@ async def test_a_dead_node_and_then_a_failed_replica_are_replaced(cell: CellInTe
         lambda: len(cell.leased(id_)) == 2 and victim not in cell.leased(id_), what="replaced"
     )
     await until(lambda: victim not in cell.serving(id_) and len(cell.serving(id_)) == 2)
+    await until(
+        lambda: victim not in {entry.value.node for entry in cell.leases.entries.values()},
+        within_s=FORGET_S + 3,
+        what="the dead node's lease is gone from the table",
+    )
 
     broken = cell.serving(id_)[0]
     cell.failing.add(broken)

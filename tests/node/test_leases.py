@@ -287,6 +287,17 @@ def test_a_lease_waits_for_one_that_drains(life: Life) -> None:
     assert life.do(Stopped("one", 1)) == ["fetch two"]
 
 
+def test_a_lease_waits_for_one_that_nobody_lists_any_more(life: Life) -> None:
+    """A node that was frozen comes back, and its former lease has been forgotten."""
+    big = Resources(cpu_milli=500, memory_mib=1500)
+    life.serve(lease("old", resources=big))
+    assert life.hear(orders(lease("new", resources=big))) == []
+    assert life.state("new") == "accepted"
+    assert life.after(ABSENCE_S) == ["drain old"]
+    life.do(Drained("old", 1))
+    assert life.do(Stopped("old", 1)) == ["fetch new"]
+
+
 def test_too_much_at_once_fails_the_later(life: Life) -> None:
     big = Resources(cpu_milli=500, memory_mib=1500)
     assert life.hear(orders(lease(resources=big), lease("two", resources=big))) == ["fetch one"]

@@ -226,7 +226,7 @@ class History(RuleBasedStateMachine):
             return
         self.cell.dead.clear()
         for _ in range(3):
-            self.cell.now_s += FORGET_S
+            self.cell.now_s += max(FORGET_S, RETRY_S)
             self.cell.settle(self.asked)
         assert self.cell.serving() == {seat.node for seat in self.asked.seats}
         assert len(self.cell.table) == len(self.asked.seats)

@@ -18,6 +18,7 @@ from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.leading import Leading
 from isochrone.controller.masks import written_out
+from isochrone.controller.orphans import orphaned, swept
 from isochrone.controller.records import Records
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
@@ -63,6 +64,7 @@ class Fitting:
                 await self._serve(world, world.quotas[id_], world.granted[id_])
             except IsochroneError as error:
                 self._say(id_, error.sentence())
+        await self._sweep(world)
         self._forget(world)
         return {id_: made.unmet for id_, made in self._fits.items() if made.unmet}
 
@@ -85,6 +87,17 @@ class Fitting:
             self._fits[grant.id] = made
         if actions:
             await asyncio.gather(*(self._apply(action) for action in actions))
+
+    async def _sweep(self, world: World) -> None:
+        """Forget ended leases that no quota speaks of."""
+        now_s = self._clock()
+        for service in orphaned(world):
+            self._observe(world, service, now_s)
+            for action in swept(world, service, self._bad_since_s, now_s):
+                try:
+                    await self._apply(action)
+                except IsochroneError as error:
+                    self._say(service, error.sentence())
 
     def _observe(self, world: World, service: str, now_s: float) -> list[Held]:
         held = fit.observe(world, service, self._bad_since_s, now_s)

@@ -144,7 +144,8 @@ def _wanted(book: Book) -> dict[str, Lease]:
 def _compare(book: Book, now_s: float) -> Book:
     wanted = _wanted(book)
     complete = any(known.complete for known in _counting(book))
-    for lease_id in sorted(wanted.keys() | book.held.keys()):
+    # Those absent first: what is about to leave makes room for what is new.
+    for lease_id in sorted(wanted.keys() | book.held.keys(), key=lambda id_: (id_ in wanted, id_)):
         lease, held = wanted.get(lease_id), book.held.get(lease_id)
         if lease is None:
             assert held is not None
@@ -180,7 +181,7 @@ def _admit(book: Book, held: Held) -> Held:
     reason = why_not_now(held.lease, book.capacity, [o.lease for o in others])
     if not reason:
         return replace(held, state="fetching", reason="", todo="fetch")
-    stays = [o.lease for o in others if o.state != "draining"]
+    stays = [o.lease for o in others if o.state != "draining" and o.absent_since_s is None]
     waits = not why_not_now(held.lease, book.capacity, stays)
     return replace(held, state="accepted" if waits else "failed", reason=reason)
 

@@ -47,9 +47,10 @@ __all__ = [
     "withdrawn",
 ]
 
-FORGET_S = 60.0
+FORGET_S = 5.0
 """The lease of a dead node is kept as ``ended`` for so long, so that a node which was only frozen
-is told in so many words that it lost it. After that its absence from a whole set says it too."""
+for a moment is told in so many words that it lost it. After that its absence from whole sets says
+it too, six seconds later; kept longer, tables and status fill with what is over."""
 
 ActionKind = Literal["create", "renew", "drain", "end", "forget"]
 
