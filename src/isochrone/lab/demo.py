@@ -126,7 +126,8 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.contextmanager
 def _cancelled_by_signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP cancel the running task, so that ``finally`` cleans up."""
+    """SIGINT, SIGTERM and SIGHUP cancel the running task, so that ``finally`` cleans up. Once that
+    is done they are ignored: nothing is left to end but this process."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -138,6 +139,7 @@ def _cancelled_by_signals() -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def _keep(story: Story, act: Act) -> None:
