@@ -132,12 +132,12 @@ async def test_files_that_nothing_names_are_swept(town: Town) -> None:
     await ask(api.post_service, service())
     path = gateway.store.path(SHA)
     aged(path)
-    gateway._sweep(gateway._wanted_files())
+    gateway.rounds.sweep(gateway.files.wanted())
     assert path.exists(), "declared"
     away = service(revision=2, residency=Residency(allow=("FR",)))
     packed = pack(seal(SERVICE, away, town.tenant))
     assert gateway.tables.declarations.offer(f"{town.tenant.address}.speech", packed)
-    gateway._sweep(gateway._wanted_files())
+    gateway.rounds.sweep(gateway.files.wanted())
     assert not path.exists(), "its data may not be here any more"
     assert not gateway.proofs.has(SHA, town.tenant.address)
     assert not Proofs(gateway.proofs._folder).has(SHA, town.tenant.address)
@@ -146,7 +146,7 @@ async def test_files_that_nothing_names_are_swept(town: Town) -> None:
 async def test_a_fresh_file_is_not_swept(town: Town) -> None:
     gateway = await town.gateway()
     await upload(town, gateway)
-    gateway._sweep(frozenset())
+    gateway.rounds.sweep(frozenset())
     assert gateway.store.path(SHA).exists()
 
 

@@ -1,0 +1,58 @@
+"""The other gateways, as this one knows them: whose doors to tell, whose URL to name.
+
+What it knows comes from presence (the fabric), from the channels it holds and from its
+configuration. Every answer is of now. Nothing here dials or tells anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isochrone.atlas.cities import great_circle_km
+from isochrone.fabric.presence import PresenceBoard
+from isochrone.gateway.config import GatewayConfig
+from isochrone.gateway.fleet import Fleet
+from isochrone.schema.frames import GatewayDoor
+
+
+class Neighbours:
+    """Looks up gateways. ``own``: this gateway's door."""
+
+    def __init__(
+        self, config: GatewayConfig, own: GatewayDoor, fleet: Fleet, board: PresenceBoard
+    ) -> None:
+        self._config = config
+        self._own = own
+        self._fleet = fleet
+        self._board = board
+
+    def cell_doors(self) -> tuple[GatewayDoor, ...]:
+        """The doors of this cell's gateway processes, this one first."""
+        others = [
+            GatewayDoor(
+                gateway=presence.gateway,
+                host=presence.channel_host,
+                port=presence.channel_port,
+                fingerprint=presence.fingerprint,
+            )
+            for presence, _ in self._board.heard(self._config.cell)
+            if presence.gateway != self._own.gateway
+        ]
+        return (self._own, *others)
+
+    def legal_url(self, admits: Callable[[str], bool]) -> str:
+        """The URL of the nearest gateway (by distance from here) whose country passes, or ""."""
+        known = [(presence.place, presence.http_url) for presence, _ in self._board.heard()]
+        known += [(peer.place, peer.http_url) for peer in self._fleet.peers.values()]
+        known += [(peer.place, peer.http_url) for peer in self._config.peers]
+        legal = [
+            (great_circle_km(self._config.place, place), url)
+            for place, url in known
+            if url and admits(place.country)
+        ]
+        return min(legal)[1] if legal else ""
+
+    def cell_url(self, cell: str) -> str:
+        """The URL of a cell's gateway, or ""."""
+        urls = [presence.http_url for presence, _ in self._board.heard(cell)]
+        return urls[0] if urls else ""

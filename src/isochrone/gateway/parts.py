@@ -1,0 +1,122 @@
+"""The parts of one gateway process, and what each is given of the others.
+
+They come in three steps, because the later ones need something that is open: what needs nothing
+(``Parts(config)``), what needs the fabric (``join``), and what needs the bound doors (set by
+``process``, which opens and closes). Nothing here opens a socket or waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from isochrone.atlas.blocs import blocs
+from isochrone.fabric.connection import Fabric
+from isochrone.fabric.presence import PresenceBoard
+from isochrone.gateway.admin import AdminApi
+from isochrone.gateway.announced import Announcements
+from isochrone.gateway.config import GatewayConfig
+from isochrone.gateway.dispatch import Dispatcher
+from isochrone.gateway.doors import DoorKeeper, Hooks
+from isochrone.gateway.fetches import FetchDesk
+from isochrone.gateway.file_rules import FileRules
+from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.logs import LogBook
+from isochrone.gateway.metrics import Registry
+from isochrone.gateway.neighbours import Neighbours
+from isochrone.gateway.proofs import Proofs
+from isochrone.gateway.relay import RelayDesk
+from isochrone.gateway.routes import RouteBook, SnapshotFolder, legal_in
+from isochrone.gateway.store import BlobStore
+from isochrone.gateway.tables import CellTables
+from isochrone.gateway.traffic import Traffic
+from isochrone.gateway.try_log import TryLog
+from isochrone.gateway.views import Views
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.operator import OperatorGrant
+from isochrone.wire.http_server import HttpServer
+
+
+class Parts:
+    """All parts. ``heard_s``: cell → when its routing table was heard last, monotonic seconds."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.key = PrivateKey.load_or_create(Path(config.key_path))
+        self.state_dir = Path(config.state_dir)
+        self.boot = secrets.token_hex(4)
+        self.loop = asyncio.get_running_loop()
+        self.blocs = blocs()
+        self.operators = frozenset(config.allow_operators)
+        self.registry = Registry()
+        self.traffic = Traffic(self.registry, TryLog(self.state_dir / "tries.jsonl"))
+        self.book = RouteBook(config.place, self.blocs)
+        self.fleet = Fleet(self.book)
+        self.logs = LogBook()
+        self.snapshots = SnapshotFolder(self.state_dir / "routes")
+        self.store = BlobStore(
+            self.state_dir / "store",
+            config.limits.store_bytes_max,
+            config.limits.blob_bytes_max,
+        )
+        self.proofs = Proofs(self.state_dir / "proofs")
+        self.dispatcher = Dispatcher(self.loop, self.fleet, config.limits, self.traffic)
+        self.relays = RelayDesk(self.loop, self.book, self.fleet)
+        self.heard_s: dict[str, float] = {}
+        # With the fabric:
+        self.fabric: Fabric
+        self.tables: CellTables
+        self.announced: Announcements
+        self.files: FileRules
+        self.fetches: FetchDesk
+        self.doors: DoorKeeper
+        # With the bound doors:
+        self.http: HttpServer | None = None
+        self.papers: OperatorGrant
+        self.board: PresenceBoard
+        self.neighbours: Neighbours
+        self.views: Views
+        self.admin: AdminApi
+
+    def join(self, fabric: Fabric, node_changed: Callable[[str], None]) -> None:
+        """Make what needs the fabric. ``node_changed(address)`` is told what the doors see."""
+        config = self.config
+        self.fabric = fabric
+        self.tables = CellTables(fabric, config.cell, self.fleet, self.state_dir)
+        self.tables.declarations.on_newer.append(
+            lambda declared: self.book.declare(declared.id, declared.service)
+        )
+        self.announced = Announcements(
+            self.tables.declarations.known,
+            lambda mask: legal_in(mask, config.place.country, self.blocs),
+            monotonic,
+        )
+        self.files = FileRules(
+            self.book, self.tables, self.announced, config.place.country, self.blocs
+        )
+        self.fetches = FetchDesk(
+            self.store,
+            self.fleet,
+            config.place,
+            config.cell,
+            self.blocs,
+            self.files.rule,
+            self.files.wanted,
+        )
+        self.doors = DoorKeeper(
+            config,
+            self.key.address,
+            self.fleet,
+            self.relays,
+            self.fetches,
+            self.logs,
+            Hooks(node_changed, self.files.lease_service, self.tables.newest_grant),
+            self.operators,
+        )
+
+    def ready(self) -> bool:
+        """Whether requests can be routed: a routing table has come, now or from disk."""
+        return bool(self.book.tables)
