@@ -47,6 +47,12 @@ async def serving(node: NodeProcess, gateway: ActingGateway, data: bytes, **chan
     return wanted
 
 
+async def frozen(worker: psutil.Process) -> None:
+    """Stop a worker; a signal is only on its way when sending it has returned."""
+    worker.suspend()
+    await until(lambda: worker.status() == psutil.STATUS_STOPPED, "a stopped worker")
+
+
 async def test_a_node_joins_fetches_loads_answers_and_ends(
     gateways: Gateways, nodes: Nodes
 ) -> None:
@@ -158,7 +164,7 @@ async def test_requests_in_flight_are_finished_when_a_replica_drains(
     await gateway.met()
     wanted = await serving(node, gateway, models.doubling())
     (worker,) = node.children()
-    worker.suspend()
+    await frozen(worker)
     answer = gateway.ask(wanted, models.question(1, 2, 3, 4))
     guest = gateway.guest()
     await until(lambda: guest.beats[-1][1].in_flight == 1, "the request at the node")
@@ -182,7 +188,7 @@ async def test_a_killed_engine_warms_and_serves_again_and_the_node_stays(
     guest = await gateway.met()
     wanted = await serving(node, gateway, models.doubling())
     (worker,) = node.children()
-    worker.suspend()
+    await frozen(worker)
     answer = gateway.ask(wanted, models.question(1, 2, 3, 4))
     await until(lambda: guest.beats[-1][1].in_flight == 1, "the request at the node")
     seen = len(guest.beats)
@@ -250,7 +256,7 @@ async def test_a_hang_up_drops_the_request(gateways: Gateways, nodes: Nodes) -> 
     guest = await gateway.met()
     wanted = await serving(node, gateway, models.doubling())
     (worker,) = node.children()
-    worker.suspend()
+    await frozen(worker)
     answers = [gateway.ask(wanted, models.question(1, 2, 3, 4)) for _ in range(30)]
     await until(lambda: guest.beats[-1][1].in_flight == 30, "the requests at the node")
     for answer in answers:
@@ -273,7 +279,7 @@ async def test_more_than_the_queue_holds_is_refused_to_be_tried_elsewhere(
     model = Model(engine="onnx", task="tensor", files=(file,), options=options)
     wanted = await serving(node, gateway, models.doubling(), model=model)
     (worker,) = node.children()
-    worker.suspend()
+    await frozen(worker)
     answers = [gateway.ask(wanted, models.question(1, 2, 3, 4)) for _ in range(12)]
     await until(lambda: any(answer.over.is_set() for answer in answers), "a refusal")
     worker.resume()
