@@ -205,11 +205,11 @@ class Act:
         await central.run("keys", "init", "tenant")
         folder = self._folder / "central"
         folder.mkdir()
-        for name in self._names:
+        for name in DEFAULT:  # a language model beside the others would not fit its one node
             path = folder / f"{name}.yaml"
             path.write_text(yaml.safe_dump(central_declaration(EXAMPLES / f"{name}.yaml")))
             await central.run("apply", "-y", "--wait", APPLY_WAIT_S, "-f", str(path))
-        created = await central.run("keys", "create", *service_flags(self._names))
+        created = await central.run("keys", "create", *service_flags(DEFAULT))
         self._central_key = created.strip()
         self._story.say(
             f"Beside it, for comparison: one region in {CENTRAL_METRO} with one node and the same "
@@ -298,14 +298,15 @@ class Act:
         targets = {}
         for metro, services in self._called().items():
             cells = {name: self._cell_for(metro, name) for name in services}
+            beside = [name for name in services if name in DEFAULT]
             targets[metro] = {
                 "isochrone": Target(
                     base_urls={n: self.network.client_url(metro, c) for n, c in cells.items()},
                     api_keys={name: self._keys[name] for name in services},
                 ),
                 CENTRAL: Target(
-                    base_urls=dict.fromkeys(services, self.network.client_url(metro, CENTRAL)),
-                    api_keys=dict.fromkeys(services, self._central_key),
+                    base_urls=dict.fromkeys(beside, self.network.client_url(metro, CENTRAL)),
+                    api_keys=dict.fromkeys(beside, self._central_key),
                 ),
             }
         return targets

@@ -197,10 +197,11 @@ class Callers:
     async def run(self, phase: Phase) -> int:
         """Run one phase to the end of its last request; returns how many were sent."""
         started = time.monotonic()
+        offered = self._config.targets[phase.target].base_urls
         plan = sorted(
             (at_s, service)
             for service, rate in phase.rate_per_s.items()
-            if service in self._cases
+            if service in offered
             for at_s in self._arrivals(rate, phase.seconds)
         )
         running = []
