@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -20,23 +19,19 @@ from isochrone.schema.errors import IsochroneError, Overloaded, TheirFault, Unav
 from isochrone.wire import frames
 from isochrone.wire.certificate import Certificate
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Peer
-from isochrone.wire.dialling import TLS_GOODBYE_S
 from isochrone.wire.frames import FrameReader
 from isochrone.wire.handshake import NONCE_BYTES, Acceptor, Authorise, refusal
 from isochrone.wire.listening import cannot_listen
+from isochrone.wire.tls import GOODBYE_S, SecureLine
 
 _BACKLOG: Final = 1024
-# More would keep the loop from its other work; the kernel holds the rest.
-_ACCEPTS_AT_ONCE: Final = 64
-# How long we do not accept after the process ran out of files (asyncio rests 1 s as well).
-_REST_S: Final = 1.0
 
 
 class ChannelServer:
     """A listening door; made by ``listen``. ``counters``: greetings by outcome code.
 
     Codes of our own: ``welcome``, ``hung_up``, ``tls_failed``, ``greeting_timeout``,
-    ``too_many_greetings``, ``too_many_channels``, ``cannot_accept``, ``bad_frame``, ``bad_proof``,
+    ``too_many_greetings``, ``too_many_channels``, ``bad_frame``, ``bad_proof``,
     ``unauthorized``, ``no_common_version``; and whatever ``authorise`` refuses with.
     """
 
@@ -61,13 +56,18 @@ class ChannelServer:
         self.greeting: set[_Knock] = set()
         self.open: set[Channel] = set()
         self.port = 0
-        self.listener: _Listener | None = None
+        self.server: asyncio.Server | None = None
         self._empty = asyncio.Event()
 
     @property
     def channels(self) -> int:
         """Channels open now."""
         return len(self.open)
+
+    def knock(self) -> SecureLine:
+        """A socket was accepted."""
+        knock = _Knock(self)
+        return SecureLine(self.context, knock, server_side=True, on_socket=knock.arrived)
 
     def left(self, channel: Channel) -> None:
         """A channel's socket is closed."""
@@ -77,10 +77,10 @@ class ChannelServer:
 
     async def close(self) -> None:
         """Stop listening, say goodbye on all channels, cut those that do not take it in time."""
-        if self.listener is None:
+        if self.server is None:
             return
-        self.listener.close()
-        self.listener = None
+        server, self.server = self.server, None
+        server.close()
         for knock in tuple(self.greeting):
             knock.abandon()
         self._empty.clear()
@@ -88,53 +88,43 @@ class ChannelServer:
             channel.close("going_away", "The gateway is closing.")
         if self.open:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TLS_GOODBYE_S):
+                async with asyncio.timeout(GOODBYE_S):
                     await self._empty.wait()
         for channel in tuple(self.open):
             channel.cut()
+        await server.wait_closed()
 
 
 class _Knock(asyncio.Protocol):
-    """One dialler, from its accepted socket to its channel."""
+    """One dialler, from its socket to its channel."""
 
-    def __init__(self, door: ChannelServer, peer_socket: socket.socket) -> None:
+    def __init__(self, door: ChannelServer) -> None:
         self._door = door
-        self._socket = peer_socket
         self._reader = FrameReader()
         self._over = False
-        self._handed_over = False
         self._acceptor: Acceptor | None = None
-        self._transport: asyncio.Transport | None = None
-        loop = asyncio.get_running_loop()
-        door.greeting.add(self)
-        self._timer = loop.call_later(door.limits.greeting_timeout_s, self._too_slow)
-        self._tls = loop.create_task(self._start_tls(loop))
+        self._line: SecureLine | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def _start_tls(self, loop: asyncio.AbstractEventLoop) -> None:
+    def arrived(self, line: SecureLine) -> None:
+        """The socket stands; TLS is to come."""
         door = self._door
-        self._handed_over = True
-        try:
-            await loop.connect_accepted_socket(
-                lambda: self,
-                self._socket,
-                ssl=door.context,
-                ssl_handshake_timeout=door.limits.greeting_timeout_s,
-                ssl_shutdown_timeout=TLS_GOODBYE_S,
-            )
-        except OSError:  # ssl.SSLError is one
-            if not self._over:
-                door.counters["tls_failed"] += 1
-                self._leave()
+        self._line = line
+        if len(door.greeting) >= door.limits.greetings_max:
+            door.counters["too_many_greetings"] += 1
+            self._over = True
+            line.abort()
+            return
+        door.greeting.add(self)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(door.limits.greeting_timeout_s, self._too_slow)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS stands."""
-        self._transport = cast(asyncio.Transport, transport)
-        if self._over:
-            self._transport.abort()
-        else:
-            self._greet(self._transport)
+        if not self._over:
+            self._greet(cast(SecureLine, transport))
 
-    def _greet(self, transport: asyncio.Transport) -> None:
+    def _greet(self, line: SecureLine) -> None:
         door = self._door
         if len(door.open) >= door.limits.channels_max:
             self._refuse(
@@ -148,12 +138,12 @@ class _Knock(asyncio.Protocol):
             door.cell,
             door.authorise,
         )
-        transport.write(self._acceptor.challenge())
+        line.write(self._acceptor.challenge())
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the Hello."""
-        transport, acceptor = self._transport, self._acceptor
-        if self._over or transport is None or acceptor is None:
+        line, acceptor = self._line, self._acceptor
+        if self._over or line is None or acceptor is None:
             return
         found: list[frames.Frame] = []
         try:
@@ -167,14 +157,14 @@ class _Knock(asyncio.Protocol):
         self._leave()
         door = self._door
         door.counters["welcome"] += 1
-        name = transport.get_extra_info("peername")
+        name = line.get_extra_info("peername")
         host = str(name[0]) if isinstance(name, tuple) else ""
         peer = Peer(role=hello.role, address=hello.address, info=info, host=host)
-        channel = Channel(transport, self._reader, peer, door.limits, dialled=False)
+        channel = Channel(line, self._reader, peer, door.limits, dialled=False)
         channel.on_closed = door.left
         door.open.add(channel)
-        transport.set_protocol(channel)
-        transport.write(welcome)
+        line.set_protocol(channel)
+        line.write(welcome)
         try:
             channel.begin(door.on_channel(channel), [])
         except Exception as error:
@@ -184,20 +174,22 @@ class _Knock(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """The dialler hung up, or we did."""
         if not self._over:
-            self._door.counters["hung_up"] += 1
+            greeted = self._acceptor is not None
+            self._door.counters["hung_up" if greeted else "tls_failed"] += 1
             self._leave()
 
     def _leave(self) -> None:
         self._over = True
         self._door.greeting.discard(self)
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _refuse(self, error: IsochroneError) -> None:
         self._door.counters[error.code] += 1
         self._leave()
-        if self._transport is not None:
-            self._transport.write(refusal(error))
-            self._transport.close()
+        if self._line is not None:
+            self._line.write(refusal(error))
+            self._line.close()
 
     def _too_slow(self) -> None:
         fault = TheirFault("The hello did not come in time.", code="greeting_timeout")
@@ -210,55 +202,8 @@ class _Knock(asyncio.Protocol):
     def abandon(self) -> None:
         """Cut it, whatever its state."""
         self._leave()
-        self._tls.cancel()
-        if not self._handed_over:
-            self._socket.close()
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class _Listener:
-    """A listening socket of our own, so that a dialler counts before its first TLS byte."""
-
-    def __init__(self, door: ChannelServer, listening: socket.socket) -> None:
-        self._door = door
-        self._socket = listening
-        self._loop = asyncio.get_running_loop()
-        self._resting: asyncio.TimerHandle | None = None
-        self._start()
-
-    def _start(self) -> None:
-        self._resting = None
-        self._loop.add_reader(self._socket.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
-            try:
-                accepted, _ = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:  # no files or memory left: rest, or this would spin
-                self._door.counters["cannot_accept"] += 1
-                self._loop.remove_reader(self._socket.fileno())
-                self._resting = self._loop.call_later(_REST_S, self._start)
-                return
-            self._take(accepted)
-
-    def _take(self, accepted: socket.socket) -> None:
-        accepted.setblocking(False)
-        if len(self._door.greeting) >= self._door.limits.greetings_max:
-            self._door.counters["too_many_greetings"] += 1
-            accepted.close()
-            return
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _Knock(self._door, accepted)
-
-    def close(self) -> None:
-        """Accept no more."""
-        if self._resting is not None:
-            self._resting.cancel()
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        if self._line is not None:
+            self._line.abort()
 
 
 async def listen(
@@ -291,12 +236,8 @@ async def listen(
     loop = asyncio.get_running_loop()
     door = ChannelServer(certificate, context, authorise, on_channel, limits, gateway, cell)
     try:
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = infos[0]
-        listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        door.server = await loop.create_server(door.knock, host, port, backlog=_BACKLOG)
     except OSError as error:
         raise cannot_listen(host, port, error) from None
-    listening.setblocking(False)
-    door.port = listening.getsockname()[1]
-    door.listener = _Listener(door, listening)
+    door.port = door.server.sockets[0].getsockname()[1]
     return door

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import ssl
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from isochrone.schema.errors import IsochroneError, Timeout, Unauthorized, Unavailable
 from isochrone.schema.frames import Welcome
@@ -17,11 +17,9 @@ from isochrone.wire import frames
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Peer
 from isochrone.wire.frames import FrameReader
 from isochrone.wire.handshake import Dialler, Role
+from isochrone.wire.tls import SecureLine
 
 HandlerFactory = Callable[[Channel], ChannelHandler]
-
-# How long a closing side waits for the other's TLS goodbye before it just closes.
-TLS_GOODBYE_S: Final = 2.0
 
 
 class _Dialling(asyncio.Protocol):
@@ -34,13 +32,12 @@ class _Dialling(asyncio.Protocol):
         self._machine = machine
         self._factory = factory
         self._limits = limits
-        self._transport: asyncio.Transport | None = None
+        self.line = SecureLine(_dialling_context(), self, server_side=False)
         self._reader = FrameReader()
         loop = asyncio.get_running_loop()
         self.channel: asyncio.Future[Channel] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         shown = hashlib.sha256(certificate or b"").hexdigest()
         if not hmac.compare_digest(shown, self._pin):
@@ -54,7 +51,7 @@ class _Dialling(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
-        if self.channel.done() or self._transport is None:
+        if self.channel.done():
             return
         found: list[frames.Frame] = []
         try:
@@ -62,36 +59,35 @@ class _Dialling(asyncio.Protocol):
             while found:
                 answer = self._machine.receive(found.pop(0))
                 if isinstance(answer, Welcome):
-                    self._welcomed(self._transport, answer, found)
+                    self._welcomed(answer, found)
                     return
-                self._transport.write(answer)
+                self.line.write(answer)
         except Exception as error:
             self.fail(error)
 
-    def _welcomed(
-        self, transport: asyncio.Transport, welcome: Welcome, early: list[frames.Frame]
-    ) -> None:
+    def _welcomed(self, welcome: Welcome, early: list[frames.Frame]) -> None:
         """The channel takes over here and now, with what came behind the Welcome."""
-        name = transport.get_extra_info("peername")
+        name = self.line.get_extra_info("peername")
         host = str(name[0]) if isinstance(name, tuple) else ""
         peer = Peer(role="gateway", address=welcome.gateway, info=welcome, host=host)
-        channel = Channel(transport, self._reader, peer, self._limits, dialled=True)
-        transport.set_protocol(channel)
+        channel = Channel(self.line, self._reader, peer, self._limits, dialled=True)
+        self.line.set_protocol(channel)
         channel.begin(self._factory(channel), early)
         self.channel.set_result(channel)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.channel.done():
-            why = f": {error}" if error else ""
-            self.fail(Unavailable(f"The gateway hung up during the greeting{why}.", fix=_LOOK))
+            if isinstance(error, OSError):  # of TLS or the network: the dialling coroutine words it
+                self.fail(error)
+            else:
+                self.fail(Unavailable("The gateway hung up during the greeting.", fix=_LOOK))
 
     def fail(self, error: Exception) -> None:
         """End the greeting; also when nobody waits for its result any more."""
         if not self.channel.done():
             self.channel.set_exception(error)
             self.channel.exception()  # marked as seen: the dialling coroutine may have left
-        if self._transport is not None:
-            self._transport.abort()
+        self.line.abort()
 
 
 _LOOK: Final = "Look at the gateway's log and counters."
@@ -131,14 +127,7 @@ async def dial(
     dialling = _Dialling(machine, fingerprint, handler_factory, limits)
     try:
         async with asyncio.timeout(timeout_s):
-            await loop.create_connection(
-                lambda: dialling,
-                host,
-                port,
-                ssl=_dialling_context(),
-                server_hostname="isochrone",
-                ssl_shutdown_timeout=TLS_GOODBYE_S,
-            )
+            await loop.create_connection(lambda: dialling.line, host, port)
             return await dialling.channel
     except TimeoutError:
         failure: IsochroneError = Timeout(
