@@ -282,7 +282,8 @@ class _Inlet:
         """The pieces; raises what the other side said, or Unavailable when it stalls."""
         while True:
             try:
-                item = await asyncio.wait_for(self._queue.get(), PULL_STALL_S)
+                async with asyncio.timeout(PULL_STALL_S):  # wait_for can swallow a cancellation
+                    item = await self._queue.get()
             except TimeoutError as error:
                 raise Unavailable(
                     f"The other gateway sent nothing for {PULL_STALL_S:.0f} s."
