@@ -84,18 +84,17 @@ def test_what_was_sent_before_or_after_the_freeze_does_not_count() -> None:
     assert seen([], tries).last_sent_ms is None
 
 
-def test_nothing_measured_is_a_problem_and_no_zero() -> None:
+def test_what_was_not_measured_is_null_and_no_zero() -> None:
     empty = result(seen([record()], []))
     assert empty["detect_hang_ms"] is None
     assert empty["reroute_ms"] is None
-    assert [p for p in problems(empty) if "detect_hang_ms" in p]
-    assert [p for p in problems(empty) if "reroute_ms" in p]
+    assert problems(empty) == []
 
 
 def test_a_replica_that_was_not_replaced_is_a_problem() -> None:
     missing = result(seen(GOOD.records, GOOD.tries, unreplaced=("t",)))
     assert missing["replace_ms"] is None
-    assert [p for p in problems(missing) if "replace_ms" in p]
+    assert [p for p in problems(missing) if "not replaced" in p]
 
 
 def test_failures_violations_and_differing_replays_are_problems() -> None:

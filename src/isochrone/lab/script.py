@@ -55,8 +55,8 @@ LIMITS_MS = {
     "detect_hang_ms": 2000.0,
     "replace_ms": 5000.0,
 }
-"""Promised figures. A figure that could not be measured fails the run; one that is missed is said,
-and does not: the machine may be busy with other things."""
+"""Promised figures. One that is missed or was left unmeasured is said, and does not fail the run: the
+machine may be busy with other things, and chance may spare every request on a killed node."""
 
 
 def service_flags(names: tuple[str, ...]) -> list[str]:
