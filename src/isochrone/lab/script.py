@@ -55,8 +55,8 @@ LIMITS_MS = {
     "detect_hang_ms": 2000.0,
     "replace_ms": 5000.0,
 }
-"""Promised figures. One that is missed or was left unmeasured is said, and does not fail the run: the
-machine may be busy with other things, and chance may spare every request on a killed node."""
+"""Promised figures. One that is missed or was left unmeasured is said, and does not fail the run:
+the machine may be busy, and chance may spare every request on a killed node."""
 
 
 def service_flags(names: tuple[str, ...]) -> list[str]:
