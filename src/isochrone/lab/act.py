@@ -19,7 +19,7 @@ from isochrone.lab.crowd import Crowd
 from isochrone.lab.inputs import cases
 from isochrone.lab.models import DEFAULT, prepare
 from isochrone.lab.network import CENTRAL, Network, operator_key
-from isochrone.lab.records import Record, city_rows, percentile
+from isochrone.lab.records import city_rows, percentile
 from isochrone.lab.script import (
     APPLY_WAIT_S,
     CALLED,
@@ -324,10 +324,6 @@ class Act:
                 self.world.link(f"client:{metro}", Endpoint("http", cell)).table_rtt_ms
             ),
         )
-
-    def records(self) -> list[Record]:
-        """What the callers recorded so far."""
-        return self.crowd.records()
 
 
 class _Applied(msgspec.Struct, frozen=True):

@@ -26,7 +26,6 @@ import msgspec
 from isochrone.cell.cell import Cell
 from isochrone.cell.config import CellConfig, HubConfig
 from isochrone.cell.ports import is_free
-from isochrone.gateway.config import GatewayConfig
 from isochrone.lab.link_control import LinksProcess, start_links
 from isochrone.lab.link_messages import LinkSpec
 from isochrone.lab.world import CellSite, Endpoint, NodeSite, World, link_specs, resolve_map
@@ -299,12 +298,6 @@ def offer_of(site: NodeSite) -> Offer:
     label = f"{site.provider}/{site.metro}".encode()
     core = 12_000 + int.from_bytes(label, "big") % 19 * 1_000
     return Offer(cpu_core_microusd_per_hour=core, memory_gib_microusd_per_hour=core // 10)
-
-
-def gateway_config(cell: Cell) -> GatewayConfig:
-    """The configuration that a cell's first gateway runs with."""
-    path = cell.config.folder / "gateway-1" / "config.json"
-    return msgspec.json.decode(path.read_bytes(), type=GatewayConfig)
 
 
 def environment(home: Path, gateway: str, resolve_path: Path | None) -> dict[str, str]:
