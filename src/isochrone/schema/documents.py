@@ -25,6 +25,8 @@ BLOB_GRANT = "blob-grant"
 KEY_REVOCATION = "key-revocation"
 ADMIN_REQUEST = "admin-request"
 OPERATOR_GRANT = "operator-grant"
+LEASE_RECORD = "lease-record"
+STANDBY_RECORD = "standby-record"
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):

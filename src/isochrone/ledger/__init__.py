@@ -1,0 +1,1 @@
+"""The chain: its client, the embedded anvil, contract artefacts, vouchers, settlement calls."""

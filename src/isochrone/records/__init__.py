@@ -1,0 +1,1 @@
+"""Records: the fsynced spool of tallies, and content-addressed files that anybody can read."""

@@ -1,0 +1,388 @@
+"""The ledger's nouns off chain: deployment, terms, records, and the books that settle an epoch.
+
+Amounts are whole micro-US-dollars (the settlement token has six decimals: one unit each). Times of
+records are Unix milliseconds, epochs are counted from the deployment's genesis. Everything here is
+immutable, and its canonical JSON is what is hashed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isochrone.schema.digests import digest
+from isochrone.schema.tally import BUCKETS, LeaseTerms, TallyChain
+from isochrone.schema.typed_data import NO_CONTRACT, Domain
+
+Role = Literal["provider", "operator", "validator"]
+ROLES: tuple[Role, ...] = ("provider", "operator", "validator")
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the contracts are, and the clock of epochs.
+
+    The default is the deployment of a network without a chain: tallies are counted and signed in
+    its domain, nothing is settled. ``genesis_unix_s``: start of epoch 0. ``block``: the one in
+    which the last contract was deployed.
+    """
+
+    chain_id: int = 0
+    token: str = NO_CONTRACT
+    bonds: str = NO_CONTRACT
+    vault: str = NO_CONTRACT
+    council: str = NO_CONTRACT
+    genesis_unix_s: int = 0
+    epoch_s: int = 3600
+    block: int = 0
+
+    @property
+    def domain(self) -> Domain:
+        """The EIP-712 domain of everything signed for this deployment."""
+        return Domain(chain_id=self.chain_id, contract=self.bonds)
+
+    @property
+    def settles(self) -> bool:
+        """Whether there is a chain."""
+        return self.chain_id != 0
+
+    def epoch_at(self, unix_ms: int) -> int:
+        """The epoch of a moment; negative before genesis."""
+        return (unix_ms - self.genesis_unix_s * 1000) // (self.epoch_s * 1000)
+
+    def start_unix_ms(self, epoch: int) -> int:
+        """The first millisecond of an epoch; its end is the start of the next."""
+        return (self.genesis_unix_s + epoch * self.epoch_s) * 1000
+
+
+NO_CHAIN = Deployment()
+
+
+class CreditStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the credit schedule: at or below ``attained_bps``, ``credit_bps`` of the use."""
+
+    attained_bps: int
+    credit_bps: int
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers that the rules take, as the council has set them. ``_bps``: 1/10,000.
+
+    ``fee_bps``: protocol fee on use (at most 200). ``validator_share_bps``: of the fee, to the
+    validators that signed the last root; the rest is for pools. ``hold_bps`` of a lease's
+    earnings are held for ``hold_epochs``. ``relay_nanousd_per_request``: an operator's pay.
+    ``standby_microusd_per_core_hour``: the most that standby is paid from pools.
+    ``samples_min``: fewer requests in a window prove nothing about percentiles.
+    Schedules are sorted by falling ``attained_bps``: the last step that applies counts.
+    ``consistency_max_x100``: p99/p50 in hundredths above which answers are inconsistent.
+    """
+
+    rules_version: int = 1
+    fee_bps: int = 200
+    validator_share_bps: int = 4_000
+    hold_bps: int = 2_000
+    hold_epochs: int = 48
+    relay_nanousd_per_request: int = 200
+    standby_microusd_per_core_hour: int = 2_000
+    samples_min: int = 100
+    consistency_max_x100: int = 2_000
+    availability: tuple[CreditStep, ...] = (
+        CreditStep(attained_bps=9_990, credit_bps=1_000),
+        CreditStep(attained_bps=9_900, credit_bps=2_500),
+        CreditStep(attained_bps=9_500, credit_bps=10_000),
+    )
+    latency: tuple[CreditStep, ...] = (
+        CreditStep(attained_bps=9_999, credit_bps=1_000),
+        CreditStep(attained_bps=9_500, credit_bps=2_500),
+        CreditStep(attained_bps=8_000, credit_bps=5_000),
+    )
+    consistency_credit_bps: int = 500
+    live: tuple[CreditStep, ...] = (
+        CreditStep(attained_bps=9_990, credit_bps=1_000),
+        CreditStep(attained_bps=9_900, credit_bps=2_500),
+        CreditStep(attained_bps=9_500, credit_bps=10_000),
+    )
+
+    @property
+    def digest(self) -> str:
+        """The ``rules`` of a root: SHA-256 hex of these terms and the rules' version."""
+        return digest(self)
+
+
+# --- records -----------------------------------------------------------------------------------
+
+
+class SignedHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest head of a chain that both sides have signed, and the tenant's count, if any."""
+
+    chain: TallyChain
+    position: int
+    head: bytes
+    gateway_signature: bytes
+    node_signature: bytes
+    tenant_requests: int = 0
+    tenant_signature: bytes = b""
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Links of one chain: ``bodies`` are consecutive ``LINK``s from position ``first``."""
+
+    chain: bytes
+    first: int
+    bodies: bytes
+
+
+class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller's word on a lease in an epoch, signed as a ``lease-record`` document.
+
+    ``served_from_unix_ms``: when it first served (its promise of live time begins). ``released``:
+    when the controller asked it to drain (0: not released; then the promise runs to the end of
+    the epoch, whatever happened to the node). ``node_grant`` and ``service_document``: the packed
+    documents of provider and tenant that agreed to price and service.
+    """
+
+    epoch: int
+    terms: LeaseTerms
+    served_from_unix_ms: int
+    released_unix_ms: int
+    audience: dict[str, int]
+    node_grant: bytes
+    service_document: bytes
+
+
+class StandbyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's word on one node's beats in an epoch, signed as a ``standby-record`` document.
+
+    ``free_cpu_milli``: capacity that no lease held, averaged over its live time.
+    """
+
+    epoch: int
+    node: str
+    provider: str
+    cell: str
+    metro: str
+    gateway: str
+    live_ms: int
+    free_cpu_milli: int
+
+
+class RecordBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway (or a node through one) hands to the validators. Repeated until one acks."""
+
+    epoch: int
+    source: str
+    heads: tuple[SignedHead, ...] = ()
+    links: tuple[Links, ...] = ()
+    documents: tuple[bytes, ...] = ()
+    """Packed ``lease-record`` and ``standby-record`` documents."""
+
+
+# --- what the chain says, at one finalised block -------------------------------------------------
+
+
+class Bonded(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's bond in one role, as it votes in the epoch, and the keys that work for it."""
+
+    account: str
+    role: Role
+    stake_microusd: int
+    keys: tuple[str, ...] = ()
+
+
+class Fund(msgspec.Struct, frozen=True, kw_only=True):
+    """One purpose at the block: deposit left and everything that its vouchers ever moved."""
+
+    tenant: str
+    purpose: str
+    deposit_microusd: int
+    redeemed_microusd: int
+
+
+class ChainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What settlement reads from the chain, at the finalised ``block``.
+
+    ``pot_received_microusd``: everything that vouchers and penalties ever moved into the pot.
+    ``signers``: validators (accounts) that signed the last root that stands.
+    ``last_root``: of the newest final epoch before this one (hex; empty: none).
+    """
+
+    block: int
+    block_hash: str
+    bonds: tuple[Bonded, ...]
+    funds: tuple[Fund, ...]
+    pot_received_microusd: int
+    signers: tuple[str, ...]
+    last_epoch: int
+    last_root: str
+
+
+# --- the books -----------------------------------------------------------------------------------
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """The verified part of one chain that counts in this epoch (differences, not cumulative)."""
+
+    chain: str
+    lease: str
+    gateway: str
+    audience: str
+    session: str
+    position: int
+    head: str
+    requests: int
+    errors_caller: int
+    errors_replica: int
+    errors_cut: int
+    refused: int
+    tokens_in: int
+    tokens_out: int
+    bytes_in: int
+    bytes_out: int
+    live_ms: int
+    latency: tuple[int, ...] = (0,) * BUCKETS
+    tenant_requests: int = 0
+    late: bool = False
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a chain has been counted, so that what comes late counts once, next epoch."""
+
+    chain: str
+    epoch: int
+    position: int
+    head: str
+    counts: tuple[int, ...]
+    latency: tuple[int, ...]
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Earnings of a lease that wait until ``until_epoch`` and pay that lease's credits first."""
+
+    account: str
+    lease: str
+    earned_epoch: int
+    until_epoch: int
+    amount_microusd: int
+
+
+class PurposeBook(msgspec.Struct, frozen=True, kw_only=True):
+    """What a purpose's vouchers have moved and how much of it was given to payees so far."""
+
+    tenant: str
+    purpose: str
+    redeemed_microusd: int
+    allocated_microusd: int
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole state after an epoch: a pure function of the books before and the records.
+
+    ``accounts``: cumulative claimable amount per account since the beginning (the root's leaves).
+    ``pools``: per metro, fees that wait for standby capacity. ``remainder``: what rounding left.
+    ``total``: the sum of ``accounts``.
+    """
+
+    epoch: int
+    previous: str
+    accounts: dict[str, int]
+    held: tuple[Held, ...] = ()
+    purposes: tuple[PurposeBook, ...] = ()
+    pools: dict[str, int] = {}
+    remainder_microusd: int = 0
+    counted: tuple[Counted, ...] = ()
+
+    @property
+    def total_microusd(self) -> int:
+        """Everything that accounts may have claimed by now."""
+        return sum(self.accounts.values())
+
+
+Why = Literal[
+    "use", "held", "released", "relay", "standby", "validation", "credit", "fee", "shortfall"
+]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement of an epoch and its reason: who, by which rule, for which lease, how much.
+
+    ``note``: the numbers behind it, in words ("2,910 of 3,000 promised seconds").
+    """
+
+    account: str
+    why: Why
+    amount_microusd: int
+    lease: str = ""
+    service: str = ""
+    place: str = ""
+    note: str = ""
+
+
+class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``rules.settlement.settle`` takes: verified records, the chain, the books before."""
+
+    epoch: int
+    start_unix_ms: int
+    end_unix_ms: int
+    terms: Terms
+    chain: ChainSnapshot
+    usages: tuple[Usage, ...]
+    leases: tuple[LeaseRecord, ...]
+    standby: tuple[StandbyRecord, ...]
+    previous: Books | None = None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch's result: the new books, every movement, what each purpose owed."""
+
+    books: Books
+    lines: tuple[Line, ...]
+    charges: dict[str, int]
+    """Service id → what its use in this epoch costs the tenant."""
+
+
+class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One content-addressed file of a manifest. ``kind``: heads, links, leases, standby,
+    vouchers, books (those of the epoch before) or chain (the snapshot)."""
+
+    kind: str
+    sha256: str
+    rows: int
+    size_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The list of records that count in an epoch; its SHA-256 is what a root names."""
+
+    epoch: int
+    round: int
+    proposer: str
+    deployment: Deployment
+    terms: Terms
+    previous: str
+    files: tuple[RecordFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 hex of the canonical bytes."""
+        return digest(self)
+
+
+class Voucher(msgspec.Struct, frozen=True, kw_only=True):
+    """A spending key's word: ``cumulative_microusd`` of the purpose's deposit is spent in all."""
+
+    tenant: str
+    purpose: str
+    cumulative_microusd: int
+    key: str
+    signature: bytes
+
+
+class RootStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """What validators sign and the vault takes. Digests are hex without ``0x``."""
+
+    epoch: int
+    round: int
+    root: str
+    total_microusd: int
+    manifest: str
+    rules: str

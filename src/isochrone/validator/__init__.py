@@ -1,0 +1,1 @@
+"""The validator: collects records, recomputes the books, signs roots, audits."""
