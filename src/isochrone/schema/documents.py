@@ -27,6 +27,9 @@ ADMIN_REQUEST = "admin-request"
 OPERATOR_GRANT = "operator-grant"
 LEASE_RECORD = "lease-record"
 STANDBY_RECORD = "standby-record"
+HELD_RECORDS = "held-records"
+FUNDS_NEWS = "funds-news"
+FINAL_NEWS = "final-news"
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
