@@ -1,7 +1,8 @@
 """Canonical bytes and digests: the same value has the same bytes on every machine.
 
 Canonical form: JSON by msgspec with struct fields in declared order, mapping keys sorted, no
-spaces (deterministic order). Digest: SHA-256 of those bytes, lower-case hex.
+spaces (deterministic order). Digest: SHA-256 of those bytes, lower-case hex. What contracts must
+check too (signatures, Merkle trees) uses the chain's own hash, Keccak-256.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from typing import TypeVar
 
 import msgspec
+from Crypto.Hash import keccak as _keccak
 
 from isochrone.schema.errors import InvalidInput
 
@@ -30,6 +32,11 @@ def canonical(value: object) -> bytes:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of ``data`` as 64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def keccak256(data: bytes) -> bytes:
+    """Keccak-256 (the padding before SHA-3's), 32 bytes."""
+    return _keccak.new(data=data, digest_bits=256).digest()
 
 
 def digest(value: object) -> str:

@@ -12,18 +12,13 @@ from pathlib import Path
 
 from coincurve import PrivateKey as _CoincurveKey
 from coincurve import PublicKey as _CoincurvePublicKey
-from Crypto.Hash import keccak as _keccak
 
+from isochrone.schema.digests import keccak256 as keccak256
 from isochrone.schema.errors import InvalidInput, Unauthorized
 
 SIGNATURE_BYTES = 65
 # Half of the group order: signatures with a larger s are malleable copies (EIP-2) and are refused.
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
-
-
-def keccak256(data: bytes) -> bytes:
-    """Keccak-256 (the padding before SHA-3's), 32 bytes."""
-    return _keccak.new(data=data, digest_bits=256).digest()
 
 
 def _address_of(public_key: _CoincurvePublicKey) -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import msgspec
 
-from isochrone.schema.identity import keccak256
+from isochrone.schema.digests import keccak256
 
 DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 NAME = "Isochrone"
