@@ -33,6 +33,7 @@ KEY_CONSENT_TYPE = "KeyConsent(address account,address key)"
 SPENDING_CONSENT_TYPE = "SpendingConsent(address tenant,bytes32 purpose,address key)"
 VERDICT_TYPE = "Verdict(uint256 dispute,bool guilty)"
 RESOLUTION_TYPE = "Resolution(uint256 proposal,bool support)"
+PAUSE_TYPE = "Pause(uint64 epoch)"
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +132,11 @@ def verdict(domain: Domain, dispute: int, guilty: bool) -> bytes:
 def resolution(domain: Domain, proposal: int, support: bool) -> bytes:
     """Digest that a bonded account signs about a change of a parameter."""
     return signing_digest(domain, RESOLUTION_TYPE, proposal, support)
+
+
+def pause(domain: Domain, epoch: int) -> bytes:
+    """Digest that a validator's key signs: no new deposits and bonds from ``epoch`` on."""
+    return signing_digest(domain, PAUSE_TYPE, epoch)
 
 
 def purpose_of(service: str) -> bytes:
