@@ -49,7 +49,7 @@ TERM_PARAMETERS: tuple[Parameter, ...] = (
 DISPUTE_BOND = Parameter(
     name="dispute_bond_microusd", minimum=1_000_000, maximum=1_000_000_000, default=10_000_000
 )
-"""The least that opening a dispute takes: $10, more than a nuisance, less than a lawyer's letter."""
+"""The least that opening a dispute takes: $10, more than a nuisance, less than a lawyer's fee."""
 
 PARAMETERS: tuple[Parameter, ...] = (*TERM_PARAMETERS, DISPUTE_BOND)
 """All, in the order in which the council's constructor takes their values."""
