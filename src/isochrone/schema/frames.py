@@ -12,6 +12,7 @@ import msgspec
 
 from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Capacity
+from isochrone.schema.tally import TallyAccepted, TallyProposal, TallyRefused
 
 CHANNEL_VERSIONS: tuple[int, ...] = (1,)
 
@@ -113,7 +114,46 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, tag="log"):
     text: str
 
 
-Control = Introduce | Beat | Orders | Doors | LogLine
+class Records(msgspec.Struct, frozen=True, kw_only=True, tag="records"):
+    """Node -> gateway: its copies of what both signed, to be handed on to the validators.
+
+    ``batch``: a packed ``RecordBatch`` of at most ``RECORDS_BYTES_MAX``.
+    """
+
+    batch: bytes
+
+
+RECORDS_BYTES_MAX = 192 * 1024
+"""Of one ``Records``: a control message has 256 KiB at most."""
+
+
+class EpochFinal(msgspec.Struct, frozen=True, kw_only=True, tag="epoch-final"):
+    """Gateway -> node: the roots up to ``epoch`` are final; their records may be forgotten."""
+
+    epoch: int
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
+    """Gateway -> gateway: a tenant's signed count of a chain that the other one holds."""
+
+    chain: bytes
+    requests: int
+    signature: bytes
+
+
+Control = (
+    Introduce
+    | Beat
+    | Orders
+    | Doors
+    | LogLine
+    | TallyProposal
+    | TallyAccepted
+    | TallyRefused
+    | Records
+    | EpochFinal
+    | Counted
+)
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
@@ -121,6 +161,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
 
     ``operation``: ``infer``, ``metadata``, ``embeddings``, ``chat.completions``, ``completions``.
     ``headers``: the few HTTP headers an engine needs, lower-case. ``timeout_ms``: time left.
+    ``audience``: the cell whose gateway the caller reached, set by a relaying gateway; empty: the
+    cell of the gateway that asks.
     """
 
     request_id: str
@@ -132,6 +174,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
     headers: dict[str, str]
     timeout_ms: int
     relay: bool = False
+    audience: str = ""
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
@@ -154,7 +197,8 @@ class AnswerHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Head of an answer: HTTP status and headers, or the refusal's code and retry hint.
 
     ``held_us``: for an answer that is streamed, from the request's last byte at the node to this
-    head (0: not told); a whole answer's trailer says more.
+    head (0: not told); a whole answer's trailer says more. ``count``: the chain and number under
+    which a relaying gateway counts this answer, as told to the caller.
     """
 
     status: int
@@ -164,6 +208,7 @@ class AnswerHeader(msgspec.Struct, frozen=True, kw_only=True):
     retry: Literal["", "here", "elsewhere", "never"] = ""
     size_bytes: int = 0
     held_us: int = 0
+    count: str = ""
 
 
 class AnswerTrailer(msgspec.Struct, frozen=True, kw_only=True):

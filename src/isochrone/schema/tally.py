@@ -7,16 +7,18 @@ that was counted before it, and two different heads at one position are proof of
 
 A chain belongs to one lease, one gateway process (``session``), one audience and one epoch, and
 starts at zero: a process that starts again begins a new chain, so that a crash never leads it to
-sign a second digest for a position. ``head[0]`` is the chain's id, ``head[i] = sha256(head[i-1] ‖
+sign a second digest for a position. So does a pair that could not agree: what was in dispute stays
+unsigned, and unpaid. ``head[0]`` is the chain's id, ``head[i] = sha256(head[i-1] ‖
 body[i])``, and ``body`` is the fixed layout ``LINK`` (big-endian, ``LINK_BYTES``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.lease import Lease
@@ -53,16 +55,38 @@ COUNTS: tuple[str, ...] = (
 
 ``requests``: sent to the replica and over, however they ended; of these ``errors_caller`` were
 answered 4xx, ``errors_replica`` 5xx or lost, ``errors_cut`` broke off after their first byte,
-``refused`` were declined before any work. ``live_ms``: time in which the replica was serving and
-its channel answered.
+``refused`` were declined before any work. A request that its caller gave up, or a copy that another
+replica overtook, is a request without error. ``live_ms``: time in which the replica was serving and
+its channel answered; told by the chain of the gateway's own cell, zero in those of other audiences.
+The latency runs from the request's dispatch at the gateway (of one that streams: its last byte) to
+the answer's first byte there, of requests without error that were answered.
 """
 
-LINK = np.dtype(
-    [("position", ">u8"), ("at_unix_ms", ">u8")]
-    + [(name, ">u8") for name in COUNTS]
-    + [("latency", ">u8", (BUCKETS,))]
-)
-LINK_BYTES = LINK.itemsize
+LINK_WORDS = struct.Struct(f">{2 + len(COUNTS) + BUCKETS}Q")
+"""A link's layout: position, at_unix_ms, ``COUNTS``, then the latency buckets, all 64 bits."""
+
+LINK_BYTES = LINK_WORDS.size
+
+if TYPE_CHECKING:
+    LINK: Any
+
+
+def __getattr__(name: str) -> Any:
+    """``LINK``: the same layout as a NumPy type, made when first asked for.
+
+    Gateways and nodes, which read this module too, do without NumPy (11 MB).
+    """
+    if name != "LINK":
+        raise AttributeError(name)
+    import numpy as np
+
+    link = np.dtype(
+        [("position", ">u8"), ("at_unix_ms", ">u8")]
+        + [(count, ">u8") for count in COUNTS]
+        + [("latency", ">u8", (BUCKETS,))]
+    )
+    globals()["LINK"] = link
+    return link
 
 
 class LeaseTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +124,8 @@ class TallyChain(msgspec.Struct, frozen=True, kw_only=True):
     """What a chain counts. ``terms``: digest of its ``LeaseTerms`` (hex).
 
     ``audience``: the cell whose gateway the callers reached (their side of the network).
-    ``session``: 16 random bytes in hex, new for every start of the gateway's process.
+    ``session``: 16 random bytes in hex, new for every start of the gateway's process, and for a
+    chain that follows one in dispute.
     """
 
     epoch: int
