@@ -32,6 +32,7 @@ SPENDING_CONSENT_TYPE: constant(bytes32) = keccak256(
 )
 VERDICT_TYPE: constant(bytes32) = keccak256("Verdict(uint256 dispute,bool guilty)")
 RESOLUTION_TYPE: constant(bytes32) = keccak256("Resolution(uint256 proposal,bool support)")
+PAUSE_TYPE: constant(bytes32) = keccak256("Pause(uint64 epoch)")
 
 VERIFYING: immutable(address)
 CHAIN_ID: immutable(uint256)
@@ -139,3 +140,12 @@ def resolution(proposal: uint256, support: bool) -> bytes32:
     @notice What a bonded account signs about a change of a parameter.
     """
     return self._digest(keccak256(abi_encode(RESOLUTION_TYPE, proposal, support)))
+
+
+@internal
+@view
+def pause(epoch: uint64) -> bytes32:
+    """
+    @notice What a validator's key signs: no new deposits and bonds from `epoch` on.
+    """
+    return self._digest(keccak256(abi_encode(PAUSE_TYPE, epoch)))
