@@ -81,6 +81,19 @@ class SignedRoot(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
+class PublishedEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """``epochs/<epoch>.json`` in a validator's store: where an epoch's books begin to be read.
+
+    A convenience, believed by nobody: what counts is the root on the chain. ``signatures``: 65
+    bytes each, over the statement. ``books``: SHA-256 of the file with the books *after* the epoch
+    (the next manifest lists the same file); empty when it is not told.
+    """
+
+    statement: RootStatement
+    signatures: tuple[bytes, ...] = ()
+    books: str = ""
+
+
 class FundsNews(msgspec.Struct, frozen=True, kw_only=True):
     """Which services' deposits are under one epoch's use, as a validator reads the chain.
 
