@@ -220,7 +220,11 @@ class ChainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """The verified part of one chain that counts in this epoch (differences, not cumulative)."""
+    """The verified part of one chain that counts in this epoch (differences, not cumulative).
+
+    ``position`` and ``head`` (hex) are the newest. ``late``: a chain of the epoch before; its
+    numbers are what was not counted there (in ``Books.counted`` a usage is the whole chain).
+    """
 
     chain: str
     lease: str
@@ -244,29 +248,45 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a chain has been counted, so that what comes late counts once, next epoch."""
-
-    chain: str
-    epoch: int
-    position: int
-    head: str
-    counts: tuple[int, ...]
-    latency: tuple[int, ...]
-
-
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Earnings of a lease that wait until ``until_epoch`` and pay that lease's credits first."""
+    """Earnings of a lease that wait, and pay that lease's credits first.
+
+    ``amounts_microusd[i]`` is released when epoch ``until_epoch + i`` is settled.
+    """
 
     account: str
     lease: str
-    earned_epoch: int
+    service: str
     until_epoch: int
-    amount_microusd: int
+    amounts_microusd: tuple[int, ...]
+
+    @property
+    def total_microusd(self) -> int:
+        """Everything of this lease that is held."""
+        return sum(self.amounts_microusd)
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples of one lease and audience that are too few to be judged yet; they wait for more.
+
+    ``requests``: answered or failed by the replica's fault; ``faults`` of them failed.
+    ``use_microusd``: what the tenant paid for them since ``since_epoch``.
+    """
+
+    lease: str
+    audience: str
+    since_epoch: int
+    requests: int
+    faults: int
+    latency: tuple[int, ...]
+    use_microusd: int
 
 
 class PurposeBook(msgspec.Struct, frozen=True, kw_only=True):
-    """What a purpose's vouchers have moved and how much of it was given to payees so far."""
+    """What a purpose's vouchers have moved and how much of it was given to payees so far.
+
+    ``purpose``: ``typed_data.purpose_of`` a service, 64 hex digits without ``0x``.
+    """
 
     tenant: str
     purpose: str
@@ -277,9 +297,12 @@ class PurposeBook(msgspec.Struct, frozen=True, kw_only=True):
 class Books(msgspec.Struct, frozen=True, kw_only=True):
     """The whole state after an epoch: a pure function of the books before and the records.
 
-    ``accounts``: cumulative claimable amount per account since the beginning (the root's leaves).
-    ``pools``: per metro, fees that wait for standby capacity. ``remainder``: what rounding left.
-    ``total``: the sum of ``accounts``.
+    ``previous``: digest of the books before (empty: the first). ``accounts``: cumulative claimable
+    amount per account since the beginning (the root's leaves). ``pools``: per metro, fees that
+    wait for standby capacity. ``validation_microusd``: fees that wait for signers.
+    ``remainder_microusd``: what the pot received beside vouchers, which no rule gives to anybody.
+    ``counted``: this epoch's chains as far as they were counted, so that what comes late counts
+    once, next epoch. Everything is sorted by its first fields.
     """
 
     epoch: int
@@ -288,24 +311,44 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[Held, ...] = ()
     purposes: tuple[PurposeBook, ...] = ()
     pools: dict[str, int] = {}
+    validation_microusd: int = 0
     remainder_microusd: int = 0
-    counted: tuple[Counted, ...] = ()
+    windows: tuple[Window, ...] = ()
+    counted: tuple[Usage, ...] = ()
 
     @property
     def total_microusd(self) -> int:
         """Everything that accounts may have claimed by now."""
         return sum(self.accounts.values())
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 hex of the canonical bytes."""
+        return digest(self)
+
 
 Why = Literal[
-    "use", "held", "released", "relay", "standby", "validation", "credit", "fee", "shortfall"
+    "use",
+    "shortfall",
+    "credit",
+    "held",
+    "released",
+    "relay",
+    "standby",
+    "validation",
+    "rebate",
 ]
+"""``use``: earned by live time at the leased price. ``shortfall``: what the purpose's vouchers did
+not cover. ``credit``: from provider to tenant for a promise missed. ``held``, ``released``: into
+and out of hold-back. ``relay``, ``standby``, ``validation``: pay of operators, of free capacity
+and of the last root's signers. ``rebate``: the part of a tenant's fee that no pool can use."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One movement of an epoch and its reason: who, by which rule, for which lease, how much.
 
-    ``note``: the numbers behind it, in words ("2,910 of 3,000 promised seconds").
+    The lines of an account add up to the change of its claimable amount: what is taken or held
+    is negative. ``note``: the numbers behind it, in words ("2,910 of 3,000 promised seconds").
     """
 
     account: str
@@ -318,7 +361,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ``rules.settlement.settle`` takes: verified records, the chain, the books before."""
+    """All that ``rules.settlement.settle`` takes: verified records, the chain, the books before.
+
+    ``usages`` with ``late`` belong to chains of the epoch before; ``leases`` holds the records of
+    this epoch and, for late usages, those of the epoch before. Order never matters.
+    """
 
     epoch: int
     start_unix_ms: int
@@ -331,13 +378,79 @@ class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
     previous: Books | None = None
 
 
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """What one service's epoch costs its tenant, and what its vouchers covered.
+
+    ``available_microusd``: moved by the purpose's vouchers and not given to anybody before.
+    ``cumulative_microusd``: the voucher that covers everything: allocated before + ``charge``.
+    """
+
+    service: str
+    tenant: str
+    purpose: str
+    use_microusd: int
+    relay_microusd: int
+    fee_microusd: int
+    available_microusd: int
+    cumulative_microusd: int
+
+    @property
+    def charge_microusd(self) -> int:
+        """Use + relay + fee."""
+        return self.use_microusd + self.relay_microusd + self.fee_microusd
+
+    @property
+    def paid_microusd(self) -> int:
+        """What payees share: the charge, or less when the vouchers moved less."""
+        return min(self.charge_microusd, self.available_microusd)
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the pot's income of one epoch went, micro-USD; each a change since the books before.
+
+    In: ``vouchers`` and ``penalties`` (whatever else entered the pot). Out: claimable amounts of
+    ``providers`` (use, standby, releases, less credits and holds), ``operators``, ``validators``
+    and tenants (``credits``, ``rebates``); what waits: ``held``, ``pools`` (of places and for
+    signers), ``unspent`` (moved by vouchers, not owed yet); ``remainder``. Slashed stake is burned
+    and its finder paid inside the bonds contract at once: the same on both sides, so not here.
+    """
+
+    vouchers: int
+    penalties: int
+    providers: int
+    operators: int
+    validators: int
+    credits: int
+    rebates: int
+    held: int
+    pools: int
+    unspent: int
+    remainder: int
+
+    @property
+    def income(self) -> int:
+        """What entered the pot."""
+        return self.vouchers + self.penalties
+
+    @property
+    def outcome(self) -> int:
+        """Where it is now; equal to ``income``, always."""
+        paid = self.providers + self.operators + self.validators + self.credits + self.rebates
+        return paid + self.held + self.pools + self.unspent + self.remainder
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """An epoch's result: the new books, every movement, what each purpose owed."""
+    """An epoch's result: the new books, every movement, what each purpose owed, the balance."""
 
     books: Books
     lines: tuple[Line, ...]
-    charges: dict[str, int]
-    """Service id → what its use in this epoch costs the tenant."""
+    bills: tuple[Bill, ...]
+    balance: Balance
+
+    @property
+    def charges(self) -> dict[str, int]:
+        """Service id → what its use in this epoch costs the tenant."""
+        return {bill.service: bill.charge_microusd for bill in self.bills}
 
 
 class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
