@@ -9,6 +9,7 @@ import msgspec
 from isochrone.controller.liveness import SETTLE_S
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
+from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +19,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keys and two directories. ``tick_s``: how often it looks when nothing tells it to look sooner.
     ``settle_s``: see ``liveness.SETTLE_S``. ``warm_s``: how long a new leader waits for the other
     cells' offers (one a second) before it decides where anything goes. ``ready_file``: written
-    once it stands by or leads (JSON: pid, controller, cell).
+    once it stands by or leads (JSON: pid, controller, cell). ``ledger``: where money is settled;
+    without a chain neither vouchers are signed nor leases put on record. ``spending_key_path``:
+    the key that signs vouchers, shared by a cell's controllers (empty: one in ``state_dir``).
     """
 
     key_path: str
@@ -29,6 +32,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tick_s: float = 0.1
     settle_s: float = SETTLE_S
     warm_s: float = 1.5
+    ledger: Deployment = NO_CHAIN
+    spending_key_path: str = ""
     ready_file: str = ""
     log_level: str = "INFO"
 

@@ -1,9 +1,10 @@
 """One controller process: it looks, and while it leads it acts on what it sees.
 
-Two loops over one observed world. The *repair* loop is short: it is woken by every change of a
+Loops over one observed world. The *repair* loop is short: it is woken by every change of a
 table or a node, fits this cell's quotas and publishes routes, so that a dead node's replica is
 replaced within a moment. The *home* loop may compute for long: it decides sites and grants
-quotas. A third one puts documents on disk. All look again every tick whether or not anything woke
+quotas. A third one puts documents on disk, a fourth counts what is promised and spent (with a
+chain only). All look again every tick whether or not anything woke
 them; an event is only a hint.
 
 A standby runs the same loops and does nothing in them, so it is warm when it takes over. Without
@@ -32,6 +33,7 @@ from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp, gather, whole_ground
 from isochrone.controller.leading import Leading
 from isochrone.controller.lookout import Lookout
+from isochrone.controller.money import Money
 from isochrone.controller.plan import plan_of, refusal_of
 from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
@@ -44,6 +46,9 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Quota
 from isochrone.schema.plans import Plan, PlanAnswer
+
+MONEY_EVERY_S = 0.5
+"""Leases are counted in milliseconds but looked at as often as this."""
 
 COALESCE_S = 0.01
 """Changes that arrive together are looked at together."""
@@ -64,7 +69,8 @@ class Controller:
         self, config: ControllerConfig, fabric: Fabric, tables: Tables, board: PresenceBoard
     ) -> None:
         state = Path(config.state_dir)
-        self.address = PrivateKey.load_or_create(Path(config.key_path)).address
+        key = PrivateKey.load_or_create(Path(config.key_path))
+        self.address = key.address
         self._config = config
         self._fabric = fabric
         self._tables = tables
@@ -79,6 +85,7 @@ class Controller:
         self._neighbours = Neighbours(fabric, config.cell)
         self._lookout = Lookout(config.cell, tables, board, config.settle_s)
         self._world = self._lookout.look()
+        self._money = Money(config, key, fabric, self.leading.may_act)
         self._wake = asyncio.Event()
         self._said = ""
         self._loops: list[asyncio.Task[None]] = []
@@ -121,6 +128,10 @@ class Controller:
             asyncio.create_task(_loop("home", self._work_home, _pause(HOME_EVERY_S))),
             asyncio.create_task(_loop("keep", self._tables.keep, _pause(KEEP_EVERY_S))),
         ]
+        if self._config.ledger.settles:
+            await self._money.listen()
+            work = asyncio.create_task(_loop("money", self._count_money, _pause(MONEY_EVERY_S)))
+            self._loops.append(work)
 
     async def close(self) -> None:
         """Hand over, put documents on disk, disconnect."""
@@ -162,6 +173,10 @@ class Controller:
         if self.leading.may_act() and not self._tables.doubt():
             await self._granting.work(self._world, self._neighbours.present())
             await self._records.hand_over()
+
+    async def _count_money(self) -> None:
+        """Watch what is served and promised; every controller counts, the leader tells."""
+        await self._money.work(self._world, self._neighbours.present())
 
     async def _on_quota(self, data: bytes) -> bytes | None:
         """A home controller's order; a standby leaves it to the leader."""

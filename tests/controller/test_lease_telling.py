@@ -1,0 +1,155 @@
+"""Lease records on their way to the validators: acknowledged, repeated, kept on disk, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isochrone.controller.lease_telling import BATCH_BYTES_MAX, LeaseTelling
+from isochrone.controller.shelf import Shelf
+from isochrone.fabric.connection import Fabric
+from isochrone.lab.twins.fabric import MemoryCells
+from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.settlement import Deployment, LeaseRecord, RecordBatch
+from isochrone.schema.settling import (
+    S_FINAL,
+    S_WANTED,
+    FinalNews,
+    RecordsAck,
+    RecordsWanted,
+    records_subject,
+)
+
+from .cell_in_test import until
+from .worlds import declare, lease, node, quota, seen, service, world
+
+CHAIN = Deployment(chain_id=31337, genesis_unix_s=1_000_000, epoch_s=60)
+KEY = PrivateKey(b"\x06" * 32)
+KNOWN = declare(service())
+NODES = tuple(node(n + 1, "frankfurt", grant=bytes(40_000)) for n in range(20))
+
+
+class Desk:
+    """A validator's ear on the other side of an in-memory fabric, and the controller's telling."""
+
+    def __init__(self, fabric: Fabric, folder: Path) -> None:
+        self.fabric = fabric
+        self.folder = folder
+        self.now_ms = CHAIN.start_unix_ms(5)
+        self.leads = True
+        self.deaf = False
+        self.batches: list[RecordBatch] = []
+        self.telling = self.again()
+
+    def again(self) -> LeaseTelling:
+        return LeaseTelling(
+            self.fabric,
+            "fra",
+            KEY,
+            CHAIN,
+            Shelf(self.folder / "records"),
+            lambda: self.leads,
+            lambda: self.now_ms,
+        )
+
+    async def hear(self, data: bytes) -> bytes | None:
+        if self.deaf:
+            return None
+        self.batches.append(msgspec.msgpack.decode(data, type=RecordBatch))
+        return msgspec.json.encode(RecordsAck(validator="0x"))
+
+    def records(self) -> list[LeaseRecord]:
+        found = []
+        for batch in self.batches:
+            for document in batch.documents:
+                record, signer = unseal(unpack(document), LEASE_RECORD, LeaseRecord)
+                assert signer == KEY.address == batch.source
+                assert record.epoch == batch.epoch
+                found.append(record)
+        return found
+
+    async def serve(self, count: int, at_ms: int) -> None:
+        self.now_ms = at_ms
+        rows = tuple(lease(f"l{n}", KNOWN, NODES[n]) for n in range(count))
+        sight = {NODES[n]: seen((f"l{n}", "serving")) for n in range(count)}
+        grants = (quota(KNOWN, {"frankfurt": count}),)
+        await self.telling.observe(world(sight, rows, (KNOWN,), grants))
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    store = MemoryCells().store("fra")
+    fabric = await Fabric.over(store.dial, "fra", "controller", tmp_path)
+    try:
+        made = Desk(fabric, tmp_path)
+        await made.telling.listen()
+        await fabric.respond(records_subject("fra"), made.hear)
+        yield made
+    finally:
+        await fabric.close()
+
+
+async def test_an_epoch_is_told_when_it_is_over(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    await desk.telling.tell()
+    assert desk.batches == []
+    desk.now_ms = CHAIN.start_unix_ms(6)
+    await desk.telling.tell()
+    await desk.telling.tell()
+    assert [(r.epoch, r.terms.lease) for r in desk.records()] == [(5, "l0"), (5, "l1")]
+
+
+async def test_what_nobody_acknowledged_is_told_again(desk: Desk) -> None:
+    await desk.serve(1, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6)
+    desk.leads = False
+    await desk.telling.tell()
+    assert desk.batches == [], "a standby tells nothing"
+    desk.leads = True
+    await desk.telling.tell()
+    assert len(desk.records()) == 1
+
+
+async def test_large_epochs_go_in_pieces(desk: Desk) -> None:
+    await desk.serve(20, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6)
+    await desk.telling.tell()
+    assert len(desk.batches) > 1
+    assert len(desk.records()) == 20
+    assert all(len(msgspec.msgpack.encode(b)) < BATCH_BYTES_MAX + 60_000 for b in desk.batches)
+
+
+async def test_a_validator_can_ask_again_and_gets_the_same_bytes(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6)
+    await desk.telling.tell()
+    first, desk.batches = desk.batches, []
+    await desk.serve(2, CHAIN.start_unix_ms(6) + 100)
+    desk.fabric.publish(S_WANTED, msgspec.json.encode(RecordsWanted(epoch=5)))
+    desk.fabric.publish(S_WANTED, msgspec.json.encode(RecordsWanted(epoch=6)))  # not over
+    await until(lambda: 5 in desk.telling._due)
+    await desk.telling.tell()
+    assert desk.batches == first
+
+
+async def test_a_controller_that_restarts_goes_on_from_its_disk(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6) + 5
+    desk.telling = desk.again()
+    await desk.telling.tell()
+    assert [r.terms.lease for r in desk.records()] == ["l0", "l1"]
+
+
+async def test_final_epochs_are_forgotten(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6) + 5
+    desk.fabric.publish(S_FINAL, b"nonsense")
+    news = pack(seal(FINAL_NEWS, FinalNews(epoch=5, root="aa"), KEY))
+    desk.fabric.publish(S_FINAL, news)
+    await until(lambda: not desk.telling._book)
+    await desk.telling.observe(world())
+    assert Shelf(desk.folder / "records").keys() == []

@@ -1,0 +1,181 @@
+"""The spending desk: what it counts, what it signs, what it remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isochrone.controller.shelf import Shelf
+from isochrone.controller.view import World
+from isochrone.controller.vouchers import VoucherDesk, prices_now
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.identity import PrivateKey, recover
+from isochrone.schema.plans import CellOffers, HeldReplica
+from isochrone.schema.settling import (
+    ConsentAnswer,
+    ConsentRequest,
+    VoucherAnswer,
+    VoucherRequest,
+)
+from isochrone.schema.typed_data import Domain, purpose_of, spending_consent, voucher
+
+from .worlds import TENANT, declare, lease, node, quota, seen, service, world
+
+DOMAIN = Domain(chain_id=31337, contract="0x" + "b" * 40)
+KEY = PrivateKey(b"\x05" * 32)
+KNOWN = declare(service())
+HERE = node(1, "frankfurt")
+PRICE = HERE.offer.price_microusd_per_hour(KNOWN.service.resources)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, clock: Clock) -> VoucherDesk:
+    return VoucherDesk(KEY, DOMAIN, Shelf(tmp_path), clock)
+
+
+def serving(state: str = "serving", desired: str = "serving") -> World:
+    row = lease("l1", KNOWN, HERE, desired=desired)
+    grants = (quota(KNOWN, {"frankfurt": 1}),)
+    return world({HERE: seen(("l1", state))}, (row,), (KNOWN,), grants)
+
+
+def other(state: str, desired: str = "serving") -> dict[str, CellOffers]:
+    row = HeldReplica(
+        service=KNOWN.id,
+        service_revision=1,
+        lease="l2",
+        node="n",
+        provider="p",
+        metro="paris",
+        state=state,  # type: ignore[arg-type]
+        desired=desired,  # type: ignore[arg-type]
+        price_microusd_per_hour=7_000,
+    )
+    offers = CellOffers(
+        cell="par",
+        epoch=1,
+        sequence=1,
+        trustworthy=True,
+        gateways=(),
+        nodes=(),
+        rtt_ms={},
+        replicas=(row,),
+    )
+    return {"par": offers}
+
+
+async def ask(desk: VoucherDesk, cumulative: int, service: str = KNOWN.id) -> VoucherAnswer:
+    request = VoucherRequest(
+        service=service, epoch=3, cumulative_microusd=cumulative, redeemed_microusd=0
+    )
+    return msgspec.json.decode(
+        await desk.on_voucher(msgspec.json.encode(request)), type=VoucherAnswer
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "counted"),
+    [
+        ("serving", "serving", True),
+        ("draining", "draining", True),
+        ("warming", "serving", False),
+        ("failed", "serving", False),
+        ("serving", "ended", False),
+    ],
+)
+def test_replicas_count_while_they_serve(state: str, desired: str, counted: bool) -> None:
+    assert prices_now(serving(state, desired), {}) == ({KNOWN.id: [PRICE]} if counted else {})
+    elsewhere = prices_now(world(services=(KNOWN,)), other(state, desired))
+    assert elsewhere == ({KNOWN.id: [7_000]} if counted else {})
+
+
+def test_services_at_home_elsewhere_are_not_ours_to_pay() -> None:
+    assert prices_now(world(), other("serving")) == {}
+
+
+async def test_a_voucher_is_signed_for_what_was_used(desk: VoucherDesk, clock: Clock) -> None:
+    await desk.observe(serving(), {})
+    clock.ms += 1_800_000
+    await desk.observe(serving(), {})
+    answer = await ask(desk, PRICE // 2)
+    assert answer.code == ""
+    made = answer.voucher
+    assert made is not None
+    assert made.cumulative_microusd == PRICE // 2
+    digest = voucher(DOMAIN, TENANT.address, purpose_of(KNOWN.id), PRICE // 2)
+    assert recover(digest, made.signature) == KEY.address == made.key
+    cross = voucher(Domain(chain_id=1, contract=DOMAIN.contract), TENANT.address, b"\0" * 32, 1)
+    assert recover(cross, made.signature) != KEY.address
+
+
+async def test_more_than_was_used_is_not_signed_and_less_is_never_signed_again(
+    desk: VoucherDesk, clock: Clock
+) -> None:
+    await desk.observe(serving(), {})
+    clock.ms += 3_600_000
+    await desk.observe(serving(), {})
+    greedy = await ask(desk, 10**12)
+    assert greedy.code == "over_bound"
+    assert greedy.voucher is not None
+    # an hour of use, 2 %, relays at the stated rate, ten seconds and rounding on top
+    relays = 3_610 * 200 * 200 // 1000
+    assert PRICE <= greedy.voucher.cumulative_microusd <= PRICE * 1.03 + relays + 110
+    lower = await ask(desk, 1)
+    assert lower.voucher is not None
+    assert lower.voucher.cumulative_microusd == greedy.voucher.cumulative_microusd
+
+
+async def test_what_was_signed_survives_a_restart(
+    desk: VoucherDesk, clock: Clock, tmp_path: Path
+) -> None:
+    await desk.observe(serving(), {})
+    clock.ms += 3_600_000
+    await desk.observe(serving(), {})
+    first = await ask(desk, 10**12)
+    again = VoucherDesk(KEY, DOMAIN, Shelf(tmp_path), clock)
+    second = await ask(again, 10**12)
+    assert second == first
+    clock.ms += 60_000
+    await again.observe(serving(), {})
+    later = await ask(again, 10**12)
+    assert first.voucher is not None
+    assert later.voucher is not None
+    assert later.voucher.cumulative_microusd > first.voucher.cumulative_microusd
+
+
+async def test_a_service_that_never_served_here_gets_no_voucher(desk: VoucherDesk) -> None:
+    answer = await ask(desk, 5)
+    assert (answer.voucher, answer.code) == (None, "not_used")
+    assert (await ask(desk, 5, "nonsense")).code == "invalid_input"
+
+
+async def test_a_journal_that_cannot_be_read_stops_the_desk(tmp_path: Path, clock: Clock) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.keep("journal", b"{torn")
+    with pytest.raises(InvalidInput, match="journal of vouchers"):
+        VoucherDesk(KEY, DOMAIN, shelf, clock)
+
+
+async def test_the_key_consents_to_work_for_a_tenant(desk: VoucherDesk) -> None:
+    request = ConsentRequest(tenant=TENANT.address, service=KNOWN.id)
+    answer = msgspec.json.decode(
+        await desk.on_consent(msgspec.json.encode(request)), type=ConsentAnswer
+    )
+    digest = spending_consent(DOMAIN, TENANT.address, purpose_of(KNOWN.id), KEY.address)
+    assert recover(digest, answer.signature) == KEY.address == answer.key
+    assert answer.purpose == purpose_of(KNOWN.id).hex()
