@@ -15,7 +15,7 @@ MAX_SIGNERS: constant(uint256) = 64  # of one call; a larger quorum is concentra
 
 # Half of secp256k1's order. A larger s is the malleable twin of a valid signature (EIP-2).
 _HALF_ORDER: constant(uint256) = (
-    0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+    57896044618658097711785492504343953926418782139537452191302581570759080747168
 )
 _S_MASK: constant(uint256) = 2**255 - 1
 

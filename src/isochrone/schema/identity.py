@@ -96,6 +96,18 @@ def recover(digest32: bytes, signature: bytes) -> str:
     return _address_of(public_key)
 
 
+def compact(signature: bytes) -> tuple[bytes, bytes]:
+    """The form that the contracts take: ``r`` and ``v << 255 | s``, 32 bytes each.
+
+    ``v`` may be 0 or 1, or 27 or 28. Raises InvalidInput for anything but 65 such bytes.
+    Source: EIP-2098.
+    """
+    parity = signature[64] % 27 if len(signature) == SIGNATURE_BYTES else 2
+    if parity > 1 or signature[32] >= 0x80:
+        raise InvalidInput("The signature has no compact form.")
+    return signature[:32], bytes([parity << 7 | signature[32]]) + signature[33:64]
+
+
 def is_address(text: str) -> bool:
     """Whether ``text`` is ``0x`` and 40 lower-case hex digits."""
     return (
