@@ -1,5 +1,7 @@
 # pragma version 0.4.3
-# pragma nonreentrancy off
+# pragma evm-version cancun
+# pragma optimize gas
+# pragma nonreentrancy on
 """
 @title Council: disputes, parameters and the pause
 @license Apache-2.0
@@ -45,7 +47,7 @@ choose it?
    chain the jury is as honest as its sequencer. Nothing automatic depends on a jury.
 
 PARAMETERS are integers between limits that no vote can pass. A change needs support of more than
-half of all voting bond of all roles, collected over any number of calls, then waits `TIMELOCK_S`,
+half of all voting bond of all roles, collected over any number of calls, then waits `timelock_s`,
 longer than the longest thaw: who disagrees can take stake and work away before it counts. It holds
 from the second epoch after its execution; what `parameter_at` once said of a running or past epoch
 it says for ever. Proposals and disputes are named by the hash of what they say, so a signature can
@@ -61,16 +63,17 @@ jurors read elsewhere), and holds no money but openers' bonds.
 
 from ethereum.ercs import IERC20
 
-interface Bonds:
-    def stake_of(account: address, role: uint8) -> uint256: view
-    def voting_bond(account: address, role: uint8, epoch: uint64) -> uint256: view
-    def total_voting(role: uint8, epoch: uint64) -> uint256: view
-    def weigh(
-        role: uint8, epoch: uint64, digest: bytes32, signatures: DynArray[Bytes[65], 64]
-    ) -> uint256: view
-    def slash_decided(
-        account: address, role: uint8, amount: uint256, harmed: address, harmed_amount: uint256
-    ): nonpayable
+from contracts.interfaces import bonds as IBonds
+from contracts.modules import quorum
+from contracts.modules import typed_data
+
+initializes: typed_data
+
+interface Immutables:
+    def token() -> address: view
+    def genesis() -> uint256: view
+    def epoch_s() -> uint256: view
+    def thaw_s() -> uint256: view
 
 
 event Opened:
@@ -124,10 +127,8 @@ struct Dispute:
     harmed: address
     opener: address
     bond: uint256
-    epoch: uint64
-    """Bonds count as they voted in it."""
-    total: uint256
-    """Everybody's voting bond without the parties."""
+    epoch: uint64  # bonds count as they voted in it
+    total: uint256  # everybody's voting bond without the parties
     hash_block: uint256
     deadline: uint256
     seed: bytes32
@@ -160,15 +161,15 @@ PAUSE_EPOCHS: public(constant(uint64)) = 72
 PROVIDER: constant(uint8) = 0
 OPERATOR: constant(uint8) = 1
 VALIDATOR: constant(uint8) = 2
-# Some tokens refuse transfers to the zero address.
-DEAD: constant(address) = 0x000000000000000000000000000000000000dEaD
+BOND_NAME: constant(bytes32) = 0x646973707574655f626f6e645f6d6963726f7573640000000000000000000000
+BURNED: constant(address) = 0x000000000000000000000000000000000000dEaD  # some tokens refuse zero
 
-BONDS: public(immutable(address))
-TOKEN: public(immutable(address))
-GENESIS: public(immutable(uint256))
-EPOCH_S: public(immutable(uint256))
-DISPUTE_S: public(immutable(uint256))
-TIMELOCK_S: public(immutable(uint256))
+bonds: public(immutable(IBonds))
+token: public(immutable(IERC20))
+genesis: public(immutable(uint256))
+epoch_s: public(immutable(uint256))
+dispute_s: public(immutable(uint256))
+timelock_s: public(immutable(uint256))
 
 disputes: public(HashMap[uint256, Dispute])
 proposals: public(HashMap[uint256, Proposal])
@@ -180,29 +181,22 @@ pause_ends: public(uint64)
 
 
 @deploy
-def __init__(
-    bonds: address,
-    token: address,
-    genesis: uint256,
-    epoch_s: uint256,
-    dispute_s: uint256,
-    timelock_s: uint256,
-    values: uint256[11],
-):
+def __init__(bonds_: address, dispute_s_: uint256, timelock_s_: uint256, values: uint256[11]):
     """
-    @param genesis Unix seconds of the start of epoch 0
-    @param dispute_s from opening to the deadline of a dispute, and of the support of a proposal
-    @param timelock_s from a proposal's passing to its execution; the deployment is refused unless
-        it is longer than the thaw
-    @param values the parameters' values from epoch 0 on, in the order below
+    @param bonds_ The bonds, which tell token, clock and thaw.
+    @param dispute_s_ From opening to deadline of a dispute, and of the support for a proposal.
+    @param timelock_s_ From a proposal's passing to its execution; longer than the thaw.
+    @param values The parameters from epoch 0 on, in the order below.
     """
-    BONDS = bonds
-    TOKEN = token
-    GENESIS = genesis
-    EPOCH_S = epoch_s
-    DISPUTE_S = dispute_s
-    TIMELOCK_S = timelock_s
-    assert timelock_s > staticcall Bonds(bonds).thaw_s(), "council: timelock not above thaw"
+    typed_data.__init__(bonds_)
+    bonds = IBonds(bonds_)
+    token = IERC20(staticcall Immutables(bonds_).token())
+    genesis = staticcall Immutables(bonds_).genesis()
+    epoch_s = staticcall Immutables(bonds_).epoch_s()
+    dispute_s = dispute_s_
+    timelock_s = timelock_s_
+    assert dispute_s_ != 0, "council: no time to decide"
+    assert timelock_s_ > staticcall Immutables(bonds_).thaw_s(), "council: timelock within thaw"
     self._bound(b"rules_version", 1, 1_000_000, values[0])
     self._bound(b"fee_bps", 0, 200, values[1])
     self._bound(b"validator_share_bps", 0, 10_000, values[2])
@@ -225,11 +219,15 @@ def open(
 ) -> uint256:
     """
     @notice Accuse `accused` of damage worth `amount` to `harmed`. Takes `bond_for(amount)`.
+    @param role The bond that answers for it: 0 provider, 1 operator, 2 validator.
+    @param harmed Who is made whole; the dead address, if it was the network.
+    @param evidence Digest of the documents that jurors are to read.
     @return the dispute's name, a hash of what it says
     """
-    assert amount != 0 and amount <= max_value(uint128), "council: amount"
+    assert amount != 0 and amount <= convert(max_value(uint128), uint256), "council: amount"
+    assert harmed != empty(address), "council: nobody harmed"
     assert accused not in [msg.sender, harmed], "council: accuses itself"
-    assert staticcall Bonds(BONDS).stake_of(accused, role) != 0, "council: nothing at stake"
+    assert staticcall bonds.stake_of(accused, role) != 0, "council: nothing at stake"
     epoch: uint64 = self._epoch()
     dispute: uint256 = convert(
         keccak256(abi_encode(msg.sender, accused, role, amount, harmed, evidence, epoch)), uint256
@@ -243,7 +241,7 @@ def open(
     assert total != 0, "council: no jury"
 
     bond: uint256 = self._bond_for(amount)
-    deadline: uint256 = block.timestamp + DISPUTE_S
+    deadline: uint256 = block.timestamp + dispute_s
     self.disputes[dispute] = Dispute(
         accused=accused,
         role=role,
@@ -258,7 +256,7 @@ def open(
         seed=empty(bytes32),
         closed=False,
     )
-    assert extcall IERC20(TOKEN).transferFrom(
+    assert extcall token.transferFrom(
         msg.sender, self, bond, default_return_value=True
     ), "council: token"
     log Opened(
@@ -291,7 +289,7 @@ def draw(dispute: uint256):
 
 
 @external
-def decide(dispute: uint256, guilty: bool, signatures: DynArray[Bytes[65], 128]):
+def decide(dispute: uint256, guilty: bool, signatures: DynArray[bytes32[2], 128]):
     """
     @notice Carry out the jury's verdict: `Verdict(dispute, guilty)` signed by accounts that hold
         `VERDICT_SEATS` together, in rising order of their addresses (so none counts twice).
@@ -304,8 +302,8 @@ def decide(dispute: uint256, guilty: bool, signatures: DynArray[Bytes[65], 128])
     digest: bytes32 = typed_data.verdict(dispute, guilty)
     seats: uint256 = 0
     last: address = empty(address)
-    for signature: Bytes[65] in signatures:
-        juror: address = typed_data.signer(digest, signature)
+    for signature: bytes32[2] in signatures:
+        juror: address = quorum.recover(digest, signature)
         assert convert(juror, uint160) > convert(last, uint160), "council: signers not rising"
         last = juror
         seats += self._seats(case, juror)
@@ -314,11 +312,10 @@ def decide(dispute: uint256, guilty: bool, signatures: DynArray[Bytes[65], 128])
     self.disputes[dispute].closed = True
     log Decided(dispute=dispute, guilty=guilty)
     if not guilty:
-        self._pay(DEAD, case.bond)
+        self._pay(BURNED, case.bond)
         return
-    extcall Bonds(BONDS).slash_decided(
-        case.accused, case.role, 2 * case.amount, case.harmed, case.amount
-    )
+    taken: uint256 = min(2 * case.amount, staticcall bonds.stake_of(case.accused, case.role))
+    extcall bonds.slash_decided(case.accused, case.role, taken, case.harmed, taken // 2)
     self._pay(case.opener, case.bond)
 
 
@@ -336,7 +333,7 @@ def close(dispute: uint256):
     assert undrawn or block.timestamp > case.deadline, "council: still open"
     self.disputes[dispute].closed = True
     log Decided(dispute=dispute, guilty=False)
-    self._pay(DEAD, case.bond)
+    self._pay(BURNED, case.bond)
 
 
 @external
@@ -364,35 +361,35 @@ def bond_for(amount: uint256) -> uint256:
 
 
 @external
-def propose(name: bytes32, value: uint256) -> uint256:
+def propose(name: bytes32, new_value: uint256) -> uint256:
     """
-    @notice Propose `value` for a parameter. Anyone; a proposal that nobody supports ends by itself.
+    @notice Propose `new_value` for a parameter. Anyone; a proposal that nobody supports ends by itself.
     @return the proposal's name, a hash of what it says and of the epoch
     """
     bound: Bound = self.bounds[name]
     assert bound.maximum != 0, "council: no such parameter"
-    assert value >= bound.minimum and value <= bound.maximum, "council: out of bounds"
+    assert new_value >= bound.minimum and new_value <= bound.maximum, "council: out of bounds"
     epoch: uint64 = self._epoch()
-    proposal: uint256 = convert(keccak256(abi_encode(name, value, epoch)), uint256)
+    proposal: uint256 = convert(keccak256(abi_encode(name, new_value, epoch)), uint256)
     assert self.proposals[proposal].deadline == 0, "council: already proposed"
     total: uint256 = self._total_voice(epoch)
     assert total != 0, "council: nobody votes"
     self.proposals[proposal] = Proposal(
         name=name,
-        value=value,
+        value=new_value,
         epoch=epoch,
         total=total,
         support=0,
-        deadline=block.timestamp + DISPUTE_S,
+        deadline=block.timestamp + dispute_s,
         passed_at=0,
         executed=False,
     )
-    log Proposed(proposal=proposal, name=name, value=value, epoch=epoch)
+    log Proposed(proposal=proposal, name=name, value=new_value, epoch=epoch)
     return proposal
 
 
 @external
-def support(proposal: uint256, signatures: DynArray[Bytes[65], 128]):
+def support(proposal: uint256, signatures: DynArray[bytes32[2], 128]):
     """
     @notice Count accounts that signed `Resolution(proposal, true)`, weighed by their voting bond
         of all roles in the epoch of the proposal. May be called again with others. A signature
@@ -404,8 +401,8 @@ def support(proposal: uint256, signatures: DynArray[Bytes[65], 128]):
     assert block.timestamp <= motion.deadline, "council: past the deadline"
     digest: bytes32 = typed_data.resolution(proposal, True)
     gained: uint256 = motion.support
-    for signature: Bytes[65] in signatures:
-        account: address = typed_data.signer(digest, signature)
+    for signature: bytes32[2] in signatures:
+        account: address = quorum.recover(digest, signature)
         weight: uint256 = self._voice(account, motion.epoch)
         if weight == 0 or self.has_supported[proposal][account]:
             continue
@@ -413,9 +410,9 @@ def support(proposal: uint256, signatures: DynArray[Bytes[65], 128]):
         gained += weight
         log Supported(proposal=proposal, account=account, weight=weight)
     self.proposals[proposal].support = gained
-    if gained * 2 > motion.total:
+    if quorum.exceeded(gained, motion.total, 1, 2):
         self.proposals[proposal].passed_at = block.timestamp
-        log Passed(proposal=proposal, executable_from=block.timestamp + TIMELOCK_S)
+        log Passed(proposal=proposal, executable_from=block.timestamp + timelock_s)
 
 
 @external
@@ -427,8 +424,8 @@ def execute(proposal: uint256):
     motion: Proposal = self.proposals[proposal]
     assert motion.passed_at != 0, "council: not passed"
     assert not motion.executed, "council: executed"
-    assert block.timestamp >= motion.passed_at + TIMELOCK_S, "council: timelocked"
-    assert block.timestamp <= motion.passed_at + 2 * TIMELOCK_S, "council: lapsed"
+    assert block.timestamp >= motion.passed_at + timelock_s, "council: timelocked"
+    assert block.timestamp <= motion.passed_at + 2 * timelock_s, "council: lapsed"
     self.proposals[proposal].executed = True
     self._set(motion.name, motion.value, self._epoch() + 2)
 
@@ -455,7 +452,7 @@ def parameter_at(name: bytes32, epoch: uint64) -> uint256:
 
 
 @external
-def pause(epoch: uint64, signatures: DynArray[Bytes[65], 64]):
+def pause(epoch: uint64, signatures: DynArray[bytes32[2], 64]):
     """
     @notice Stop new deposits and bonds for `PAUSE_EPOCHS`: `Pause(epoch)` for the running epoch,
         signed by validators' keys with two thirds of their voting bond.
@@ -463,11 +460,13 @@ def pause(epoch: uint64, signatures: DynArray[Bytes[65], 64]):
     assert epoch == self._epoch(), "council: not this epoch"
     if self.pause_ends != 0:
         assert epoch >= self.pause_ends + PAUSE_EPOCHS, "council: paused too recently"
-    weight: uint256 = staticcall Bonds(BONDS).weigh(
+    weight: uint256 = 0
+    total: uint256 = 0
+    keys: DynArray[address, 64] = []
+    weight, total, keys = staticcall bonds.weigh(
         VALIDATOR, epoch, typed_data.pause(epoch), signatures
     )
-    total: uint256 = staticcall Bonds(BONDS).total_voting(VALIDATOR, epoch)
-    assert weight != 0 and 3 * weight >= 2 * total, "council: no quorum"
+    assert quorum.reached(weight, total, 2, 3), "council: no quorum"
     self.pause_ends = epoch + PAUSE_EPOCHS
     log Paused(from_epoch=epoch, until_epoch=epoch + PAUSE_EPOCHS)
 
@@ -487,7 +486,7 @@ def paused() -> bool:
 @internal
 @view
 def _epoch() -> uint64:
-    return convert((block.timestamp - GENESIS) // EPOCH_S, uint64)
+    return convert((block.timestamp - genesis) // epoch_s, uint64)
 
 
 @internal
@@ -497,9 +496,9 @@ def _voice(account: address, epoch: uint64) -> uint256:
     @notice An account's voting bond over all roles.
     """
     return (
-        staticcall Bonds(BONDS).voting_bond(account, PROVIDER, epoch)
-        + staticcall Bonds(BONDS).voting_bond(account, OPERATOR, epoch)
-        + staticcall Bonds(BONDS).voting_bond(account, VALIDATOR, epoch)
+        staticcall bonds.voting_bond(account, PROVIDER, epoch)
+        + staticcall bonds.voting_bond(account, OPERATOR, epoch)
+        + staticcall bonds.voting_bond(account, VALIDATOR, epoch)
     )
 
 
@@ -507,9 +506,9 @@ def _voice(account: address, epoch: uint64) -> uint256:
 @view
 def _total_voice(epoch: uint64) -> uint256:
     return (
-        staticcall Bonds(BONDS).total_voting(PROVIDER, epoch)
-        + staticcall Bonds(BONDS).total_voting(OPERATOR, epoch)
-        + staticcall Bonds(BONDS).total_voting(VALIDATOR, epoch)
+        staticcall bonds.total_voting(PROVIDER, epoch)
+        + staticcall bonds.total_voting(OPERATOR, epoch)
+        + staticcall bonds.total_voting(VALIDATOR, epoch)
     )
 
 
@@ -533,7 +532,7 @@ def _bond_for(amount: uint256) -> uint256:
 
 @internal
 def _pay(to: address, amount: uint256):
-    assert extcall IERC20(TOKEN).transfer(to, amount, default_return_value=True), "council: token"
+    assert extcall token.transfer(to, amount, default_return_value=True), "council: token"
 
 
 @internal
@@ -566,8 +565,8 @@ def _bound(text: Bytes[32], minimum: uint256, maximum: uint256, initial: uint256
 
 
 @internal
-def _set(name: bytes32, value: uint256, from_epoch: uint64):
+def _set(name: bytes32, new_value: uint256, from_epoch: uint64):
     index: uint256 = self.changes[name]
-    self.history[name][index] = Setting(from_epoch=from_epoch, value=value)
+    self.history[name][index] = Setting(from_epoch=from_epoch, value=new_value)
     self.changes[name] = index + 1
-    log Set(name=name, value=value, from_epoch=from_epoch)
+    log Set(name=name, value=new_value, from_epoch=from_epoch)
