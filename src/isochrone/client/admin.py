@@ -43,6 +43,7 @@ from isochrone.schema.frames import LogLine
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.plans import Plan
 from isochrone.schema.service import Service
+from isochrone.schema.settling import ConsentAnswer, LedgerView
 
 T = TypeVar("T")
 
@@ -95,6 +96,14 @@ class AdminClient:
     def status(self) -> StatusView:
         """The gateway's word about itself and its cell."""
         return self._get("/status", StatusView, signed=False)
+
+    def ledger(self) -> LedgerView:
+        """How money is settled in this gateway's cell."""
+        return self._get("/ledger", LedgerView, signed=False)
+
+    def consent(self, service: str) -> ConsentAnswer:
+        """The cell's spending key agrees to sign vouchers for the signer's service."""
+        return self._get(f"/consent/{quote(service)}", ConsentAnswer)
 
     def services(self) -> list[ServiceView]:
         """The signer's services."""

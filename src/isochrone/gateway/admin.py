@@ -17,6 +17,7 @@ import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.admin_guard import Guard
+from isochrone.gateway.admin_ledger import LedgerDesk
 from isochrone.gateway.announced import Announcements
 from isochrone.gateway.body_reader import BodyReader
 from isochrone.gateway.declared import (
@@ -89,6 +90,7 @@ class AdminApi:
         views: Views,
         logs: LogBook,
         traffic: Traffic,
+        ledger: LedgerDesk,
         legal_url: Callable[[Callable[[str], bool]], str],
         cell_url: Callable[[str], str],
     ) -> None:
@@ -103,6 +105,7 @@ class AdminApi:
         self._views = views
         self._logs = logs
         self._traffic = traffic
+        self._ledger = ledger
         self._legal_url = legal_url
         self._cell_url = cell_url
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,26 +113,34 @@ class AdminApi:
     def handle(self, exchange: Exchange) -> None:
         """Answer, or begin to; raises IsochroneError."""
         kind, _, rest = exchange.path[len(PREFIX) + 1 :].partition("/")
-        if kind in ("door", "status") and not rest:
+        if kind in ("door", "status", "ledger") and not rest:
             self._only(exchange, "GET")
-            view = self._views.door() if kind == "door" else self._views.status()
-            exchange.respond(200, [JSON], _encode(view))
+            exchange.respond(200, [JSON], _encode(self._public(kind)))
         elif kind in ("services", "plan", "uploads", "revocations") and not rest:
             self._documents(exchange, kind)
         elif kind == "blobs" and rest:
             self._blobs(exchange, rest)
         elif kind in ("nodes", "replicas") and not rest:
             self._lists(exchange, kind)
-        elif kind in ("decisions", "inputs") and rest:
+        elif kind in ("decisions", "inputs", "consent") and rest:
             self._only(exchange, "GET")
             signer = self._signer(exchange)
-            work = self._decisions if kind == "decisions" else self._inputs
-            self._run(exchange, work(exchange, signer, rest))
+            works = {
+                "decisions": self._decisions,
+                "inputs": self._inputs,
+                "consent": self._consent,
+            }
+            self._run(exchange, works[kind](exchange, signer, rest))
         elif kind == "logs" and not rest:
             self._only(exchange, "GET")
             self._log_lines(exchange, self._signer(exchange))
         else:
             raise NotFound(f"There is nothing at {exchange.path[:80]}.")
+
+    def _public(self, kind: str) -> msgspec.Struct:
+        if kind == "ledger":
+            return self._ledger.view
+        return self._views.door() if kind == "door" else self._views.status()
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -345,6 +356,13 @@ class AdminApi:
         if not self._guard.may_see(signer, tenant):
             raise Forbidden("Those inputs belong to another account.")
         exchange.respond(200, [JSON], entry.value)
+
+    async def _consent(self, exchange: Exchange, signer: str, name: str) -> None:
+        service = self._service_id(signer, name)
+        if service.partition(".")[0] != signer:
+            raise Forbidden("Only its own tenant lets a key spend for a service.")
+        answer = await self._ledger.consent(signer, service)
+        exchange.respond(200, [JSON], _encode(answer))
 
     def _log_lines(self, exchange: Exchange, signer: str) -> None:
         query = _query(exchange)

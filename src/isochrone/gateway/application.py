@@ -12,6 +12,7 @@ from isochrone import __version__
 from isochrone.gateway import gauges
 from isochrone.gateway.admin import AdminApi
 from isochrone.gateway.admin_guard import Guard
+from isochrone.gateway.admin_ledger import LedgerDesk
 from isochrone.gateway.api_oip import OipApi
 from isochrone.gateway.api_openai import OpenAiApi
 from isochrone.gateway.bearer import Caller, KeyRing
@@ -129,6 +130,7 @@ def _make_admin(parts: Parts) -> AdminApi:
         views=parts.views,
         logs=parts.logs,
         traffic=parts.traffic,
+        ledger=LedgerDesk(config, parts.fabric),
         legal_url=parts.neighbours.legal_url,
         cell_url=parts.neighbours.cell_url,
     )

@@ -9,6 +9,7 @@ import msgspec
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
+from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 MIB = 1024 * 1024
 
@@ -63,6 +64,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``resolve``: "host:port" as announced by others → "host:port" as reached from here.
     ``allow_operators``: gateway keys that may open gateway channels. ``admins``: accounts that see
     every tenant's services. ``tenants``: accounts that may declare services (empty: any).
+    ``ledger``: where money is settled. ``chain_url``, ``spending_key`` (an address) and
+    ``records_urls`` are only told to whoever asks (``GET /isochrone/v1/ledger``). ``validators``:
+    keys whose news of funds and final epochs is believed (empty: whoever signs on the fabric).
+    ``paid_only``: a service whose deposit they call low is answered 402.
     """
 
     key_path: str
@@ -84,6 +89,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     admins: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     limits: GatewayLimits = GatewayLimits()
+    ledger: Deployment = NO_CHAIN
+    chain_url: str = ""
+    spending_key: str = ""
+    records_urls: tuple[str, ...] = ()
+    validators: tuple[str, ...] = ()
+    paid_only: bool = False
     ready_file: str = ""
     log_level: str = "INFO"
 

@@ -25,10 +25,13 @@ GET        ``decisions/{service}``  → list of ``Decision``, newest last; ``ser
 GET        ``inputs/{sha256}``      → the canonical bytes of that decision's ``PlacementInputs``
 GET        ``logs?service=NAME``    → JSON lines of ``LogLine``; ``&follow=1`` keeps the answer open
 POST       ``revocations``          packed ``Signed`` key-revocation → ``RevocationAccepted``
+GET        ``ledger``               → ``LedgerView`` (public; schema/settling.py)
+GET        ``consent/{service}``    → ``ConsentAnswer``: the cell's spending key agrees to sign
+                                    vouchers for that service of the signer's (for ``vault.allow``)
 =========  =======================  ==============================================================
 
-Authorisation: a POSTed document is signed itself. Everything else but ``door`` and ``status``
-carries ``Authorization: Isochrone <base64url of packed Signed admin-request>`` whose body is an
+Authorisation: a POSTed document is signed itself. Everything else but ``door``, ``status`` and
+``ledger`` carries ``Authorization: Isochrone <base64url of packed Signed admin-request>`` whose body is an
 ``AdminRequest`` naming that method and path (with its query). It holds for ``REQUEST_WINDOW_S``
 either side of the gateway's clock and once per gateway (the nonce is remembered).
 """

@@ -1,0 +1,50 @@
+"""The admin API's two answers about money: how this cell settles, and its spending key's consent.
+
+The gateway knows neither chain nor key: it tells what it was configured with, and passes a
+tenant's wish for a consent on to the leading controller, which holds the key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from isochrone.fabric.connection import Fabric
+from isochrone.gateway.config import GatewayConfig
+from isochrone.schema.digests import decode
+from isochrone.schema.errors import NotFound
+from isochrone.schema.settling import ConsentAnswer, ConsentRequest, LedgerView, consent_subject
+
+CONSENT_TIMEOUT_S: Final = 3.0
+
+
+class LedgerDesk:
+    """Answers about the ledger of one cell."""
+
+    def __init__(self, config: GatewayConfig, fabric: Fabric) -> None:
+        self._cell = config.cell
+        self._fabric = fabric
+        self.view = LedgerView(
+            deployment=config.ledger,
+            chain_url=config.chain_url,
+            spending_key=config.spending_key,
+            records_urls=config.records_urls,
+            paid_only=config.paid_only,
+        )
+
+    async def consent(self, tenant: str, service: str) -> ConsentAnswer:
+        """The spending key's consent to sign for a tenant's service.
+
+        Raises NotFound (``no_chain``) where nothing is settled, Unavailable or Timeout when no
+        controller leads.
+        """
+        if not self.view.deployment.settles:
+            raise NotFound(
+                f"The cell {self._cell} settles nothing: it has no chain.",
+                fix="Deposits are of use in a cell with a chain; see `isochrone up --help`.",
+                code="no_chain",
+            )
+        request = msgspec.json.encode(ConsentRequest(tenant=tenant, service=service))
+        reply = await self._fabric.request(consent_subject(self._cell), request, CONSENT_TIMEOUT_S)
+        return decode(reply, ConsentAnswer, "consent")

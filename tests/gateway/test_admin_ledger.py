@@ -1,0 +1,82 @@
+"""What the admin API tells about money: the deployment to anybody, a consent to its own tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from isochrone.client.admin import AdminClient
+from isochrone.gateway.process import Gateway
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.settlement import NO_CHAIN, Deployment
+from isochrone.schema.settling import (
+    ConsentAnswer,
+    ConsentRequest,
+    LedgerView,
+    consent_subject,
+)
+
+from .town import Town, http_port
+
+CHAIN = Deployment(chain_id=31337, bonds="0x" + "b" * 40, genesis_unix_s=1_700_000_000)
+
+
+def client(town: Town, gateway: Gateway, key: PrivateKey | None = None) -> AdminClient:
+    made = AdminClient(f"http://127.0.0.1:{http_port(gateway)}", key)
+    town.closers.append(made.close)
+    return made
+
+
+async def refused(call: Any, *arguments: Any) -> str:
+    with pytest.raises(IsochroneError) as caught:
+        await asyncio.to_thread(call, *arguments)
+    return caught.value.code
+
+
+async def test_anybody_learns_where_the_chain_is(town: Town) -> None:
+    gateway = await town.gateway(
+        ledger=CHAIN,
+        chain_url="http://chain.test:8545",
+        spending_key="0x" + "5" * 40,
+        records_urls=("http://validator.test",),
+        paid_only=True,
+    )
+    view = await asyncio.to_thread(client(town, gateway).ledger)
+    assert view == LedgerView(
+        deployment=CHAIN,
+        chain_url="http://chain.test:8545",
+        spending_key="0x" + "5" * 40,
+        records_urls=("http://validator.test",),
+        paid_only=True,
+    )
+
+
+async def test_a_cell_without_a_chain_says_so(town: Town) -> None:
+    gateway = await town.gateway()
+    assert (await asyncio.to_thread(client(town, gateway).ledger)).deployment == NO_CHAIN
+    assert await refused(client(town, gateway, town.tenant).consent, "speech") == "no_chain"
+
+
+async def test_only_its_tenant_gets_the_consent_for_a_service(town: Town) -> None:
+    gateway = await town.gateway(ledger=CHAIN)
+    name = f"{town.tenant.address}.speech"
+    assert await refused(client(town, gateway, town.tenant).consent, "speech") == "unavailable"
+
+    async def controller(data: bytes) -> bytes:
+        wish = msgspec.json.decode(data, type=ConsentRequest)
+        assert wish == ConsentRequest(tenant=town.tenant.address, service=name)
+        answer = ConsentAnswer(
+            tenant=wish.tenant, purpose="aa", key="0x" + "5" * 40, signature=b"s" * 65
+        )
+        return msgspec.json.encode(answer)
+
+    await (await town.fabric_of("fra")).respond(consent_subject("fra"), controller)
+    consent = await asyncio.to_thread(client(town, gateway, town.tenant).consent, "speech")
+    assert consent.signature == b"s" * 65
+    stranger = PrivateKey(b"\x77" * 32)
+    assert await refused(client(town, gateway, stranger).consent, name) == "forbidden"
+    assert await refused(client(town, gateway).consent, name) == "unauthorized"
