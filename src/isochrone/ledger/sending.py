@@ -1,0 +1,322 @@
+"""Transactions of one key: nonces, fees, repetition, until they are in a block for good.
+
+Nonces are ours to give: the highest in flight plus one, or what the chain says. A transaction is
+signed and journaled, then sent to every server, and again while it is in no block; after
+``BUMP_S`` with a higher fee under the same nonce. What landed stays in the journal until its block
+is final, so that a reorganisation only leads to sending the same bytes again.
+
+Awkward cases. Another process uses the same key: our first sending is refused (nonce too low, or
+underpriced) and gets a new nonce at once. Later, when some transaction of the key under our nonce
+is *final* and none of our versions is in a block, ours is lost, and it gets a new nonce. Between
+these two we wait: a receipt that a lagging server hides must not lead to doing a thing twice.
+
+What it does not do: cancel. A call that has run out of time (ChainSlow) stays in flight, and the
+same call again takes it over instead of sending another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from eth_account import Account
+
+from isochrone.ledger.abi import reason
+from isochrone.ledger.chain import Block
+from isochrone.ledger.errors import ChainRewound, ChainSlow, ChainUnreachable, Reverted
+from isochrone.ledger.finality import Finality
+from isochrone.ledger.journal import Flight, Journal
+from isochrone.ledger.rpc import Rpc, RpcError
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.identity import PrivateKey, keccak256
+
+GAS_MARGIN: Final = (5, 4)
+"""A quarter above the estimate: a root that arrives a block later touches other storage slots."""
+
+TIP_WEI: Final = 10**9
+"""Offered to the block's builder when the server names no price."""
+
+BUMP: Final = (5, 4)
+"""A version with a quarter more; servers ask for at least an eighth to replace one."""
+
+BUMP_S: Final = 60.0
+"""Five Ethereum blocks without us: the fee was too low."""
+
+RESEND_S: Final = 3.0
+"""Between two sendings of the same bytes; harmless, and heals a dropped one."""
+
+POLL_FIRST_S, POLL_MAX_S = 0.02, 1.0
+"""Between looks, doubling: a local chain mines at once, others every few seconds."""
+
+TAKEN: Final = ("nonce too low", "replacement transaction underpriced", "already been used")
+"""How servers say that a nonce belongs to another transaction of the key."""
+
+TAKEN_TRIES: Final = 16
+"""New nonces for one transaction: as many others of the key between two of our looks."""
+
+POOR: Final = ("insufficient funds", "insufficient balance")
+
+
+class Landed:
+    """Where a transaction is: its hash, block and what it used; ``logs`` raw."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.transaction: str = answer["transactionHash"].lower()
+        self.block = int(answer["blockNumber"], 16)
+        self.block_hash: str = answer["blockHash"].lower()
+        self.gas_used = int(answer["gasUsed"], 16)
+        self.succeeded = int(answer["status"], 16) == 1
+        self.logs: list[dict[str, Any]] = answer["logs"]
+        self.created: str | None = answer.get("contractAddress")
+
+
+class Sender:
+    """The transactions of one key. Several threads may use it at once."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        finality: Finality,
+        chain_id: int,
+        key: PrivateKey,
+        *,
+        journal: Path | None = None,
+    ) -> None:
+        self._rpc = rpc
+        self._finality = finality
+        self._chain_id = chain_id
+        self._key = key
+        self._journal = Journal(journal)
+        self._sent_at: dict[int, tuple[float, float]] = {}
+        self._lock = threading.RLock()
+
+    def submit(self, to: str, data: bytes, what: str) -> Flight:
+        """Send a call (``to`` empty: a deployment), or take over the same one that is loose.
+
+        Raises Reverted when it would be refused now, InvalidInput (``no_ether``) when the key
+        cannot pay for gas.
+        """
+        with self._lock:
+            for flight in self._journal.flights:
+                if flight.loose and not flight.done and (flight.to, flight.data) == (to, data):
+                    flight.loose = False
+                    return flight
+            gas = self._estimate(to, data, what)
+            fee_wei, tip_wei = self._fees()
+            flight = Flight(
+                to=to,
+                data=data,
+                nonce=self._fresh_nonce(),
+                gas=gas,
+                fee_wei=fee_wei,
+                tip_wei=tip_wei,
+            )
+            self._journal.flights.append(flight)
+            self._sign(flight)
+            for _ in range(TAKEN_TRIES):
+                if self._broadcast(flight) not in TAKEN:
+                    break
+                flight.nonce = max(flight.nonce + 1, self._count("pending"))
+                self._sign(flight, anew=True)
+            return flight
+
+    def wait(self, flight: Flight, *, final: bool, within_s: float, what: str) -> Landed:
+        """Until it is in a block (``final``: in a final one). Raises Reverted or ChainSlow."""
+        try:
+            landed = self._wait(flight, final=final, within_s=within_s, what=what)
+        except Reverted:
+            self._done(flight)
+            raise
+        except BaseException:
+            flight.loose = True
+            raise
+        self._done(flight)
+        return landed
+
+    def tend(self) -> None:
+        """Look after everything in flight: resend, raise fees, forget what is final.
+
+        Waiting does it too; a process that lives long calls it now and then, so that what a
+        reorganisation threw out comes back.
+        """
+        with self._lock:
+            for flight in list(self._journal.flights):
+                landed = self._look(flight)
+                if landed is None:
+                    self._tend(flight)
+                elif self._is_final(landed):
+                    self._forget(flight)
+
+    def _wait(self, flight: Flight, *, final: bool, within_s: float, what: str) -> Landed:
+        deadline = time.monotonic() + within_s
+        pause = POLL_FIRST_S
+        while True:
+            landed = self._look(flight)
+            if landed is not None and (not final or self._is_final(landed)):
+                if landed.succeeded:
+                    return landed
+                raise Reverted(what, self._why(flight, landed))
+            self.tend()
+            if time.monotonic() > deadline:
+                state = f"in block {landed.block}, which is not final" if landed else "in no block"
+                raise ChainSlow(
+                    f"After {within_s:g} s the transaction of {what} is {state}.",
+                    fix="It stays on its way; the same call again waits for it.",
+                )
+            time.sleep(pause)
+            pause = min(POLL_MAX_S, pause * 1.5)
+
+    # --- nonces and fees -------------------------------------------------------------------------
+
+    def _fresh_nonce(self) -> int:
+        ours = max((flight.nonce + 1 for flight in self._journal.flights), default=0)
+        return max(ours, self._count("pending"))
+
+    def _count(self, when: str) -> int:
+        return self._rpc.ask(_number, "eth_getTransactionCount", self._key.address, when)
+
+    def _fees(self) -> tuple[int, int]:
+        head = self._rpc.ask(dict, "eth_getBlockByNumber", "latest", False)
+        try:
+            tip = self._rpc.ask(_number, "eth_maxPriorityFeePerGas")
+        except RpcError:
+            tip = TIP_WEI
+        return 2 * int(head.get("baseFeePerGas", "0x0"), 16) + tip, tip
+
+    def _estimate(self, to: str, data: bytes, what: str) -> int:
+        call = {"from": self._key.address, "data": "0x" + data.hex()} | ({"to": to} if to else {})
+        try:
+            gas = self._rpc.ask(_number, "eth_estimateGas", call)
+        except RpcError as error:
+            raise self._refused(error, what) from error
+        return gas * GAS_MARGIN[0] // GAS_MARGIN[1]
+
+    def _refused(self, error: RpcError, what: str) -> Reverted | InvalidInput:
+        if any(word in error.message.lower() for word in POOR):
+            return InvalidInput(
+                f"{self._key.address} has not enough ether to pay for {what}.",
+                fix="Send it some; a local chain gives it away.",
+                code="no_ether",
+            )
+        return Reverted(what, reason_of(error))
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def _sign(self, flight: Flight, *, anew: bool = False) -> None:
+        """Add a version and write it down. ``anew``: under a new nonce, older versions are void."""
+        transaction = {
+            "type": 2,
+            "chainId": self._chain_id,
+            "nonce": flight.nonce,
+            "gas": flight.gas,
+            "maxFeePerGas": flight.fee_wei,
+            "maxPriorityFeePerGas": flight.tip_wei,
+            "to": flight.to,
+            "value": 0,
+            "data": flight.data,
+        }
+        raw = bytes(Account.sign_transaction(transaction, self._key.secret).raw_transaction)
+        if anew:
+            flight.versions.clear()
+            flight.hashes.clear()
+        flight.versions.append(raw)
+        flight.hashes.append("0x" + keccak256(raw).hex())
+        self._journal.save()
+
+    def _broadcast(self, flight: Flight) -> str:
+        """Send the newest version to every server; a word of ``TAKEN`` when that is the answer."""
+        now = time.monotonic()
+        _, born = self._sent_at.get(id(flight), (now, now))
+        self._sent_at[id(flight)] = (now, born)
+        raw = "0x" + flight.versions[-1].hex()
+        try:
+            self._rpc.each(str, "eth_sendRawTransaction", raw)
+        except RpcError as error:
+            said = error.message.lower()
+            return next((word for word in TAKEN if word in said), "")
+        except ChainUnreachable:
+            return ""
+        return ""
+
+    def _tend(self, flight: Flight) -> None:
+        now = time.monotonic()
+        sent, born = self._sent_at.get(id(flight), (0.0, now))
+        if now - sent < RESEND_S:
+            return
+        if self._lost_for_good(flight):
+            flight.nonce = self._fresh_nonce()
+            self._sign(flight, anew=True)
+        elif now - born > BUMP_S:
+            flight.fee_wei = flight.fee_wei * BUMP[0] // BUMP[1]
+            flight.tip_wei = flight.tip_wei * BUMP[0] // BUMP[1]
+            self._sign(flight)
+            self._sent_at[id(flight)] = (now, now)
+        self._broadcast(flight)
+
+    def _lost_for_good(self, flight: Flight) -> bool:
+        final = self._finality.final()
+        used = self._count_at(final)
+        return used > flight.nonce and self._look(flight) is None
+
+    def _count_at(self, block: Block) -> int:
+        try:
+            return self._rpc.agreed(
+                _number, "eth_getTransactionCount", self._key.address, hex(block.number)
+            )
+        except RpcError:
+            return 0  # a server without that state: never take a transaction for lost
+
+    def _done(self, flight: Flight) -> None:
+        with self._lock:
+            flight.done = True
+            self._journal.save()
+
+    def _forget(self, flight: Flight) -> None:
+        self._journal.flights = [other for other in self._journal.flights if other is not flight]
+        self._sent_at.pop(id(flight), None)
+        self._journal.save()
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def _look(self, flight: Flight) -> Landed | None:
+        for hash_ in reversed(flight.hashes):
+            landed = self._rpc.ask(_landed_or_none, "eth_getTransactionReceipt", hash_)
+            if landed is not None and landed.transaction == hash_:
+                return landed
+        return None
+
+    def _is_final(self, landed: Landed) -> bool:
+        if self._finality.final().number < landed.block:
+            return False
+        try:
+            return self._finality.block(landed.block).hash == landed.block_hash
+        except ChainRewound:
+            return False
+
+    def _why(self, flight: Flight, landed: Landed) -> str:
+        call = {"from": self._key.address, "data": "0x" + flight.data.hex(), "to": flight.to}
+        try:
+            self._rpc.ask(str, "eth_call", call, hex(max(0, landed.block - 1)))
+        except RpcError as error:
+            return reason_of(error)
+        return ""
+
+
+def reason_of(error: RpcError) -> str:
+    """The contract's words in a server's refusal, else the server's."""
+    data = error.data
+    if isinstance(data, str) and data.startswith("0x"):
+        words = reason(bytes.fromhex(data[2:]))
+        if words:
+            return words
+    return error.message.removeprefix("execution reverted").strip(": ")
+
+
+def _number(answer: Any) -> int:
+    return int(answer, 16)
+
+
+def _landed_or_none(answer: Any) -> Landed | None:
+    return None if answer is None or answer.get("blockHash") is None else Landed(answer)
