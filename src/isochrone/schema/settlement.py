@@ -223,7 +223,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """The verified part of one chain that counts in this epoch (differences, not cumulative).
 
     ``position`` and ``head`` (hex) are the newest. ``late``: a chain of the epoch before; its
-    numbers are what was not counted there (in ``Books.counted`` a usage is the whole chain).
+    numbers are what was not counted there (in ``Books.counted`` a usage is the whole chain), but
+    ``tenant_requests`` is always the tenant's newest count, cumulative.
     """
 
     chain: str
