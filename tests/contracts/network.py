@@ -174,6 +174,11 @@ def refused(call: Callable[..., Any], *arguments: Any, why: str, **options: Any)
     try:
         call(*arguments, **options)
     except boa.BoaError as error:
-        assert why in str(error), f"another reason: {error}"
+        # Not str(error): it quotes source lines around the place, and cannot show every call.
+        reasons = [
+            frame if isinstance(frame, str) else f"{frame.pretty_vm_reason} {frame.error_detail}"
+            for frame in error.stack_trace
+        ]
+        assert any(why in reason for reason in reasons), f"another reason: {reasons}"
     else:
         raise AssertionError(f"not refused: {why}")
