@@ -142,7 +142,7 @@ def content(store: Store, file: RecordFile) -> bytes:
 
 
 def copy(source: Store, target: Store, digest: str) -> Manifest:
-    """Copy a manifest and its files, each checked on the way; what is there already is not asked for.
+    """Copy a manifest and its files, checked on the way; what is there already is not asked for.
 
     Afterwards ``target`` can serve the whole epoch. Raises as ``fetch`` and ``content``.
     """

@@ -1,0 +1,144 @@
+"""Lease records, standby records and vouchers: who signed them, and whether they agree.
+
+Intuition: a lease record moves a tenant's money to a provider, so it must carry both their
+signatures: the tenant's declaration that names objective and size, the provider's grant that names
+the price. The controller that wrote it only joins the two, and answers for the times it tells with
+its operator's bond: a stranger's record counts for nothing.
+
+What is caught: a price that the provider never granted or a service that the tenant never declared,
+terms that differ from either, a node of another provider, a record signed by a key without a bonded
+operator. What is missed: a controller that lies about when a lease served or was released (its word
+is all there is; where gateway and node counted live time, the smaller number pays), or that shows
+an older declaration or grant than the newest.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+
+from isochrone.schema.documents import (
+    LEASE_RECORD,
+    NODE_GRANT,
+    SERVICE,
+    STANDBY_RECORD,
+    unpack,
+    unseal,
+)
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.identity import recover
+from isochrone.schema.node import NodeGrant
+from isochrone.schema.service import Service, service_id
+from isochrone.schema.settlement import LeaseRecord, StandbyRecord, Voucher
+from isochrone.schema.typed_data import Domain, voucher
+from isochrone.validator.evidence import FalseRecord, KeyBook
+
+T = TypeVar("T")
+
+PAPERS_CACHED = 20_000
+"""Declarations and grants repeat from lease to lease and from epoch to epoch; each is 1 kB."""
+
+
+class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease record that holds, and the operator whose controller signed it."""
+
+    record: LeaseRecord
+    operator: str
+
+
+def check_lease(packed: bytes, epochs: tuple[int, ...], keys: KeyBook) -> KnownLease:
+    """The lease that a packed document proves; raises FalseRecord.
+
+    ``epochs``: those whose records count now.
+    """
+    record, signer = _opened("leases", packed, LEASE_RECORD, LeaseRecord)
+    terms = record.terms
+    name = f"lease {terms.lease} of epoch {record.epoch}"
+
+    def refuse(why: str) -> FalseRecord:
+        return FalseRecord("leases", name, why)
+
+    if record.epoch not in epochs:
+        raise refuse("its epoch does not count now")
+    operator = keys.account("operator", signer)
+    if operator is None:
+        raise refuse(f"its signer {signer} is no bonded operator's key")
+    released = record.released_unix_ms
+    if record.served_from_unix_ms < 0 or (released and released < record.served_from_unix_ms):
+        raise refuse("it was released before it served")
+    if any(weight <= 0 for weight in record.audience.values()):
+        raise refuse("a weight of its audience is not positive")
+    try:
+        service, tenant = _service(record.service_document)
+        grant, provider = _grant(record.node_grant)
+    except IsochroneError as error:
+        raise refuse(error.message.rstrip(".")) from error
+    if (terms.tenant, terms.service) != (tenant, service_id(tenant, service.name)):
+        raise refuse(f"its service was declared by {tenant} as {service.name}")
+    if (terms.objective, terms.resources) != (service.objective, service.resources):
+        raise refuse("its objective or resources are not those declared")
+    if (terms.provider, terms.node) != (provider, grant.node):
+        raise refuse(f"its node's grant is {provider}'s for {grant.node}")
+    price = grant.offer.price_microusd_per_hour(terms.resources)
+    if terms.price_microusd_per_hour != price or price < 0:
+        raise refuse(f"its price is {terms.price_microusd_per_hour}, the grant's {price}")
+    ceiling = service.max_price_microusd_per_hour
+    if ceiling is not None and price > ceiling:
+        raise refuse(f"its price is {price}, the tenant's highest {ceiling}")
+    return KnownLease(record=record, operator=operator)
+
+
+def check_standby(packed: bytes, epoch: int, epoch_ms: int, keys: KeyBook) -> StandbyRecord:
+    """The standby that a packed document proves; raises FalseRecord. ``epoch_ms``: an epoch's."""
+    record, signer = _opened("standby", packed, STANDBY_RECORD, StandbyRecord)
+    name = f"node {record.node} seen by {record.gateway}"
+
+    def refuse(why: str) -> FalseRecord:
+        return FalseRecord("standby", name, why)
+
+    if record.epoch != epoch:
+        raise refuse(f"it is of epoch {record.epoch}")
+    if signer != record.gateway:
+        raise refuse(f"it is signed by {signer}")
+    if keys.account("operator", signer) is None:
+        raise refuse("its signer is no bonded operator's key")
+    if keys.account("provider", record.node) not in (None, record.provider):
+        raise refuse(f"its node works for another provider than {record.provider}")
+    if not 0 <= record.live_ms <= epoch_ms or record.free_cpu_milli < 0:
+        raise refuse("its numbers are out of range")
+    return record
+
+
+def check_voucher(given: Voucher, domain: Domain) -> None:
+    """Raises FalseRecord unless the key signed exactly this voucher, for this deployment."""
+    name = f"{given.tenant} {given.purpose}"
+    try:
+        purpose = bytes.fromhex(given.purpose)
+        digest = voucher(domain, given.tenant, purpose, given.cumulative_microusd)
+        signer = recover(digest, given.signature)
+    except (ValueError, OverflowError) as error:
+        raise FalseRecord("vouchers", name, "it is not a voucher") from error
+    except IsochroneError as error:
+        raise FalseRecord("vouchers", name, error.message.rstrip(".")) from error
+    if signer != given.key:
+        raise FalseRecord("vouchers", name, f"it is signed by {signer}, not by {given.key}")
+
+
+def _opened(kind: str, packed: bytes, document: str, content: type[T]) -> tuple[T, str]:
+    """A document's content and signer; raises FalseRecord."""
+    try:
+        return unseal(unpack(packed), document, content)
+    except IsochroneError as error:
+        raise FalseRecord(kind, f"document of {len(packed)} bytes", error.message) from error
+
+
+@lru_cache(maxsize=PAPERS_CACHED)
+def _service(packed: bytes) -> tuple[Service, str]:
+    return unseal(unpack(packed), SERVICE, Service)
+
+
+@lru_cache(maxsize=PAPERS_CACHED)
+def _grant(packed: bytes) -> tuple[NodeGrant, str]:
+    return unseal(unpack(packed), NODE_GRANT, NodeGrant)
