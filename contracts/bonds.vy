@@ -311,26 +311,21 @@ def slash_decided(
 @external
 @view
 def weigh(
-    role: uint8,
-    epoch: uint64,
-    digest: bytes32,
-    signatures: DynArray[bytes32[2], quorum.MAX_SIGNERS],
-) -> (uint256, uint256, DynArray[address, quorum.MAX_SIGNERS]):
+    role: uint8, epoch: uint64, keys: DynArray[address, quorum.MAX_SIGNERS]
+) -> (uint256, uint256):
     """
-    @notice The bond behind signatures of one digest. See the interface.
+    @notice The bond behind signers, and the role's whole voting bond. See the interface.
     """
     weight: uint256 = 0
     last: uint256 = 0
-    keys: DynArray[address, quorum.MAX_SIGNERS] = []
-    for i: uint256 in range(len(signatures), bound=quorum.MAX_SIGNERS):
-        key: address = quorum.recover(digest, signatures[i])
-        assert convert(key, uint256) > last, "bonds: signers not ascending"
-        last = convert(key, uint256)
-        votes: uint256 = bond.voting(self._records[self._slot(role, key)], convert(epoch, uint256))
-        if votes != 0:
-            weight += votes
-            keys.append(key)
-    return weight, self._total(role, convert(epoch, uint256)), keys
+    slots: uint256 = convert(role, uint256) << 160
+    since: uint256 = convert(epoch, uint256)
+    for signer: address in keys:
+        key: uint256 = convert(signer, uint256)
+        assert key > last, "bonds: signers not ascending"
+        last = key
+        weight = unsafe_add(weight, bond.voting(self._records[slots | key], since))  # < 2^63
+    return weight, self._total(role, since)
 
 
 @external
@@ -411,7 +406,7 @@ def _slot(role: uint8, who: address) -> uint256:
 @internal
 @view
 def _epoch() -> uint256:
-    return (block.timestamp - genesis) // epoch_s
+    return unsafe_div(unsafe_sub(block.timestamp, genesis), epoch_s)  # neither can fail: see __init__
 
 
 @internal
@@ -433,7 +428,7 @@ def _bond_of(role: uint8, account: address) -> uint256:
 @internal
 @view
 def _total(role: uint8, epoch: uint256) -> uint256:
-    return bond.votes_at(self._totals[role], max(epoch, self._epoch())).settled
+    return bond.total(self._totals[role], max(epoch, self._epoch()))
 
 
 @internal

@@ -462,9 +462,8 @@ def pause(epoch: uint64, signatures: DynArray[bytes32[2], 64]):
         assert epoch >= self.pause_ends + PAUSE_EPOCHS, "council: paused too recently"
     weight: uint256 = 0
     total: uint256 = 0
-    keys: DynArray[address, 64] = []
-    weight, total, keys = staticcall bonds.weigh(
-        VALIDATOR, epoch, typed_data.pause(epoch), signatures
+    weight, total = staticcall bonds.weigh(
+        VALIDATOR, epoch, quorum.signers(typed_data.pause(epoch), signatures)
     )
     assert quorum.reached(weight, total, 2, 3), "council: no quorum"
     self.pause_ends = epoch + PAUSE_EPOCHS

@@ -6,18 +6,18 @@
 @license Apache-2.0
 @notice How bonds, vault and council take signatures and judge whether enough bond stands behind
     them. A signature is two words, (r, yParity << 255 | s) as in EIP-2098, so that one digest has
-    exactly one valid signature a key and nine of them fit a cheap transaction. `bonds.weigh`
-    turns a list of signatures into weight; the thresholds are judged here.
+    exactly one valid signature a key and nine of them fit a cheap transaction. `signers` makes keys
+    of them, `bonds.weigh` says what bond the keys have, and the thresholds are judged here again.
 @dev Signers come strictly ascending by key, which makes a duplicate impossible without storage.
 """
 
 MAX_SIGNERS: constant(uint256) = 64  # of one call; a larger quorum is concentrated in fewer keys
 
 # Half of secp256k1's order. A larger s is the malleable twin of a valid signature (EIP-2).
-_HALF_ORDER: constant(uint256) = (
+HALF_ORDER: constant(uint256) = (
     57896044618658097711785492504343953926418782139537452191302581570759080747168
 )
-_S_MASK: constant(uint256) = 2**255 - 1
+S_MASK: constant(uint256) = 2**255 - 1
 
 
 @internal
@@ -29,11 +29,37 @@ def recover(digest: bytes32, signature: bytes32[2]) -> address:
     @return Its address, never zero; reverts for anything that is not a signature.
     """
     packed: uint256 = convert(signature[1], uint256)
-    s: uint256 = packed & _S_MASK
-    assert s <= _HALF_ORDER, "quorum: malleable signature"
-    key: address = ecrecover(digest, 27 + (packed >> 255), convert(signature[0], uint256), s)
+    s: uint256 = packed & S_MASK
+    assert s <= HALF_ORDER, "quorum: malleable signature"
+    key: address = ecrecover(digest, unsafe_add(27, packed >> 255), convert(signature[0], uint256), s)
     assert key != empty(address), "quorum: invalid signature"
     return key
+
+
+@internal
+@pure
+def signers(
+    digest: bytes32, signatures: DynArray[bytes32[2], MAX_SIGNERS]
+) -> DynArray[address, MAX_SIGNERS]:
+    """
+    @notice The keys that signed a digest, for `bonds.weigh`.
+    @param signatures As for `recover`, strictly ascending by key; reverts otherwise.
+    """
+    keys: DynArray[address, MAX_SIGNERS] = []
+    last: uint256 = 0
+    for signature: bytes32[2] in signatures:
+        # `recover` written out, which saves 100 gas a signer.
+        packed: uint256 = convert(signature[1], uint256)
+        s: uint256 = packed & S_MASK
+        assert s <= HALF_ORDER, "quorum: malleable signature"
+        key: address = ecrecover(
+            digest, unsafe_add(27, packed >> 255), convert(signature[0], uint256), s
+        )
+        # Zero, for what is no signature, never ascends.
+        assert convert(key, uint256) > last, "quorum: signers not ascending"
+        last = convert(key, uint256)
+        keys.append(key)
+    return keys
 
 
 @internal
