@@ -1,0 +1,44 @@
+"""Epoch arithmetic: what is over, what is missing, what suffices.
+
+Intuition: settlement runs behind the clock on purpose (records need a moment to arrive) and may
+run far behind it against its will (the chain was away). Both are differences of epoch numbers, and
+whoever shows them must count alike.
+
+Rules of this file: Unix milliseconds; epochs count from the deployment's genesis, -1 is "none yet".
+"""
+
+from __future__ import annotations
+
+from isochrone.schema.settlement import Deployment
+
+FALLBACK_MS = 72 * 3_600_000
+"""So long after an epoch's end without a root, more than half of the bond suffices (the vault)."""
+
+
+def newest_over(deployment: Deployment, now_unix_ms: int, grace_ms: int) -> int:
+    """The newest epoch that ended at least ``grace_ms`` ago; -1: none.
+
+    >>> hourly = Deployment(genesis_unix_s=0, epoch_s=3600)
+    >>> [newest_over(hourly, at_s * 1000, 30_000) for at_s in (3600, 3630, 7230)]
+    [-1, 0, 1]
+    """
+    return max(-1, deployment.epoch_at(now_unix_ms - grace_ms) - 1)
+
+
+def missing(deployment: Deployment, now_unix_ms: int, grace_ms: int, settled: int) -> range:
+    """The epochs that are over and not settled, oldest first; its length is how far behind.
+
+    >>> hourly = Deployment(genesis_unix_s=0, epoch_s=3600)
+    >>> missing(hourly, 5 * 3_600_000, 0, 1)
+    range(2, 5)
+    """
+    return range(settled + 1, newest_over(deployment, now_unix_ms, grace_ms) + 1)
+
+
+def half_suffices(deployment: Deployment, epoch: int, now_unix_ms: int) -> bool:
+    """Whether more than half of the voting bond may post that epoch's root by now.
+
+    >>> half_suffices(Deployment(genesis_unix_s=0, epoch_s=3600), 0, 73 * 3_600_000)
+    True
+    """
+    return now_unix_ms >= deployment.start_unix_ms(epoch + 1) + FALLBACK_MS
