@@ -25,17 +25,23 @@ revoke after the use and before the bill. A stolen key can therefore move at mos
 each of these days (and what it moves lands in the pot, where only the books give it out).
 
 ROOTS are the books of an epoch as one hash. Needed are signatures of two thirds of the validators'
-bond that votes in that epoch; `FALLBACK_S` after the epoch's end without a root, more than one
-half. A root is pending for `challenge_s`; in that time a third of the providers' bond can veto it.
+bond that votes when it is posted; `FALLBACK_S` after the epoch's end without a root, more than one
+half. A root is pending for the rest of the epoch in which it was posted and `challenge_epochs` more
+(together at least the challenge period); in that time a third of the providers' bond can veto it.
 Roots come in rising epochs, and each is built on the one before: a veto cancels the later pending
 ones too. An epoch can be vetoed twice. After a veto every epoch that had ended by then needs a
-higher round than any cancelled root had (`min_round`): quorums that were collected before the veto
-are void, whether anybody had posted them or not.
+higher round than any root before had (`min_round`), so that what was signed on top of the vetoed
+books cannot be posted again, or for the first time.
 A root's total never exceeds what the pot ever received, so a quorum that lies can misdirect the
 pot, but never touch a deposit.
 
 CLAIMS. A leaf says what an account may have had in all since the beginning, so one proof against
-the newest final root claims everything. All claims together never exceed that root's total.
+the newest final root claims everything. All claims together never exceed what the pot received.
+
+HOW IT IS CHEAP. A root takes one word of its own, and every word is used again after RING epochs:
+no field tells when it was posted. Roots that come in time (in the epoch after theirs) are final by
+arithmetic. One that comes late notes the epoch of its coming in `late_at`, and whatever is pending
+then becomes final with it at the earliest; what was final before is written down first.
 
 What this contract does not do: judge books, know providers, or take tokens that keep a fee
 (a deposit that does not arrive whole is refused). Tokens sent to it without `deposit` stay there.
@@ -104,7 +110,6 @@ event Vetoed:
     epoch: indexed(uint64)
     round: uint32
     root: bytes32
-    cancelled: uint256
 
 event Claimed:
     account: indexed(address)
@@ -112,22 +117,27 @@ event Claimed:
     claimed: uint256
 
 
-struct Line:
-    # How many roots stand, pending ones among them; root number n (from 0) is in slot n % RING.
-    posted: uint256
-    # How many of them are known to be final; more may be by now.
-    final: uint256
-    # The lowest epoch that can be posted.
+struct State:
+    # What vouchers ever moved into the pot, and what claims took out of it.
+    received: uint256
+    paid: uint256
+    # The lowest epoch whose root can be posted.
     next_epoch: uint256
-    # Epochs below `floor_epoch` need at least round `floor_round`.
-    floor_epoch: uint256
-    floor_round: uint256
+    # Bit i: a root stands for epoch `next_epoch` - 1 - i. Its hash is in slot epoch % RING.
+    standing: uint256
+    # The newest epoch that is known to be final, plus one; 0: none. It outlasts `standing`.
+    final_next: uint256
+    # The last epoch in which a root came late.
+    late_at: uint256
+    # 1 while the floor in `_rounds` may matter.
+    floored: uint256
 
-struct Root:
-    epoch: uint64
-    round: uint32
-    total: uint256
-    posted_at: uint256
+struct Rounds:
+    # The highest round of any root.
+    top: uint256
+    # Epochs below `floor_epoch` need at least round `floor`.
+    floor_epoch: uint256
+    floor: uint256
 
 struct Grant:
     per_day: uint256
@@ -138,12 +148,11 @@ struct Grant:
     until: uint256
 
 struct Standing:
-    # What `root_of` tells: a zero root stands for none.
+    # A zero root: none stands (or it is so old that its word was used again; see the events).
     root: bytes32
-    round: uint32
-    total: uint256
-    posted_at: uint256
     final: bool
+    # Unix second from which it is final if nobody vetoes it; of a final root 0.
+    final_from: uint256
 
 struct Thaw:
     amount: uint256
@@ -156,14 +165,13 @@ VALIDATOR: constant(uint8) = 2
 # Seconds after an epoch's end from which more than half of the validators' bond is enough.
 FALLBACK_S: public(constant(uint256)) = 72 * 3600
 VETOES_MAX: public(constant(uint256)) = 2
-# Slots for the newest final root and those pending after it. Reused, since to write over an old
-# word costs a quarter of what a new one does. At most one root an epoch is pending for a challenge,
-# so a challenge of up to 62 epochs never waits for a slot.
-RING: public(constant(uint256)) = 64
+# Words for the newest final root and the pending ones.
+RING: public(constant(uint256)) = 32
 DAY_S: constant(uint256) = 86_400
 
-# Widths of packed fields: 2^96 micro-dollars are 79 sextillion dollars.
+# Widths of packed fields. 2^72 micro-dollars are 4.7 quadrillion dollars; 2^24 hours 1,900 years.
 AMOUNT_MAX: constant(uint256) = 2**96 - 1
+POT_MAX: constant(uint256) = 2**72 - 1
 WORD_24: constant(uint256) = 2**24 - 1
 WORD_32: constant(uint256) = 2**32 - 1
 WORD_64: constant(uint256) = 2**64 - 1
@@ -173,7 +181,7 @@ bonds: public(immutable(IBonds))
 council: public(immutable(Council))
 genesis: public(immutable(uint256))
 epoch_s: public(immutable(uint256))
-challenge_s: public(immutable(uint256))
+challenge_epochs: public(immutable(uint256))
 deposit_thaw_s: public(immutable(uint256))
 
 # redeemed << 96 | deposit
@@ -182,12 +190,11 @@ _funds: HashMap[address, HashMap[bytes32, uint256]]
 _thaws: HashMap[address, HashMap[bytes32, uint256]]
 # until << 216 | day << 192 | spent << 96 | per_day
 _grants: HashMap[address, HashMap[bytes32, HashMap[address, uint256]]]
-# paid << 96 | received
-_pot: uint256
-# floor_round << 192 | floor_epoch << 128 | next_epoch << 64 | final << 32 | posted
-_line: uint256
-# total << 160 | posted_at << 96 | round << 64 | epoch
-_roots: uint256[RING]
+# floored << 248 | standing << 216 | late_at << 192 | final_next << 168 | next_epoch << 144
+#     | paid << 72 | received
+_state: uint256
+# floor << 128 | floor_epoch << 64 | top
+_rounds: uint256
 _hashes: bytes32[RING]
 
 # How often an epoch's root was vetoed.
@@ -211,7 +218,7 @@ def __init__(
     @param bonds_ Where stake votes (predicted address); also that of the signatures' domain.
     @param council_ Who can pause new deposits (predicted address).
     @param genesis_ Unix second at which epoch 0 began.
-    @param challenge_s_ How long a root can be vetoed.
+    @param challenge_s_ How long a root can be vetoed, at least; rounded up to whole epochs.
     @param deposit_thaw_s_ From a withdrawal's announcement until it can be made. Use before the
         announcement is redeemed when the next epoch is settled, hence two epochs at least.
     """
@@ -219,7 +226,7 @@ def __init__(
     assert bonds_ != empty(address) and council_ != empty(address), "vault: no bonds or council"
     assert genesis_ <= block.timestamp, "vault: genesis ahead"
     assert epoch_s_ != 0, "vault: no epoch"
-    assert challenge_s_ <= (RING - 2) * epoch_s_, "vault: challenge too long for the ring"
+    assert challenge_s_ <= (RING - 2) * epoch_s_, "vault: challenge too long"
     assert deposit_thaw_s_ >= 2 * epoch_s_, "vault: deposit thaws before its use is settled"
     assert deposit_thaw_s_ <= WORD_32, "vault: deposit never thaws"
     token = IERC20(token_)
@@ -227,7 +234,7 @@ def __init__(
     council = Council(council_)
     genesis = genesis_
     epoch_s = epoch_s_
-    challenge_s = challenge_s_
+    challenge_epochs = (challenge_s_ + epoch_s_ - 1) // epoch_s_
     deposit_thaw_s = deposit_thaw_s_
     typed_data.__init__(bonds_)
 
@@ -345,10 +352,9 @@ def redeem(
     assert amount > 0, "vault: nothing to move"
     redeemed += amount
     self._funds[tenant][purpose] = self._two_amounts(left - amount, redeemed)
-    received: uint256 = 0
-    paid: uint256 = 0
-    received, paid = self._pot_amounts()
-    self._pot = self._two_amounts(received + amount, paid)
+    received: uint256 = self._state & POT_MAX
+    assert received + amount <= POT_MAX, "vault: pot is full"
+    self._state += amount
     log Redeemed(
         tenant=tenant, purpose=purpose, amount=amount, redeemed=redeemed, signer=signer
     )
@@ -376,38 +382,34 @@ def post_root(
     @param total Sum of the root's leaves; at most what the pot ever received.
     @param signatures Of Root(epoch, round, root, total, manifest, rules), ascending by key.
     """
-    line: Line = self._known_line()
-    assert convert(epoch, uint256) >= line.next_epoch, "vault: epoch is settled"
-    ended_at: uint256 = genesis + (convert(epoch, uint256) + 1) * epoch_s
-    assert block.timestamp >= ended_at, "vault: epoch has not ended"
-    assert convert(round, uint256) >= self._min_round(line, epoch), "vault: round is void"
-    assert total <= self._pot_amounts()[0], "vault: total is above the pot"
-    assert line.posted + 1 < line.final + RING, "vault: too many pending roots"
+    ended: uint256 = convert(epoch, uint256)
+    now: uint256 = self._epoch_now()
+    state: State = self._current_state(now)
+    assert ended >= state.next_epoch, "vault: epoch is settled"
+    assert ended < now, "vault: epoch has not ended"
+    assert total <= state.received, "vault: total is above the pot"
+    assert state.final_next == 0 or (ended + 1 - state.final_next) % RING != 0, (
+        "vault: too many pending roots"
+    )
+    if round > 0 or state.floored == 1:
+        state.floored = self._check_round(ended, convert(round, uint256))
 
+    signers: DynArray[address, quorum.MAX_SIGNERS] = quorum.signers(
+        typed_data.root(epoch, round, root, total, manifest, rules), signatures
+    )
     weight: uint256 = 0
     whole: uint256 = 0
-    signers: DynArray[address, quorum.MAX_SIGNERS] = []
-    weight, whole, signers = staticcall bonds.weigh(
-        VALIDATOR,
-        self._epoch_now(),
-        typed_data.root(epoch, round, root, total, manifest, rules),
-        signatures,
-    )
+    weight, whole = staticcall bonds.weigh(VALIDATOR, convert(now, uint64), signers)
     if not quorum.reached(weight, whole, 2, 3):
-        assert block.timestamp >= ended_at + FALLBACK_S, "vault: no quorum"
+        assert block.timestamp >= genesis + (ended + 1) * epoch_s + FALLBACK_S, "vault: no quorum"
         assert quorum.exceeded(weight, whole, 1, 2), "vault: no majority"
 
-    slot: uint256 = line.posted % RING
-    self._hashes[slot] = root
-    self._roots[slot] = (
-        total << 160
-        | block.timestamp << 96
-        | convert(round, uint256) << 64
-        | convert(epoch, uint256)
-    )
-    line.posted += 1
-    line.next_epoch = convert(epoch, uint256) + 1
-    self._store_line(line)
+    state.standing = state.standing << (ended + 1 - state.next_epoch) & WORD_32 | 1
+    state.next_epoch = ended + 1
+    if ended + 1 < now:
+        state.late_at = now
+    self._hashes[ended % RING] = root
+    self._store_state(state)
     log RootPosted(
         epoch=epoch,
         round=round,
@@ -428,44 +430,35 @@ def veto(
 ):
     """
     @notice Cancel a pending root and all that were posted after it.
+    @param round As signed. It is not compared: providers who reject a root reject the same books in
+        a later round too.
     @param signatures Of Veto(epoch, round, root), by a third of the providers' voting bond,
         ascending by key.
     """
-    line: Line = self._known_line()
-    index: uint256 = line.posted
-    floor_round: uint256 = line.floor_round
-    found: bool = False
-    for _: uint256 in range(RING):
-        if index == line.final:
-            break
-        index -= 1
-        pending: Root = self._root(index)
-        floor_round = max(floor_round, convert(pending.round, uint256) + 1)
-        if pending.epoch == epoch:
-            found = pending.round == round and self._hashes[index % RING] == root
-            break
-    assert found, "vault: no such pending root"
+    vetoed: uint256 = convert(epoch, uint256)
+    now: uint256 = self._epoch_now()
+    state: State = self._current_state(now)
+    assert vetoed >= state.final_next and self._stands(state, vetoed), "vault: no pending root"
+    assert self._hashes[vetoed % RING] == root, "vault: another root is pending"
     assert self.vetoes[epoch] < VETOES_MAX, "vault: vetoed often enough"
 
-    now: uint64 = self._epoch_now()
     weight: uint256 = 0
     whole: uint256 = 0
-    signers: DynArray[address, quorum.MAX_SIGNERS] = []
-    weight, whole, signers = staticcall bonds.weigh(
-        PROVIDER, now, typed_data.veto(epoch, round, root), signatures
+    weight, whole = staticcall bonds.weigh(
+        PROVIDER,
+        convert(now, uint64),
+        quorum.signers(typed_data.veto(epoch, round, root), signatures),
     )
     assert quorum.reached(weight, whole, 1, 3), "vault: no third of the providers"
 
-    cancelled: uint256 = line.posted - index
     self.vetoes[epoch] += 1
-    line.posted = index
-    line.next_epoch = 0
-    if index > 0:
-        line.next_epoch = convert(self._root(index - 1).epoch, uint256) + 1
-    line.floor_epoch = convert(now, uint256)
-    line.floor_round = floor_round
-    self._store_line(line)
-    log Vetoed(epoch=epoch, round=round, root=root, cancelled=cancelled)
+    rounds: Rounds = self._known_rounds()
+    self._rounds = (max(rounds.top, rounds.floor) + 1) << 128 | now << 64 | rounds.top
+    state.standing = state.standing >> (state.next_epoch - vetoed)
+    state.next_epoch = vetoed
+    state.floored = 1
+    self._store_state(state)
+    log Vetoed(epoch=epoch, round=round, root=root)
 
 
 @external
@@ -479,21 +472,17 @@ def claim(
     @param proof The sibling hashes from its leaf upwards.
     @return The units paid.
     """
-    line: Line = self._known_line()
-    assert line.final > 0, "vault: no root is final"
-    newest: uint256 = line.final - 1
+    state: State = self._current_state(self._epoch_now())
+    assert state.final_next > 0, "vault: no root is final"
     assert merkle._rebuilt(merkle._leaf(account, cumulative), proof) == (
-        self._hashes[newest % RING]
+        self._hashes[(state.final_next - 1) % RING]
     ), "vault: not under the newest final root"
     before: uint256 = self.claimed_of[account]
     assert cumulative > before, "vault: nothing to claim"
     amount: uint256 = cumulative - before
-    received: uint256 = 0
-    paid: uint256 = 0
-    received, paid = self._pot_amounts()
-    paid += amount
-    assert paid <= self._root(newest).total, "vault: claims are above the root's total"
-    self._pot = self._two_amounts(received, paid)
+    state.paid += amount
+    assert state.paid <= state.received, "vault: claims are above the pot"
+    self._store_state(state)
     self.claimed_of[account] = cumulative
     log Claimed(account=account, amount=amount, claimed=cumulative)
     self._pay(account, amount)
@@ -546,7 +535,7 @@ def pot_received() -> uint256:
     """
     @return Units that vouchers ever moved into the pot.
     """
-    return self._pot_amounts()[0]
+    return self._state & POT_MAX
 
 
 @external
@@ -555,32 +544,29 @@ def pot_paid() -> uint256:
     """
     @return Units that claims ever took out of the pot.
     """
-    return self._pot_amounts()[1]
+    return self._state >> 72 & POT_MAX
 
 
 @external
 @view
 def root_of(epoch: uint64) -> Standing:
     """
-    @return The root that stands for an epoch, if it is among the newest RING roots; all zero if
-        not (older ones are in the events).
+    @return The root that stands for an epoch, pending or final; all zero if none does, or if it is
+        final and not the newest and RING epochs old. Round, total and manifest are in the events.
     """
-    line: Line = self._known_line()
-    index: uint256 = line.posted
-    for _: uint256 in range(RING):
-        if index == 0:
-            break
-        index -= 1
-        root: Root = self._root(index)
-        if root.epoch == epoch:
-            return Standing(
-                root=self._hashes[index % RING],
-                round=root.round,
-                total=root.total,
-                posted_at=root.posted_at,
-                final=index < line.final,
-            )
-    return empty(Standing)
+    wanted: uint256 = convert(epoch, uint256)
+    state: State = self._current_state(self._epoch_now())
+    newest: bool = wanted + 1 == state.final_next
+    if not (newest or self._stands(state, wanted)):
+        return empty(Standing)
+    final_from: uint256 = 0
+    if wanted >= state.final_next:
+        final_from = genesis + (
+            max(wanted + 1, state.late_at) + challenge_epochs + 1
+        ) * epoch_s
+    return Standing(
+        root=self._hashes[wanted % RING], final=wanted < state.final_next, final_from=final_from
+    )
 
 
 @external
@@ -589,10 +575,10 @@ def final_epoch() -> (bool, uint64):
     """
     @return Whether any root is final, and the newest final epoch.
     """
-    line: Line = self._known_line()
-    if line.final == 0:
+    final_next: uint256 = self._current_state(self._epoch_now()).final_next
+    if final_next == 0:
         return False, 0
-    return True, self._root(line.final - 1).epoch
+    return True, convert(final_next - 1, uint64)
 
 
 @external
@@ -601,7 +587,7 @@ def next_epoch() -> uint64:
     """
     @return The lowest epoch whose root can be posted.
     """
-    return convert(self._known_line().next_epoch, uint64)
+    return convert(self._state >> 144 & WORD_24, uint64)
 
 
 @external
@@ -610,7 +596,10 @@ def min_round(epoch: uint64) -> uint64:
     """
     @return The lowest round in which an epoch's root can be posted; validators start with it.
     """
-    return convert(self._min_round(self._known_line(), epoch), uint64)
+    rounds: Rounds = self._known_rounds()
+    if convert(epoch, uint256) >= rounds.floor_epoch:
+        return 0
+    return convert(rounds.floor, uint64)
 
 
 # --- inside -----------------------------------------------------------------------------------
@@ -623,8 +612,8 @@ def _pay(to: address, amount: uint256):
 
 @internal
 @view
-def _epoch_now() -> uint64:
-    return convert((block.timestamp - genesis) // epoch_s, uint64)
+def _epoch_now() -> uint256:
+    return (block.timestamp - genesis) // epoch_s
 
 
 @internal
@@ -638,13 +627,6 @@ def _two_amounts(low: uint256, high: uint256) -> uint256:
 @view
 def _fund(tenant: address, purpose: bytes32) -> (uint256, uint256):
     packed: uint256 = self._funds[tenant][purpose]
-    return packed & AMOUNT_MAX, packed >> 96
-
-
-@internal
-@view
-def _pot_amounts() -> (uint256, uint256):
-    packed: uint256 = self._pot
     return packed & AMOUNT_MAX, packed >> 96
 
 
@@ -701,53 +683,77 @@ def _spend(tenant: address, purpose: bytes32, key: address, wanted: uint256) -> 
 
 @internal
 @view
-def _root(index: uint256) -> Root:
-    packed: uint256 = self._roots[index % RING]
-    return Root(
-        epoch=convert(packed & WORD_64, uint64),
-        round=convert(packed >> 64 & WORD_32, uint32),
-        total=packed >> 160,
-        posted_at=packed >> 96 & WORD_64,
-    )
-
-
-@internal
-@view
-def _known_line() -> Line:
+def _current_state(now: uint256) -> State:
     """
-    @notice The line of roots, with `final` brought up to this moment.
+    @notice The state, with `final_next` brought up to epoch `now`.
     """
-    packed: uint256 = self._line
-    line: Line = Line(
-        posted=packed & WORD_32,
-        final=packed >> 32 & WORD_32,
-        next_epoch=packed >> 64 & WORD_64,
-        floor_epoch=packed >> 128 & WORD_64,
-        floor_round=packed >> 192,
+    packed: uint256 = self._state
+    state: State = State(
+        received=packed & POT_MAX,
+        paid=packed >> 72 & POT_MAX,
+        next_epoch=packed >> 144 & WORD_24,
+        standing=packed >> 216 & WORD_32,
+        final_next=packed >> 168 & WORD_24,
+        late_at=packed >> 192 & WORD_24,
+        floored=packed >> 248,
     )
+    if now <= state.late_at + challenge_epochs or now < challenge_epochs + 2:
+        return state
+    # Roots below this epoch can be final: the youngest of them was posted in epoch `below`.
+    below: uint256 = min(now - challenge_epochs - 1, state.next_epoch)
+    standing: uint256 = state.standing >> (state.next_epoch - below)
     for _: uint256 in range(RING):
-        if line.final == line.posted:
+        if below <= state.final_next:
             break
-        if block.timestamp < self._root(line.final).posted_at + challenge_s:
+        if standing & 1 == 1:
+            state.final_next = below
             break
-        line.final += 1
-    return line
+        standing = standing >> 1
+        below -= 1
+    return state
 
 
 @internal
-def _store_line(line: Line):
-    self._line = (
-        line.floor_round << 192
-        | line.floor_epoch << 128
-        | line.next_epoch << 64
-        | line.final << 32
-        | line.posted
+def _store_state(state: State):
+    self._state = (
+        state.floored << 248
+        | state.standing << 216
+        | state.late_at << 192
+        | state.final_next << 168
+        | state.next_epoch << 144
+        | state.paid << 72
+        | state.received
     )
 
 
 @internal
 @pure
-def _min_round(line: Line, epoch: uint64) -> uint256:
-    if convert(epoch, uint256) < line.floor_epoch:
-        return line.floor_round
-    return 0
+def _stands(state: State, epoch: uint256) -> bool:
+    if epoch >= state.next_epoch:
+        return False
+    return state.standing >> (state.next_epoch - 1 - epoch) & 1 == 1
+
+
+@internal
+@view
+def _known_rounds() -> Rounds:
+    packed: uint256 = self._rounds
+    return Rounds(
+        top=packed & WORD_64,
+        floor_epoch=packed >> 64 & WORD_64,
+        floor=packed >> 128,
+    )
+
+
+@internal
+def _check_round(epoch: uint256, round: uint256) -> uint256:
+    """
+    @notice Refuse a round that a veto made void; remember the highest.
+    @return 1 if later epochs must be checked too.
+    """
+    rounds: Rounds = self._known_rounds()
+    below: bool = epoch < rounds.floor_epoch
+    assert not below or round >= rounds.floor, "vault: round is void"
+    if round > rounds.top:
+        self._rounds = rounds.floor << 128 | rounds.floor_epoch << 64 | round
+    return convert(below, uint256)
