@@ -52,26 +52,20 @@ _REQUESTS = COUNTS.index("requests")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """From where a chain is hashed: a position, its head, its words, the tenant's count there."""
+    """From where a chain is hashed: a position, its head and its words there."""
 
     position: int
     head: bytes
     words: Words
-    tenant_requests: int
 
 
 def start_of(head: SignedHead, counted: Mapping[str, Usage]) -> Start:
     """Where the books before have counted the chain to, or its beginning. ``counted``: by chain."""
     before = counted.get(head.chain.id.hex())
     if before is None:
-        return Start(0, head.chain.id, np.zeros(_FIRST, np.uint64), 0)
+        return Start(0, head.chain.id, np.zeros(_FIRST, np.uint64))
     words = [*(getattr(before, name) for name in COUNTS), *before.latency]
-    return Start(
-        before.position,
-        bytes.fromhex(before.head),
-        np.array(words, np.uint64),
-        before.tenant_requests,
-    )
+    return Start(before.position, bytes.fromhex(before.head), np.array(words, np.uint64))
 
 
 def check_head(
@@ -110,6 +104,7 @@ def check_head(
 def usage_of(head: SignedHead, start: Start, runs: Sequence[Run], epoch: int) -> Usage:
     """What is new in a chain whose head was checked, from the links since ``start``.
 
+    Counts are differences; the tenant's stays cumulative, at most the chain's requests.
     Raises FalseRecord unless the links lead from the start to the head, and for nothing new.
     """
     name = head.chain.id.hex()
@@ -123,11 +118,9 @@ def usage_of(head: SignedHead, start: Start, runs: Sequence[Run], epoch: int) ->
         raise FalseRecord(
             "links", name, f"they lead to another head at {position} than at {head.position} signed"
         )
-    tenant = min(head.tenant_requests, int(words[_REQUESTS]))
-    fresh = [int(word) for word in words - start.words]
-    more = max(0, tenant - min(start.tenant_requests, int(start.words[_REQUESTS])))
-    if position == start.position and not more:
+    if position == start.position:
         raise FalseRecord("heads", name, ALREADY)
+    fresh = [int(word) for word in words - start.words]
     return Usage(
         chain=name,
         lease=head.chain.lease,
@@ -138,7 +131,7 @@ def usage_of(head: SignedHead, start: Start, runs: Sequence[Run], epoch: int) ->
         head=reached.hex(),
         **dict(zip(COUNTS, fresh, strict=False)),
         latency=tuple(fresh[len(COUNTS) :]),
-        tenant_requests=more,
+        tenant_requests=min(head.tenant_requests, int(words[_REQUESTS])),
         late=head.chain.epoch < epoch,
     )
 

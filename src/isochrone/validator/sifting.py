@@ -5,9 +5,9 @@ runs the same checks first and leaves out what fails, each with its reason. Leav
 record is what the other validators watch for: they know what they forwarded.
 
 Rules of this file: the result depends on the content alone, never on the order or number of copies.
-Of several records of one lease and epoch the one with a release counts (the controller knew more
-when it wrote it), then the smallest bytes; of several heads of a chain the newest that its links
-lead to, with the highest count that the tenant signed.
+Of several records of one lease and epoch the widest promise counts: whoever gave two owes the
+larger one. Of several heads of a chain the newest that its links lead to counts, with the highest
+count that the tenant signed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isochrone.records.links import Run
-from isochrone.schema.settlement import Books, ChainSnapshot, Deployment, Links, SignedHead
+from isochrone.schema.settlement import (
+    Books,
+    ChainSnapshot,
+    Deployment,
+    LeaseRecord,
+    Links,
+    SignedHead,
+)
 from isochrone.schema.tally import LINK, LINK_BYTES
 from isochrone.validator.chains import ALREADY, LATE_EPOCHS, Start, check_head, start_of, usage_of
 from isochrone.validator.checking import counted_before
@@ -86,7 +93,7 @@ def _leases(
     epochs = tuple(range(sieve.epoch - LATE_EPOCHS, sieve.epoch + 1))
     known: dict[tuple[str, int], KnownLease] = {}
     packed_of: dict[tuple[str, int], bytes] = {}
-    for packed in sorted(set(documents)):
+    for packed in sorted(set(documents), reverse=True):
         try:
             lease = check_lease(packed, epochs, sieve.keys)
         except FalseRecord as error:
@@ -94,9 +101,15 @@ def _leases(
             continue
         key = (lease.record.terms.lease, lease.record.epoch)
         before = known.get(key)
-        if before is None or (lease.record.released_unix_ms and not before.record.released_unix_ms):
+        if before is None or _breadth(lease.record) > _breadth(before.record):
             known[key], packed_of[key] = lease, packed
     return known, packed_of
+
+
+def _breadth(record: LeaseRecord) -> tuple[bool, bool, int, int]:
+    """How much a record promises: served at all, never released, released late, served early."""
+    served, released = record.served_from_unix_ms, record.released_unix_ms
+    return served > 0, not released, released, -served
 
 
 def _by_chain(sieve: _Sieve, heads: Iterable[SignedHead]) -> list[list[SignedHead]]:
