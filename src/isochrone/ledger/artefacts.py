@@ -1,6 +1,7 @@
 """The compiled contracts: what was built from ``contracts/`` and is committed beside this module.
 
-One JSON file a contract: ``abi``, ``bytecode`` (deployment code, 0x hex), the digest of its sources
+One JSON file a contract: ``abi``, ``bytecode`` (deployment code), ``deployed_bytecode``
+(what then lies at its address, before the immutables; both 0x hex), the digests of its sources
 and the compiler's version. ``python -m contracts.build`` writes them.
 """
 
@@ -22,6 +23,7 @@ class Artefact(msgspec.Struct, frozen=True):
 
     abi: list[dict[str, Any]]
     bytecode: str
+    deployed_bytecode: str
 
 
 @lru_cache(maxsize=16)

@@ -47,6 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     args: dict[str, Any]
     block: int
+    block_hash: str
     index: int
 
 

@@ -213,7 +213,7 @@ class Sender:
             "gas": flight.gas,
             "maxFeePerGas": flight.fee_wei,
             "maxPriorityFeePerGas": flight.tip_wei,
-            "to": flight.to,
+            "to": bytes.fromhex(flight.to[2:]),
             "value": 0,
             "data": flight.data,
         }

@@ -1,0 +1,19 @@
+"""Signatures of one digest in the order that contracts take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from isochrone.schema.identity import recover
+
+SIGNERS_MAX = 64
+"""Signatures of one quorum."""
+
+
+def ascending(digest: bytes, signatures: Iterable[bytes]) -> list[bytes]:
+    """One signature a key, ascending by the key's address, at most ``SIGNERS_MAX`` of them.
+
+    65 bytes each. Raises Unauthorized for one that is invalid.
+    """
+    by_key = {int(recover(digest, signature), 16): signature for signature in signatures}
+    return [by_key[key] for key in sorted(by_key)][:SIGNERS_MAX]
