@@ -28,6 +28,7 @@ from isochrone.gateway.lines import Line
 from isochrone.gateway.lookup import Lookup
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.routes import RouteBook
+from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
 from isochrone.schema.apikey import ApiGrant, ApiKey
 from isochrone.schema.errors import IsochroneError
@@ -146,7 +147,9 @@ class World:
         self.book = RouteBook(place, blocs())
         self.fleet = Fleet(self.book)
         limits = GatewayLimits(hold_ms=50, deadline_ms=400)
-        self.dispatcher = Dispatcher(self.loop, self.fleet, limits, Traffic(Registry()))
+        self.dispatcher = Dispatcher(
+            self.loop, self.fleet, limits, Traffic(Registry()), Tallies()
+        )
         routes = [self._replica(number, *row) for number, row in enumerate(rows)]
         route = ServiceRoute(
             service="t.s",

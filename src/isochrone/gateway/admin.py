@@ -38,6 +38,7 @@ from isochrone.gateway.logs import LogBook
 from isochrone.gateway.routes import Blocs, legal_in
 from isochrone.gateway.store import check_sha256
 from isochrone.gateway.tables import CellTables, read_revocation
+from isochrone.gateway.tallies_tenants import TenantDesk
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.uploads import Uploads
 from isochrone.gateway.views import Views
@@ -46,9 +47,10 @@ from isochrone.schema.admin import (
     BlobStored,
     RevocationAccepted,
     ServiceAccepted,
+    TenantCounts,
 )
 from isochrone.schema.decision import Decision, PlacementInputs
-from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.errors import (
     Conflict,
     Forbidden,
@@ -91,6 +93,7 @@ class AdminApi:
         logs: LogBook,
         traffic: Traffic,
         ledger: LedgerDesk,
+        tenants: TenantDesk,
         legal_url: Callable[[Callable[[str], bool]], str],
         cell_url: Callable[[str], str],
     ) -> None:
@@ -106,6 +109,7 @@ class AdminApi:
         self._logs = logs
         self._traffic = traffic
         self._ledger = ledger
+        self._tenants = tenants
         self._legal_url = legal_url
         self._cell_url = cell_url
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +120,7 @@ class AdminApi:
         if kind in ("door", "status", "ledger") and not rest:
             self._only(exchange, "GET")
             exchange.respond(200, [JSON], _encode(self._public(kind)))
-        elif kind in ("services", "plan", "uploads", "revocations") and not rest:
+        elif kind in ("services", "plan", "uploads", "revocations", "counts") and not rest:
             self._documents(exchange, kind)
         elif kind == "blobs" and rest:
             self._blobs(exchange, rest)
@@ -162,6 +166,7 @@ class AdminApi:
             "plan": self._plan,
             "uploads": self._announce,
             "revocations": self._revoke,
+            "counts": self._count,
         }
         self._run(exchange, work[kind](exchange, BodyReader(exchange)))
 
@@ -356,6 +361,11 @@ class AdminApi:
         if not self._guard.may_see(signer, tenant):
             raise Forbidden("Those inputs belong to another account.")
         exchange.respond(200, [JSON], entry.value)
+
+    async def _count(self, exchange: Exchange, body: BodyReader) -> None:
+        data = await body.whole(DOCUMENT_BYTES_MAX)
+        taken = await self._tenants.take(decode(data, TenantCounts, "list of counts"))
+        exchange.respond(200, [JSON], _encode(taken))
 
     async def _consent(self, exchange: Exchange, signer: str, name: str) -> None:
         service = self._service_id(signer, name)

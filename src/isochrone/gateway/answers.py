@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from isochrone.schema.admin import COUNT_HEADER
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer
 from isochrone.schema.routing import ReplicaRoute
 
@@ -100,8 +101,12 @@ def answer_headers(
     attempts: int,
     reroute_s: float,
     timing: Timing | None,
+    count: str,
 ) -> list[tuple[str, str]]:
-    """All headers of a replica's answer: its own, and the gateway's."""
+    """All headers of a replica's answer: its own, and the gateway's.
+
+    ``count``: the tally chain and running number of this answer, or "".
+    """
     place = replica.place
     headers = [
         *passed_on(header.headers),
@@ -109,6 +114,8 @@ def answer_headers(
         ("x-request-id", request_id),
         ("isochrone-attempts", str(attempts)),
     ]
+    if count:
+        headers.append((COUNT_HEADER, count))
     if reroute_s >= 0:
         headers.append(("isochrone-reroute-ms", f"{reroute_s * 1000:.3f}"))
     if timing is not None:

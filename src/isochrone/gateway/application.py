@@ -62,6 +62,9 @@ def make_app(parts: Parts) -> HttpApp:
         fetches=parts.fetches,
         fleet=parts.fleet,
         relays=parts.relays,
+        tallies=parts.tallies,
+        signer=parts.signer,
+        hand=parts.hand,
         book=parts.book,
         http=lambda: parts.http,
         buffered_bytes=lambda: desk.budget.used,
@@ -97,6 +100,7 @@ def _make_desk(parts: Parts) -> Desk:
         limits=parts.config.limits,
         traffic=parts.traffic,
         boot=parts.boot,
+        may_serve=parts.ledger_news.check,
     )
 
 
@@ -113,6 +117,8 @@ def _make_views(parts: Parts) -> Views:
         in_flight=lambda: parts.dispatcher.in_flight,
         ready=parts.ready,
         heard_s=parts.heard_s,
+        tallies=parts.tallies,
+        hand=parts.hand,
     )
 
 
@@ -131,6 +137,7 @@ def _make_admin(parts: Parts) -> AdminApi:
         logs=parts.logs,
         traffic=parts.traffic,
         ledger=LedgerDesk(config, parts.fabric),
+        tenants=parts.tenants,
         legal_url=parts.neighbours.legal_url,
         cell_url=parts.neighbours.cell_url,
     )

@@ -8,6 +8,7 @@ the client back meanwhile. All kept bytes of the process come out of one ``Budge
 from __future__ import annotations
 
 import zlib
+from time import monotonic
 from typing import Final
 
 from isochrone.schema.errors import InvalidInput, Overloaded, TooLarge
@@ -37,13 +38,15 @@ class Budget:
 
 
 class ArrivingBody:
-    """A large body on its way from a client to one replica's stream."""
+    """A large body on its way from a client to one replica's stream (a ``tries.Upload``)."""
 
     def __init__(self, exchange: Exchange, head: list[bytes]) -> None:
         self._exchange = exchange
         self._waiting = head
         self._ended = False
         self._stream: Stream | None = None
+        self.sent_bytes = 0
+        self.ended_s = 0.0
         exchange.on_data = self._data
         exchange.on_end = self._end
         exchange.pause_reading()
@@ -53,9 +56,11 @@ class ArrivingBody:
         self._stream = stream
         room = True
         for piece in self._waiting:
+            self.sent_bytes += len(piece)
             room = stream.write(piece)
         self._waiting = []
         if self._ended:
+            self.ended_s = monotonic()
             stream.finish()
         elif room:
             self._exchange.resume_reading()
@@ -67,12 +72,15 @@ class ArrivingBody:
     def _data(self, data: bytes) -> None:
         if self._stream is None:
             self._waiting.append(data)  # one socket read at most: reading is paused
-        elif not self._stream.write(data):
+            return
+        self.sent_bytes += len(data)
+        if not self._stream.write(data):
             self._exchange.pause_reading()
 
     def _end(self) -> None:
         self._ended = True
         if self._stream is not None:
+            self.ended_s = monotonic()
             self._stream.finish()
 
 

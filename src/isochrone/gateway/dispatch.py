@@ -21,9 +21,11 @@ from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_o
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.fleet import Fleet, Option
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
+from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.tries import Try, Upload, refusal
 from isochrone.rules.routing import hedge_after_ms
+from isochrone.rules.tallying import CUT, DECLINED, OK, REFUSED, REPLICA, outcome_of
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
 
@@ -45,6 +47,9 @@ FINISHED: Final = "finished"
 _ANSWERED: Final = (FINISHED, "cancelled")
 """Ends of a try that say nothing against its node."""
 
+_BLAMED: Final = ("timeout", "silent")
+"""Ends that we decided because of the replica: they count as its errors."""
+
 
 class Dispatcher:
     """All requests in flight at this gateway."""
@@ -55,12 +60,14 @@ class Dispatcher:
         fleet: Fleet,
         limits: GatewayLimits,
         traffic: Traffic,
+        tallies: Tallies,
     ) -> None:
         self.loop = loop
         self.uploads: dict[Flight, Upload] = {}
         self._fleet = fleet
         self._limits = limits
         self._traffic = traffic
+        self._tallies = tallies
         self._flights: dict[Flight, None] = {}
         self._held: dict[Flight, None] = {}
         self._hedges = 0
@@ -142,10 +149,11 @@ class Dispatcher:
             relay=option.relay,
         )
         upload = self.uploads.get(flight) if self.uploads else None
+        body = flight.body or b""
         try:
             attempt.stream = option.channel.open(
                 pack(ask),
-                flight.body or b"",
+                body,
                 end=upload is None,
                 sink=attempt,
                 window=option.via.window_bytes,
@@ -154,6 +162,9 @@ class Dispatcher:
             self._fleet.failed(option, error.code, now_s)
             flight.tried[replica.node] = now_s
             return False
+        if not option.relay:
+            attempt.tally = self._tallies.of(replica.lease)
+            attempt.bytes_in = len(body)
         self._sent(flight, attempt, now_s)
         if upload is not None and attempt.stream is not None:
             upload.attach(attempt.stream)
@@ -203,12 +214,21 @@ class Dispatcher:
         flight, option = attempt.flight, attempt.option
         latency_ms = (now_s - attempt.asked_s) * 1000
         self._fleet.answered(option, latency_ms, trailer, now_s)
+        attempt.bytes_out = len(body)
+        count = self._answered(attempt, header, now_s)
+        attempt.tokens_in, attempt.tokens_out = trailer.tokens_in, trailer.tokens_out
         self._commit(attempt)
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_whole(total_ms, option.floor_ms, trailer)
         self._traffic.answered(flight, header.status, total_ms, timing)
         headers = answer_headers(
-            header, option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+            header,
+            option.replica,
+            flight.request_id,
+            flight.attempts,
+            flight.reroute_s,
+            timing,
+            count,
         )
         self._finish(flight, "")
         flight.reply.whole(header.status, headers, body)
@@ -219,13 +239,20 @@ class Dispatcher:
         if self._refused(attempt, header, now_s):
             return
         flight, option = attempt.flight, attempt.option
+        count = self._answered(attempt, header, now_s)
         self._commit(attempt)
         flight.last_data_s = now_s
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_stream(total_ms, option.floor_ms + option.beyond_ms, header)
         self._traffic.answered(flight, header.status, total_ms, timing)
         headers = answer_headers(
-            header, option.replica, flight.request_id, flight.attempts, flight.reroute_s, timing
+            header,
+            option.replica,
+            flight.request_id,
+            flight.attempts,
+            flight.reroute_s,
+            timing,
+            count,
         )
         flight.reply.begin(header.status, headers)
 
@@ -233,6 +260,7 @@ class Dispatcher:
         """A streamed answer is complete."""
         now_s = monotonic()
         flight = attempt.flight
+        attempt.tokens_in, attempt.tokens_out = trailer.tokens_in, trailer.tokens_out
         self._fleet.answered(
             attempt.option, (now_s - attempt.asked_s) * 1000, trailer, now_s, streamed=True
         )
@@ -242,6 +270,10 @@ class Dispatcher:
     def failed(self, attempt: Try, error: IsochroneError) -> None:
         """A try died; before the first byte the request goes elsewhere, after it, it is cut."""
         now_s = monotonic()
+        if error.code in DECLINED:
+            attempt.outcome = REFUSED
+        else:
+            attempt.outcome = CUT if attempt.flight.committed else REPLICA
         self._fleet.failed(attempt.option, error.code, now_s)
         self._lost(attempt, error, now_s)
 
@@ -251,6 +283,7 @@ class Dispatcher:
 
     def _refused(self, attempt: Try, header: AnswerHeader, now_s: float) -> bool:
         """Handle an answer that is a refusal; False when it is an answer to pass on."""
+        attempt.outcome = outcome_of(header.status, header.code)
         if header.status < 400:
             return False
         flight = attempt.flight
@@ -273,6 +306,13 @@ class Dispatcher:
         self._fleet.failed(attempt.option, error.code, now_s)
         self._lost(attempt, error, now_s)
         return True
+
+    def _answered(self, attempt: Try, header: AnswerHeader, now_s: float) -> str:
+        """Note the time to an answer's first byte; the header that counts it for the tenant."""
+        upload = self.uploads.get(attempt.flight) if self.uploads else None
+        asked_s = attempt.asked_s if upload is None else max(attempt.asked_s, upload.ended_s)
+        attempt.latency_ms = (now_s - asked_s) * 1000
+        return header.count if attempt.tally is None else attempt.tally.told()
 
     def _lost(self, attempt: Try, error: IsochroneError, now_s: float) -> None:
         """Drop a try, and do the next thing for its request."""
@@ -309,12 +349,32 @@ class Dispatcher:
             stream.reset(code)
         if attempt in flight.live:
             flight.live.remove(attempt)
+            if attempt.tally is not None:
+                self._count(attempt, code)
             self._fleet.done(attempt.option, attempt)
             if code not in _ANSWERED:
                 node = attempt.option.replica.node
                 self._traffic.lost_try(flight, node, code, monotonic() - attempt.asked_s)
             if attempt.hedge:
                 self._hedges -= 1
+
+    def _count(self, attempt: Try, code: str) -> None:
+        """Tell the tally of a try that is over: once, here, however it ended."""
+        outcome = attempt.outcome
+        if code in _BLAMED:
+            outcome = CUT if attempt.flight.committed else REPLICA
+        elif outcome < 0:
+            outcome = OK  # overtaken, or given up by its caller: work without error
+        upload = self.uploads.get(attempt.flight) if self.uploads else None
+        assert attempt.tally is not None
+        attempt.tally.counter.over(
+            outcome,
+            attempt.latency_ms,
+            attempt.tokens_in,
+            attempt.tokens_out,
+            attempt.bytes_in if upload is None else upload.sent_bytes,
+            attempt.bytes_out,
+        )
 
     # -- ends ------------------------------------------------------------------------------------
 

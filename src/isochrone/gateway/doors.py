@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,16 +28,19 @@ from isochrone.schema.frames import (
     Ask,
     Beat,
     Control,
+    Counted,
     Doors,
     GatewayDoor,
     Hello,
     Introduce,
     LogLine,
+    Records,
     Welcome,
     unpack_open,
 )
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.place import Place
+from isochrone.schema.tally import TallyAccepted, TallyRefused
 from isochrone.wire.certificate import Certificate
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Stream, StreamSink
 from isochrone.wire.greeting import ChannelServer, listen
@@ -53,6 +56,26 @@ class Hooks(msgspec.Struct, frozen=True):
     node_changed: Callable[[str], None]
     lease_of: Callable[[str, str], str]
     newest_grant: Callable[[str], int]
+    ledger: Ledger
+
+
+class Ledger(Protocol):
+    """Who takes what nodes and gateways say about tallies."""
+
+    def node_joined(self, channel: Channel) -> None:
+        """A node opened a channel."""
+
+    def accepted(self, node: str, message: TallyAccepted) -> None:
+        """A node signed a link."""
+
+    def refused(self, node: str, message: TallyRefused) -> None:
+        """A node did not."""
+
+    def copies(self, node: str, message: Records) -> None:
+        """A node brought its copies."""
+
+    def counted(self, message: Counted) -> None:
+        """A gateway passed a tenant's count on."""
 
 
 class DoorKeeper:
@@ -107,6 +130,11 @@ class DoorKeeper:
             await self._server.close()
 
     @property
+    def ledger(self) -> Ledger:
+        """Who is told about tallies."""
+        return self._hooks.ledger
+
+    @property
     def greetings(self) -> Counter[str]:
         """Greetings by outcome."""
         return self._server.counters if self._server is not None else Counter()
@@ -146,7 +174,7 @@ class DoorKeeper:
         self._fleet.peer_joined(peer)
         if old is not None:
             old.line.channel.close("replaced", "A newer channel took its place.")
-        return GatewayHandler(self._fleet, self._relays, self._fetches, peer)
+        return GatewayHandler(self._fleet, self._relays, self._fetches, peer, self._hooks.ledger)
 
     def _admit_node(self, channel: Channel, papers: NodePapers, now_s: float) -> ChannelHandler:
         address = channel.peer.address
@@ -155,6 +183,7 @@ class DoorKeeper:
         )
         handler = NodeHandler(self, channel, address)
         self._hooks.node_changed(address)
+        self._hooks.ledger.node_joined(channel)
         return handler
 
     def _authorise(self, hello: Hello) -> tuple[object, Welcome]:
@@ -237,6 +266,12 @@ class NodeHandler:
         elif isinstance(message, LogLine):
             if self._may_log():
                 self._keeper.line(self._address, message)
+        elif isinstance(message, TallyAccepted):
+            self._keeper.ledger.accepted(self._address, message)
+        elif isinstance(message, TallyRefused):
+            self._keeper.ledger.refused(self._address, message)
+        elif isinstance(message, Records):
+            self._keeper.ledger.copies(self._address, message)
         else:
             self._keeper.counters["unexpected_control"] += 1
 
@@ -259,11 +294,17 @@ class NodeHandler:
 class GatewayHandler:
     """A channel to another gateway, whichever side dialled."""
 
-    __slots__ = ("_fetches", "_fleet", "_peer", "_relays")
+    __slots__ = ("_fetches", "_fleet", "_ledger", "_peer", "_relays")
 
     def __init__(
-        self, fleet: Fleet, relays: RelayDesk, fetches: FetchDesk, peer: KnownPeer
+        self,
+        fleet: Fleet,
+        relays: RelayDesk,
+        fetches: FetchDesk,
+        peer: KnownPeer,
+        ledger: Ledger,
     ) -> None:
+        self._ledger = ledger
         self._fleet = fleet
         self._relays = relays
         self._fetches = fetches
@@ -276,11 +317,14 @@ class GatewayHandler:
         except UNREADABLE as error:
             return refuse_stream(stream, _as_ours(error))
         if isinstance(opened, Ask):
-            return self._relays.open(stream, opened, body, ended, self._peer.place.country)
+            peer = self._peer
+            return self._relays.open(stream, opened, body, ended, peer.place.country, peer.cell)
         return self._fetches.serve_gateway(stream, opened, self._peer.place.country)
 
     def on_control(self, message: Control) -> None:
-        """Gateways speak by presence, not by control messages."""
+        """Gateways speak by presence; only tenants' counts come this way."""
+        if isinstance(message, Counted):
+            self._ledger.counted(message)
 
     def on_lost(self, error: IsochroneError) -> None:
         """The channel is gone."""

@@ -214,6 +214,8 @@ class Fleet:
         if known is None:
             return None
         load = self.load(replica.lease, now_s)
+        if load.barred:
+            return None
         suspect = load.suspect(now_s) or (not self.doubtful and self.silent(known, now_s))
         line = known.line
         if line is not None:

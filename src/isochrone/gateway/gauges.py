@@ -12,6 +12,9 @@ from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.metrics import Labels, Registry
 from isochrone.gateway.relay import RelayDesk
 from isochrone.gateway.routes import RouteBook
+from isochrone.gateway.tallies import Tallies
+from isochrone.gateway.tallies_handing import RecordHand
+from isochrone.gateway.tallies_signing import TallySigner
 from isochrone.wire.http_server import HttpServer
 
 
@@ -32,6 +35,9 @@ def register(
     fetches: FetchDesk,
     fleet: Fleet,
     relays: RelayDesk,
+    tallies: Tallies,
+    signer: TallySigner,
+    hand: RecordHand,
     book: RouteBook,
     http: Callable[[], HttpServer | None],
     buffered_bytes: Callable[[], int],
@@ -78,6 +84,14 @@ def register(
         lambda: s.refusals if (s := server()) is not None else {},
         "code",
     )
+    gauge(
+        "tally_barred",
+        "Replicas not asked: their work is unsigned.",
+        lambda: len({tally.id for tally in tallies.barred()}),
+    )
+    gauge("records_handed_total", "Batches that a validator has taken.", lambda: hand.handed)
+    gauge("records_behind_epochs", "Ended epochs not handed over.", lambda: len(hand.behind))
+    counts("tally_links_total", "Tally links by fate.", lambda: signer.counters, "fate")
     _register_nodes(registry, fleet)
 
 

@@ -39,7 +39,10 @@ def refuse(exchange: Exchange, error: IsochroneError, traffic: Traffic) -> None:
 
 
 class Desk:
-    """Takes inference requests for the APIs. ``kept_max``: bytes of a body that is kept."""
+    """Takes inference requests for the APIs. ``kept_max``: bytes of a body that is kept.
+
+    ``may_serve(service)`` raises when the service may not be served now (its deposit is low).
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Desk:
         limits: GatewayLimits,
         traffic: Traffic,
         boot: str,
+        may_serve: Callable[[str], None],
     ) -> None:
         self.keys = keys
         self.lookup = lookup
@@ -63,6 +67,7 @@ class Desk:
         self._traffic = traffic
         self._deadline_ms = limits.deadline_ms
         self._boot = boot
+        self._may_serve = may_serve
         self._number = 0
 
     def caller(self, exchange: Exchange) -> Caller:
@@ -80,7 +85,9 @@ class Desk:
         body: bytes | None,
         reply: Reply,
     ) -> Flight:
-        """A request that begins now; raises InvalidInput for a wrong timeout header."""
+        """A request that begins now; raises InvalidInput for a wrong timeout header, and
+        ``deposit_low`` (402) for a service that is not paid for."""
+        self._may_serve(service.id)
         headers = exchange.headers
         now_s = monotonic()
         self._number += 1

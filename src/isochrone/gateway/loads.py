@@ -29,10 +29,14 @@ eight (2 µs each; the smoothed latency changes as slowly as eight answers do)."
 
 
 class Load:
-    """One replica's load and record. ``in_flight`` counts this gateway's requests."""
+    """One replica's load and record. ``in_flight`` counts this gateway's requests.
+
+    ``barred``: why it may not be asked at all (its work stays unsigned), or "".
+    """
 
     __slots__ = (
         "avoid_until_s",
+        "barred",
         "deviation_ms",
         "health",
         "in_flight",
@@ -46,6 +50,7 @@ class Load:
         self.service_ms = SERVICE_PRIOR_MS
         self.deviation_ms = 0.0
         self.avoid_until_s = 0.0
+        self.barred = ""
         self.samples = 0
         self.last_used_s = now_s
         self.health = health.fresh(now_s)

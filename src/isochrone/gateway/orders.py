@@ -31,6 +31,11 @@ class OrderBook:
         """The leases wanted of a node, by id."""
         return self._by_node.get(node, {})
 
+    @property
+    def by_node(self) -> Mapping[str, Mapping[str, Lease]]:
+        """The leases wanted of every node, by node and id."""
+        return self._by_node
+
     def lease(self, lease: str) -> Lease | None:
         """A lease of this cell by id."""
         for leases in self._by_node.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -24,6 +25,7 @@ from isochrone.gateway.doors import DoorKeeper, Hooks
 from isochrone.gateway.fetches import FetchDesk
 from isochrone.gateway.file_rules import FileRules
 from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.ledger_news import LedgerNews
 from isochrone.gateway.logs import LogBook
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.neighbours import Neighbours
@@ -32,9 +34,16 @@ from isochrone.gateway.relay import RelayDesk
 from isochrone.gateway.routes import RouteBook, SnapshotFolder, legal_in
 from isochrone.gateway.store import BlobStore
 from isochrone.gateway.tables import CellTables
+from isochrone.gateway.tallies import Tallies
+from isochrone.gateway.tallies_desk import TallyDesk
+from isochrone.gateway.tallies_handing import RecordHand
+from isochrone.gateway.tallies_signing import Leases, TallySigner
+from isochrone.gateway.tallies_standby import StandbyBook
+from isochrone.gateway.tallies_tenants import TenantDesk
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.try_log import TryLog
 from isochrone.gateway.views import Views
+from isochrone.records.spool import Spool
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.operator import OperatorGrant
 from isochrone.wire.http_server import HttpServer
@@ -63,10 +72,20 @@ class Parts:
             config.limits.blob_bytes_max,
         )
         self.proofs = Proofs(self.state_dir / "proofs")
-        self.dispatcher = Dispatcher(self.loop, self.fleet, config.limits, self.traffic)
-        self.relays = RelayDesk(self.loop, self.book, self.fleet)
+        self.tallies = Tallies()
+        self.ledger_news = LedgerNews(config.validators, paid_only=config.paid_only)
+        self.standby = StandbyBook(self.key, config.cell)
+        self.dispatcher = Dispatcher(
+            self.loop, self.fleet, config.limits, self.traffic, self.tallies
+        )
+        self.relays = RelayDesk(self.loop, config.cell, self.book, self.fleet, self.tallies)
         self.heard_s: dict[str, float] = {}
-        # With the fabric:
+        # With the spool and the fabric:
+        self.spool: Spool
+        self.signer: TallySigner
+        self.hand: RecordHand
+        self.tenants: TenantDesk
+        self.ledger: TallyDesk
         self.fabric: Fabric
         self.tables: CellTables
         self.announced: Announcements
@@ -81,10 +100,12 @@ class Parts:
         self.views: Views
         self.admin: AdminApi
 
-    def join(self, fabric: Fabric, node_changed: Callable[[str], None]) -> None:
-        """Make what needs the fabric. ``node_changed(address)`` is told what the doors see."""
+    def join(self, fabric: Fabric, spool: Spool, node_changed: Callable[[str], None]) -> None:
+        """Make what needs fabric and spool. ``node_changed(address)`` is told what the doors
+        see."""
         config = self.config
         self.fabric = fabric
+        self.spool = spool
         self.tables = CellTables(fabric, config.cell, self.fleet, self.state_dir)
         self.tables.declarations.on_newer.append(
             lambda declared: self.book.declare(declared.id, declared.service)
@@ -106,6 +127,7 @@ class Parts:
             self.files.rule,
             self.files.wanted,
         )
+        self._join_ledger()
         self.doors = DoorKeeper(
             config,
             self.key.address,
@@ -113,9 +135,31 @@ class Parts:
             self.relays,
             self.fetches,
             self.logs,
-            Hooks(node_changed, self.files.lease_service, self.tables.newest_grant),
+            Hooks(node_changed, self.files.lease_service, self.tables.newest_grant, self.ledger),
             self.operators,
         )
+
+    def leases(self) -> Leases:
+        """The leases of this cell, by node, as its table has them now."""
+        return self.tables.orders.by_node
+
+    def _join_ledger(self) -> None:
+        config = self.config
+        self.signer = TallySigner(
+            key=self.key,
+            cell=config.cell,
+            deployment=config.ledger,
+            tallies=self.tallies,
+            fleet=self.fleet,
+            leases=self.leases,
+            spool=self.spool,
+            now_unix_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        self.hand = RecordHand(
+            address=self.key.address, cell=config.cell, fabric=self.fabric, signer=self.signer
+        )
+        self.tenants = TenantDesk(self.signer, self.fleet)
+        self.ledger = TallyDesk(self.fleet, self.signer, self.hand, self.tenants, self.ledger_news)
 
     def ready(self) -> bool:
         """Whether requests can be routed: a routing table has come, now or from disk."""

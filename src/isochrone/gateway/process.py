@@ -30,6 +30,7 @@ from isochrone.gateway.news import News
 from isochrone.gateway.parts import Parts
 from isochrone.gateway.peers import PeerKeeper
 from isochrone.gateway.rounds import Rounds
+from isochrone.records.spool import Spool
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.operator import OperatorGrant
 from isochrone.wire.certificate import make_certificate
@@ -98,9 +99,12 @@ class Gateway(Parts):
             domain=config.fabric_domain,
         )
         self._closers += [fabric.close, self.rounds.save_routes]
-        self.join(fabric, self.news.node_changed)
+        spool = await asyncio.to_thread(Spool.open, self.state_dir / "spool")
+        self._closers.append(partial(asyncio.to_thread, spool.close))
+        self.join(fabric, spool, self.news.node_changed)
         await self.tables.open()
-        self._closers += [self.tables.close, self.fetches.close]
+        self._closers += [self.tables.close, self.fetches.close, self.ledger.close]
+        await self.signer.restore()
 
     async def _bind_http(self) -> LateApp:
         """Take the HTTP port, which the papers name, before anybody is shown them."""
@@ -157,6 +161,7 @@ class Gateway(Parts):
         )
         await RouteStream(self.fabric).follow(self.news.routes)
         await self.fabric.subscribe("iso.*.offers", self.news.offers)
+        await self.ledger.follow(self.fabric)
         digests = Digests(identity, self.fleet, self.book)
         publisher = PresencePublisher(self.fabric, digests.digest)
         self.news.publisher = publisher
@@ -176,6 +181,9 @@ class Gateway(Parts):
             self.rounds.review(),
             self.rounds.repeat(),
             self.rounds.sweep_files(),
+            self.signer.run(),
+            self.standby.run(self.signer, self.fleet, self.leases),
+            self.hand.run(),
         ):
             self._tasks.append(self.loop.create_task(work))
         self._closers.append(self._stop_tasks)

@@ -18,12 +18,17 @@ import msgspec
 from isochrone.gateway.fleet import Fleet, Option
 from isochrone.gateway.gather import Gather
 from isochrone.gateway.routes import RouteBook
+from isochrone.gateway.tallies import Tallies, Tally
+from isochrone.rules.tallying import CUT, DECLINED, OK, REFUSED, REPLICA, outcome_of
 from isochrone.schema.errors import Forbidden, IsochroneError, Overloaded, Stale
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
 from isochrone.wire.channel import Stream, StreamSink
 
 RELAYED_MAX: Final = 4096
 """Requests relayed at once: as many as one channel carries."""
+
+
+_NO_TIMES: Final = AnswerTrailer()
 
 
 class DeafSink:
@@ -60,19 +65,35 @@ def refuse_stream(stream: Stream, error: IsochroneError) -> StreamSink:
 class RelayDesk:
     """Takes relayed requests. ``counters``: ``relayed`` and refusals by code."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, book: RouteBook, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cell: str,
+        book: RouteBook,
+        fleet: Fleet,
+        tallies: Tallies,
+    ) -> None:
         self.loop = loop
         self.fleet = fleet
         self.counters: Counter[str] = Counter()
         self.in_flight = 0
+        self._cell = cell
         self._book = book
+        self._tallies = tallies
 
-    def open(self, stream: Stream, ask: Ask, body: bytes, ended: bool, country: str) -> StreamSink:
-        """Handle a stream that a gateway in ``country`` opened; never raises."""
+    def open(
+        self, stream: Stream, ask: Ask, body: bytes, ended: bool, country: str, cell: str
+    ) -> StreamSink:
+        """Handle a stream that a gateway of ``cell`` in ``country`` opened; never raises."""
         try:
             option = self._admit(ask, country)
-            relayed = Relayed(self, stream, option)
-            relayed.send(ask, body, ended)
+            audience = "" if cell == self._cell else cell
+            if audience:
+                tally = self._tallies.relayed(ask.lease, audience)
+            else:
+                tally = self._tallies.of(ask.lease)
+            relayed = Relayed(self, stream, option, tally)
+            relayed.send(msgspec.structs.replace(ask, relay=False, audience=audience), body, ended)
         except IsochroneError as error:
             self.counters[error.code] += 1
             return refuse_stream(stream, error)
@@ -96,6 +117,10 @@ class RelayDesk:
         for replica in service.legal:
             if replica.lease == ask.lease and replica.node == ask.node:
                 option = self.fleet.direct(replica, monotonic())
+                if option is not None and option.load.barred:
+                    raise Overloaded(
+                        "What that replica did is not signed yet.", code=option.load.barred
+                    )
                 if option is not None:
                     return option
         raise Stale("This gateway has no channel to that replica.", retry="elsewhere")
@@ -104,15 +129,36 @@ class RelayDesk:
 class Relayed(Gather):
     """One relayed request: the sink of the node's stream, and (``incoming``) of the asker's."""
 
-    __slots__ = ("_began_s", "_desk", "_down", "_option", "_passed_s", "_up", "incoming", "over")
+    __slots__ = (
+        "_asked_s",
+        "_began_s",
+        "_bytes_in",
+        "_bytes_out",
+        "_desk",
+        "_down",
+        "_latency_ms",
+        "_option",
+        "_outcome",
+        "_passed_s",
+        "_tally",
+        "_times",
+        "_up",
+        "incoming",
+        "over",
+    )
 
-    def __init__(self, desk: RelayDesk, up: Stream, option: Option) -> None:
+    def __init__(self, desk: RelayDesk, up: Stream, option: Option, tally: Tally) -> None:
         super().__init__(desk.loop)
+        self._tally = tally
+        self._outcome = OK
+        self._latency_ms = -1.0
+        self._bytes_in = self._bytes_out = 0
+        self._times = _NO_TIMES
         self._desk = desk
         self._up = up
         self._option = option
         self._down: Stream | None = None
-        self._began_s = monotonic()
+        self._began_s = self._asked_s = monotonic()
         self._passed_s = 0.0
         self.over = False
         self.incoming = _Incoming(self)
@@ -120,8 +166,9 @@ class Relayed(Gather):
     def send(self, ask: Ask, body: bytes, ended: bool) -> None:
         """Ask the node; raises Unavailable or Overloaded when its channel takes no stream."""
         option = self._option
+        self._bytes_in = len(body)
         self._down = option.channel.open(
-            pack(msgspec.structs.replace(ask, relay=False)),
+            pack(ask),
             body,
             end=ended,
             sink=self,
@@ -135,16 +182,20 @@ class Relayed(Gather):
 
     def body(self, data: bytes) -> None:
         """A piece of the request; the asker waits when the node does not take it."""
+        self._bytes_in += len(data)
         if self._down is not None and not self._down.write(data):
             self._up.pause()
 
     def body_ended(self) -> None:
         """The request is whole."""
+        self._asked_s = monotonic()
         if self._down is not None:
             self._down.finish()
 
     def called_off(self, code: str, message: str) -> None:
         """The asking gateway wants it no more, or is gone."""
+        if code in ("timeout", "silent"):
+            self._outcome = CUT if self._latency_ms >= 0 else REPLICA
         self.close()
         if self._down is not None:
             self._down.reset(code, message)
@@ -161,25 +212,32 @@ class Relayed(Gather):
         """The complete answer, in one piece."""
         now_s = monotonic()
         self._judge(header, trailer, now_s)
+        header = self._answered(header, now_s)
+        self._bytes_out = len(body)
+        self._times = trailer
         self._up.answer(pack(header), body, end=True, trailer=self._trailer(trailer))
         self._leave()
 
     def begin(self, header: AnswerHeader) -> None:
         """A streamed answer begins."""
-        self._up.answer(pack(header))
+        self._up.answer(pack(self._answered(header, monotonic())))
 
     def piece(self, data: bytes) -> None:
         """A piece of it."""
+        self._bytes_out += len(data)
         if not self._up.write(data) and self._down is not None:
             self._down.pause()
 
     def end(self, trailer: AnswerTrailer) -> None:
         """It is complete."""
+        self._times = trailer
         self._up.finish(self._trailer(trailer))
         self._leave()
 
     def reset(self, code: str, message: str) -> None:
         """The node's stream died."""
+        began = self._latency_ms >= 0
+        self._outcome = REFUSED if code in DECLINED else CUT if began else REPLICA
         self._desk.fleet.failed(self._option, code, monotonic())
         self._up.reset(code, message)
         self._leave()
@@ -194,6 +252,7 @@ class Relayed(Gather):
         """The node fell silent: the asker goes elsewhere if it still can."""
         if self.streaming:
             return
+        self._outcome = REPLICA
         self.close()
         if self._down is not None:
             self._down.reset("silent")
@@ -203,6 +262,14 @@ class Relayed(Gather):
     def on_writable(self) -> None:
         """The node takes more of the request."""
         self._up.resume()
+
+    def _answered(self, header: AnswerHeader, now_s: float) -> AnswerHeader:
+        """Note how it was answered; the head with the count that its caller is told."""
+        self._outcome = outcome_of(header.status, header.code)
+        if header.code:
+            return header
+        self._latency_ms = (now_s - self._asked_s) * 1000
+        return msgspec.structs.replace(header, count=self._tally.told())
 
     def _judge(self, header: AnswerHeader, trailer: AnswerTrailer, now_s: float) -> None:
         if header.code:
@@ -225,6 +292,14 @@ class Relayed(Gather):
             self.over = True
             self._desk.in_flight -= 1
             self._desk.fleet.done(self._option, self)
+            self._tally.counter.over(
+                self._outcome,
+                self._latency_ms,
+                self._times.tokens_in,
+                self._times.tokens_out,
+                self._bytes_in,
+                self._bytes_out,
+            )
 
 
 class _Incoming:

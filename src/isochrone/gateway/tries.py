@@ -9,13 +9,20 @@ from typing import Protocol
 from isochrone.gateway.fleet import Option
 from isochrone.gateway.flight import Flight
 from isochrone.gateway.gather import Gather
+from isochrone.gateway.tallies import Tally
 from isochrone.schema.errors import IsochroneError, OurFault, TheirFault, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer
 from isochrone.wire.channel import Stream
 
 
 class Upload(Protocol):
-    """A body that is too large to keep: goes to one replica while it arrives."""
+    """A body that is too large to keep: goes to one replica while it arrives.
+
+    ``sent_bytes`` of it so far; ``ended_s``: when the last byte went (0.0: not yet).
+    """
+
+    sent_bytes: int
+    ended_s: float
 
     def attach(self, stream: Stream) -> None:
         """Send what has come and what comes to ``stream``."""
@@ -49,9 +56,28 @@ class Owner(Protocol):
 
 
 class Try(Gather):
-    """One replica asked for one request: the sink of its stream."""
+    """One replica asked for one request: the sink of its stream.
 
-    __slots__ = ("asked_s", "flight", "hedge", "option", "owner", "stream")
+    What the tally will count when it is over: ``outcome`` (-1: not judged, it was called off),
+    ``latency_ms`` to the first byte (-1: none came), sizes, and the trailer's tokens. ``tally``
+    None: another gateway counts it.
+    """
+
+    __slots__ = (
+        "asked_s",
+        "bytes_in",
+        "bytes_out",
+        "flight",
+        "hedge",
+        "latency_ms",
+        "option",
+        "outcome",
+        "owner",
+        "stream",
+        "tally",
+        "tokens_in",
+        "tokens_out",
+    )
 
     def __init__(
         self, owner: Owner, flight: Flight, option: Option, now_s: float, *, hedge: bool
@@ -63,6 +89,11 @@ class Try(Gather):
         self.asked_s = now_s
         self.hedge = hedge
         self.stream: Stream | None = None
+        self.tally: Tally | None = None
+        self.outcome = -1
+        self.latency_ms = -1.0
+        self.bytes_in = self.bytes_out = 0
+        self.tokens_in = self.tokens_out = 0
 
     def whole(self, header: AnswerHeader, body: bytes, trailer: AnswerTrailer) -> None:
         """The complete answer, in one piece."""
@@ -75,6 +106,7 @@ class Try(Gather):
     def piece(self, data: bytes) -> None:
         """A piece of a streamed answer."""
         self.flight.last_data_s = monotonic()
+        self.bytes_out += len(data)
         if not self.flight.reply.piece(data) and self.stream is not None:
             self.stream.pause()
 

@@ -19,6 +19,8 @@ from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import Sighting
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.tables import CellTables
+from isochrone.gateway.tallies import SPOOL_FULL, Tallies
+from isochrone.gateway.tallies_handing import RecordHand
 from isochrone.gateway.traffic import Traffic
 from isochrone.rules import health
 from isochrone.schema.admin import (
@@ -37,6 +39,9 @@ from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Node
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.plans import CellOffers, HeldReplica
+
+NOTES_MAX: Final = 5
+"""Replicas that are named in a status; the metrics count them all."""
 
 NODE_LOST: Final = "lost: its node is not heard"
 """The reason shown for a lease whose node no gateway here sees."""
@@ -60,6 +65,8 @@ class Views:
         in_flight: Callable[[], int],
         ready: Callable[[], bool],
         heard_s: Mapping[str, float],
+        tallies: Tallies,
+        hand: RecordHand,
     ) -> None:
         self.offers: dict[str, bytes] = {}
         self._config = config
@@ -73,6 +80,8 @@ class Views:
         self._in_flight = in_flight
         self._ready = ready
         self._heard_s = heard_s
+        self._tallies = tallies
+        self._hand = hand
         self._started_s = monotonic()
 
     def door(self) -> Door:
@@ -342,6 +351,18 @@ class Views:
             notes.append("No routing table has come yet.")
         if self._fleet.doubtful:
             notes.append("Most nodes fell silent together: this gateway doubts its own view.")
+        return [*notes, *self._ledger_notes()]
+
+    def _ledger_notes(self) -> list[str]:
+        notes = []
+        if self._tallies.full:
+            notes.append(f"No paid work is taken ({SPOOL_FULL}): see the disk of the state folder.")
+        unsigned = sorted({t.id for t in self._tallies.barred() if t.barred != SPOOL_FULL})
+        for lease in unsigned[:NOTES_MAX]:
+            notes.append(f"Replica {lease} is not asked: its node has not signed what it did.")
+        behind = self._hand.behind
+        if self._config.ledger.settles and len(behind) > 1:
+            notes.append(f"Records of {len(behind)} epochs wait for a validator.")
         return notes
 
 

@@ -25,6 +25,7 @@ GET        ``decisions/{service}``  → list of ``Decision``, newest last; ``ser
 GET        ``inputs/{sha256}``      → the canonical bytes of that decision's ``PlacementInputs``
 GET        ``logs?service=NAME``    → JSON lines of ``LogLine``; ``&follow=1`` keeps the answer open
 POST       ``revocations``          packed ``Signed`` key-revocation → ``RevocationAccepted``
+POST       ``counts``               ``TenantCounts`` → ``TenantCountsTaken``; signed inside
 GET        ``ledger``               → ``LedgerView`` (public; schema/settling.py)
 GET        ``consent/{service}``    → ``ConsentAnswer``: the cell's spending key agrees to sign
                                     vouchers for that service of the signer's (for ``vault.allow``)
@@ -64,6 +65,8 @@ REQUEST_WINDOW_S: Final = 300.0
 
 HELD_BYTES_HEADER: Final = "isochrone-held-bytes"
 COMPLETE_HEADER: Final = "isochrone-complete"
+COUNT_HEADER: Final = "isochrone-count"
+"""Of an inference answer: the tally chain's id in hex, a colon, the tenant's running count."""
 
 
 class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,31 @@ class AdminErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON body of every error of this API."""
 
     error: AdminError
+
+
+class TenantCount(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's word: it has had ``requests`` answers of a tally chain so far.
+
+    ``chain`` and ``signature`` (65 bytes, of ``typed_data.tenant_count``) in hex.
+    """
+
+    chain: str
+    requests: int
+    signature: str
+
+
+class TenantCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of some chains."""
+
+    counts: tuple[TenantCount, ...]
+
+
+class TenantCountsTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """How many were kept here, how many given to other gateways, and which are wrong and why."""
+
+    kept: int
+    passed_on: int
+    refused: tuple[str, ...] = ()
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
