@@ -26,8 +26,9 @@ signed comes to light before it is gone.
 
 SLASHING needs no judge where two signatures prove the lie: two roots of one epoch and round, or
 two heads at one position of a tally chain, signed by one key. The whole bond of that role goes,
-thawing or not: 99 % is burned, 1 % is for whoever shows the proof. Slashing oneself therefore saves
-a hundredth. Proofs do not age: who bonds again under a key that lied can be slashed again. The
+thawing or not: 99 % is lost, 1 % is for whoever shows the proof. Slashing oneself therefore saves a
+hundredth. What is lost has left every account at once; `burn`, which anybody may call, sends it to
+a dead address, so that no slash depends on what the token thinks of that address. Proofs do not age: who bonds again under a key that lied can be slashed again. The
 council's decided disputes are the only other way.
 
 What this contract does not do: it knows no nodes, places or prices, never judges evidence, and
@@ -89,7 +90,7 @@ event Withdrawn:
 
 
 event Slashed:
-    # `key`: the voting key of the bond; `finder`: who got `reward`; the rest was burned.
+    # `key`: the voting key of the bond; `finder`: who got `reward`; the rest is to be burned.
     key: indexed(address)
     role: indexed(uint8)
     amount: uint256
@@ -97,10 +98,16 @@ event Slashed:
     reward: uint256
 
 
+event Burned:
+    role: indexed(uint8)
+    amount: uint256
+
+
 ROLES: constant(uint8) = 3
 VALIDATOR: constant(uint8) = 2
 MAX_KEYS: constant(uint256) = 32  # of one call
-BURNED: constant(address) = 0x000000000000000000000000000000000000dEaD  # some tokens refuse zero
+GRAVE: constant(address) = 0x000000000000000000000000000000000000dEaD  # some tokens refuse zero
+LAST_EPOCH: constant(uint256) = 2**24 - 1 - bond.RIPENING
 FINDER_SHARE: constant(uint256) = 100  # one part in so many
 
 token: public(immutable(IERC20))
@@ -113,8 +120,8 @@ thaw_s: public(immutable(uint256))
 _records: HashMap[uint256, uint256]
 # (role, account) -> its voting key.
 _voting_keys: HashMap[uint256, address]
-# role -> sums of what votes.
-_totals: HashMap[uint8, uint256]
+# role -> sums of what votes, and what is to be burned.
+_sums: HashMap[uint8, uint256]
 
 
 @deploy
@@ -294,7 +301,7 @@ def slash_decided(
 ) -> (uint256, uint256):
     """
     @notice Council only: take up to `amount` of a bond, thawing stake first, then the youngest.
-    @return What was taken, and what of it `harmed` got (at most `harmed_amount`); the rest burned.
+    @return What was taken, and what of it `harmed` got (at most `harmed_amount`); the rest is lost.
     """
     assert msg.sender == council, "bonds: not the council"
     slot: uint256 = self._bond_of(role, account)
@@ -303,6 +310,19 @@ def slash_decided(
     reward: uint256 = min(harmed_amount, taken)
     self._slash(role, slot, before, taken, harmed, reward)
     return taken, reward
+
+
+@external
+def burn(role: uint8):
+    """
+    @notice Send what slashing took in a role to the dead address. For anybody.
+    """
+    sums: uint256 = self._sums[role]
+    amount: uint256 = bond.forfeit(sums)
+    assert amount != 0, "bonds: nothing to burn"
+    self._sums[role] = bond.burned(sums)
+    self._pay(GRAVE, amount)
+    log Burned(role=role, amount=amount)
 
 
 # --- looking ---------------------------------------------------------------------------------
@@ -387,6 +407,15 @@ def bond_of(account: address, role: uint8) -> bond.Bond:
 
 @external
 @view
+def to_burn(role: uint8) -> uint256:
+    """
+    @notice What `burn` would send away.
+    """
+    return bond.forfeit(self._sums[role])
+
+
+@external
+@view
 def epoch_now() -> uint64:
     """
     @notice The current epoch.
@@ -406,7 +435,9 @@ def _slot(role: uint8, who: address) -> uint256:
 @internal
 @view
 def _epoch() -> uint256:
-    return unsafe_div(unsafe_sub(block.timestamp, genesis), epoch_s)  # neither can fail: see __init__
+    # It stops where a record's epochs end (1,900 years of hours), so that stake can still leave.
+    # Neither operation can fail: see __init__.
+    return min(unsafe_div(unsafe_sub(block.timestamp, genesis), epoch_s), LAST_EPOCH)
 
 
 @internal
@@ -428,7 +459,7 @@ def _bond_of(role: uint8, account: address) -> uint256:
 @internal
 @view
 def _total(role: uint8, epoch: uint256) -> uint256:
-    return bond.total(self._totals[role], max(epoch, self._epoch()))
+    return bond.total(self._sums[role], max(epoch, self._epoch()))
 
 
 @internal
@@ -446,7 +477,7 @@ def _post(role: uint8, slot: uint256, record: uint256, amount: uint256):
 
 @internal
 def _write(role: uint8, slot: uint256, before: bond.Bond, after: bond.Bond):
-    self._totals[role] = bond.recounted(self._totals[role], before, after, self._epoch())
+    self._sums[role] = bond.recounted(self._sums[role], before, after, self._epoch())
     self._records[slot] = bond.packed(after)
 
 
@@ -476,9 +507,12 @@ def _slash_liar(
 def _slash(
     role: uint8, slot: uint256, before: bond.Bond, taken: uint256, finder: address, reward: uint256
 ):
-    self._write(role, slot, before, bond.reduced(before, taken))
+    after: bond.Bond = bond.reduced(before, taken)
+    self._records[slot] = bond.packed(after)
+    self._sums[role] = bond.forfeited(
+        bond.recounted(self._sums[role], before, after, self._epoch()), taken - reward
+    )
     self._pay(finder, reward)
-    self._pay(BURNED, taken - reward)
     log Slashed(
         key=convert(slot & (2**160 - 1), address),
         role=role,

@@ -7,11 +7,11 @@
 @notice Pure arithmetic for bonds: no storage, no clock (`now` is the current epoch). One slot a bond
     makes counting a signer cost a single read, one slot a role makes the sum of all votes exact
     for the current epoch and the two after it, without a loop over accounts.
-@dev Record, from the lowest bit: settled 56, fresh 56, thawing 56 (token units: up to 72 billion
-    dollars each), fresh_from 24, settled_from 24 (epochs), thaw_end 39 (Unix seconds), 1 bit that
-    tells a pointer (a machine's key: the account in the low 160 bits) from a bond. A bond that was
-    ever posted is never all zeros again, for `fresh_from` stays; so its key is never given away.
-    Votes of a role: settled 72, next 72, later 72, at 24.
+@dev Record, from the lowest bit: settled 52, fresh 52, thawing 52 (token units; together up to 4.5
+    billion dollars), fresh_from 24, settled_from 24 (epochs), thaw_end 39 (Unix seconds); the
+    highest bit tells a pointer (a machine's key: the account in the low 160 bits) from a bond. A
+    bond that was ever posted is never all zeros again, for `fresh_from` stays; so its key is never
+    given away. Sums of a role: settled 60, next 60, later 60, at 24, forfeit 52.
 """
 
 struct Bond:
@@ -23,19 +23,12 @@ struct Bond:
     thaw_end: uint256
 
 
-struct Votes:
-    settled: uint256  # votes in epoch `at`
-    next: uint256  # joins in `at` + 1
-    later: uint256  # joins in `at` + 2
-    at: uint256
-
-
 RIPENING: constant(uint256) = 2  # epochs from posting to voting
 
-_UNITS: constant(uint256) = 2**56 - 1
+_UNITS: constant(uint256) = 2**52 - 1
 _EPOCHS: constant(uint256) = 2**24 - 1
 _SECONDS: constant(uint256) = 2**39 - 1
-_SUM: constant(uint256) = 2**72 - 1
+_SUM: constant(uint256) = 2**60 - 1
 _POINTER: constant(uint256) = 2**255
 
 
@@ -80,11 +73,11 @@ def unpacked(record: uint256) -> Bond:
     """
     return Bond(
         settled=record & _UNITS,
-        fresh=(record >> 56) & _UNITS,
-        thawing=(record >> 112) & _UNITS,
-        fresh_from=(record >> 168) & _EPOCHS,
-        settled_from=(record >> 192) & _EPOCHS,
-        thaw_end=(record >> 216) & _SECONDS,
+        fresh=(record >> 52) & _UNITS,
+        thawing=(record >> 104) & _UNITS,
+        fresh_from=(record >> 156) & _EPOCHS,
+        settled_from=(record >> 180) & _EPOCHS,
+        thaw_end=(record >> 204) & _SECONDS,
     )
 
 
@@ -96,14 +89,14 @@ def packed(bond: Bond) -> uint256:
     """
     # The sum bounds every part, and every part can move into every other.
     assert bond.settled + bond.fresh + bond.thawing <= _UNITS, "bonds: too large"
-    assert bond.fresh_from <= _EPOCHS and bond.thaw_end <= _SECONDS, "bonds: too late"
+    assert bond.thaw_end <= _SECONDS, "bonds: too late"
     return (
         bond.settled
-        | (bond.fresh << 56)
-        | (bond.thawing << 112)
-        | (bond.fresh_from << 168)
-        | (bond.settled_from << 192)
-        | (bond.thaw_end << 216)
+        | (bond.fresh << 52)
+        | (bond.thawing << 104)
+        | (bond.fresh_from << 156)
+        | (bond.settled_from << 180)
+        | (bond.thaw_end << 204)
     )
 
 
@@ -113,7 +106,7 @@ def slashable(record: uint256) -> uint256:
     """
     @return All units in a bond.
     """
-    return (record & _UNITS) + ((record >> 56) & _UNITS) + ((record >> 112) & _UNITS)
+    return (record & _UNITS) + ((record >> 52) & _UNITS) + ((record >> 104) & _UNITS)
 
 
 @internal
@@ -125,10 +118,10 @@ def voting(record: uint256, epoch: uint256) -> uint256:
     """
     votes: uint256 = 0
     if record < _POINTER:
-        if (record >> 192) & _EPOCHS <= epoch:
+        if (record >> 180) & _EPOCHS <= epoch:
             votes = record & _UNITS
-        if (record >> 168) & _EPOCHS <= epoch:
-            votes = unsafe_add(votes, (record >> 56) & _UNITS)
+        if (record >> 156) & _EPOCHS <= epoch:
+            votes = unsafe_add(votes, (record >> 52) & _UNITS)
     return votes
 
 
@@ -178,42 +171,21 @@ def reduced(bond: Bond, amount: uint256) -> Bond:
     return after
 
 
-# --- votes of a role -------------------------------------------------------------------------
-
-
-@internal
-@pure
-def votes_at(sums: uint256, epoch: uint256) -> Votes:
-    """
-    @return A role's votes as they are in `epoch`, which is not before they were last written.
-    """
-    votes: Votes = Votes(
-        settled=sums & _SUM,
-        next=(sums >> 72) & _SUM,
-        later=(sums >> 144) & _SUM,
-        at=sums >> 216,
-    )
-    for i: uint256 in range(RIPENING):
-        if votes.at < epoch:
-            votes.settled += votes.next
-            votes.next = votes.later
-            votes.later = 0
-            votes.at += 1
-    votes.at = epoch
-    return votes
+# --- sums of a role --------------------------------------------------------------------------
 
 
 @internal
 @pure
 def total(sums: uint256, epoch: uint256) -> uint256:
     """
-    @return What `votes_at` counts as settled, for less gas.
+    @return The bond of a role that votes in `epoch`, not before the sums were last written.
     """
+    at: uint256 = (sums >> 180) & _EPOCHS
     votes: uint256 = sums & _SUM
-    if epoch > sums >> 216:
-        votes = unsafe_add(votes, (sums >> 72) & _SUM)
-        if epoch > unsafe_add(sums >> 216, 1):
-            votes = unsafe_add(votes, (sums >> 144) & _SUM)
+    if epoch > at:
+        votes = unsafe_add(votes, (sums >> 60) & _SUM)
+        if epoch > unsafe_add(at, 1):
+            votes = unsafe_add(votes, (sums >> 120) & _SUM)
     return votes
 
 
@@ -221,38 +193,61 @@ def total(sums: uint256, epoch: uint256) -> uint256:
 @pure
 def recounted(sums: uint256, before: Bond, after: Bond, now: uint256) -> uint256:
     """
-    @return A role's votes, packed, when one bond changes from `before` to `after`.
+    @return A role's sums when one bond changes from `before` to `after` in epoch `now`.
     """
-    votes: Votes = self.votes_at(sums, now)
-    votes.settled += after.settled
-    votes.settled -= before.settled
-    votes = self._with_fresh(votes, after)
-    votes = self._without_fresh(votes, before)
-    assert max(votes.settled, max(votes.next, votes.later)) <= _SUM, "bonds: too large"
-    return votes.settled | (votes.next << 72) | (votes.later << 144) | (votes.at << 216)
+    at: uint256 = (sums >> 180) & _EPOCHS
+    settled: uint256 = self.total(sums, now) + after.settled - before.settled
+    next: uint256 = 0
+    later: uint256 = 0
+    if at == now:
+        next = (sums >> 60) & _SUM
+        later = (sums >> 120) & _SUM
+    elif at + 1 == now:
+        next = (sums >> 120) & _SUM
+
+    # What is added comes first, lest a sum fall below zero on the way.
+    if after.fresh_from <= now:
+        settled += after.fresh
+    elif after.fresh_from == now + 1:
+        next += after.fresh
+    else:
+        later += after.fresh
+    if before.fresh_from <= now:
+        settled -= before.fresh
+    elif before.fresh_from == now + 1:
+        next -= before.fresh
+    else:
+        later -= before.fresh
+
+    assert settled <= _SUM and next <= _SUM and later <= _SUM, "bonds: too large"
+    return (
+        settled | (next << 60) | (later << 120) | (now << 180) | ((sums >> 204) << 204)
+    )
 
 
 @internal
 @pure
-def _with_fresh(votes: Votes, bond: Bond) -> Votes:
-    after: Votes = votes
-    if bond.fresh_from <= after.at:
-        after.settled += bond.fresh
-    elif bond.fresh_from == after.at + 1:
-        after.next += bond.fresh
-    else:
-        after.later += bond.fresh
-    return after
+def forfeited(sums: uint256, amount: uint256) -> uint256:
+    """
+    @return A role's sums with `amount` more to be burned.
+    """
+    assert (sums >> 204) + amount <= _UNITS, "bonds: burn first"
+    return sums + (amount << 204)
 
 
 @internal
 @pure
-def _without_fresh(votes: Votes, bond: Bond) -> Votes:
-    after: Votes = votes
-    if bond.fresh_from <= after.at:
-        after.settled -= bond.fresh
-    elif bond.fresh_from == after.at + 1:
-        after.next -= bond.fresh
-    else:
-        after.later -= bond.fresh
-    return after
+def forfeit(sums: uint256) -> uint256:
+    """
+    @return What of a role's slashed stake is still to be burned.
+    """
+    return sums >> 204
+
+
+@internal
+@pure
+def burned(sums: uint256) -> uint256:
+    """
+    @return A role's sums with nothing left to be burned.
+    """
+    return sums & (2**204 - 1)
