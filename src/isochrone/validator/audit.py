@@ -69,6 +69,10 @@ class ChainView(Protocol):
         """The terms of an epoch, as the council has set them."""
         ...
 
+    def final_block(self) -> int:
+        """The newest block that cannot be undone."""
+        ...
+
     def snapshot(self, epoch: int, block: int) -> ChainSnapshot:
         """What settlement of that epoch reads at that block."""
         ...
@@ -231,6 +235,8 @@ class _Epoch:
 
     def _compare_chain(self) -> None:
         told = self._read(CHAIN.read, "chain")
+        if not 0 <= told.block <= self._chain.final_block():
+            raise self._differs("chain.block", str(told.block), "a final one")
         ended_ms = self._chain.deployment.start_unix_ms(self._epoch + 1)
         if self._chain.at_unix_ms(told.block) < ended_ms:
             raise self._differs("chain.block", str(told.block), "one after the epoch's end")
