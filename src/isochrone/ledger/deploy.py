@@ -171,7 +171,7 @@ def verify(chain: Chain, deployment: Deployment) -> Periods:
             raise WrongChain(f"{contract.name}.{function} is {found}, not {expected}.")
     periods = Periods(
         epoch_s=epoch_s,
-        challenge_s=chain.view(vault, "challenge_s"),
+        challenge_s=chain.view(vault, "challenge_epochs") * epoch_s,
         dispute_s=chain.view(council, "dispute_s"),
         deposit_thaw_s=chain.view(vault, "deposit_thaw_s"),
     )
@@ -207,8 +207,8 @@ def _check_built_in(
         separator(deployment.domain),
         *map(word, (deployment.token, deployment.bonds, deployment.vault, deployment.council)),
         *map(word, (deployment.chain_id, deployment.genesis_unix_s, deployment.epoch_s)),
-        *map(word, (periods.challenge_s, periods.dispute_s, periods.deposit_thaw_s)),
-        *map(word, (thaw_s, timelock_s)),
+        *map(word, (periods.challenge_s // periods.epoch_s, periods.dispute_s)),
+        *map(word, (periods.deposit_thaw_s, thaw_s, timelock_s)),
     }
     for contract, values in codes.items():
         for start in range(0, len(values), 32):

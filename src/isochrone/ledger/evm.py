@@ -22,7 +22,7 @@ from isochrone.ledger.errors import (
 )
 from isochrone.ledger.finality import DEPTH, LAG_S, Finality
 from isochrone.ledger.rpc import DEADLINE_S, Rpc, RpcError
-from isochrone.ledger.sending import Landed, Sender, reason_of
+from isochrone.ledger.sending import Landed, Pace, Sender, reason_of
 from isochrone.schema.errors import Conflict
 from isochrone.schema.identity import PrivateKey
 
@@ -54,6 +54,7 @@ class EvmChain:
         deadline_s: float = DEADLINE_S,
         depth: int = DEPTH,
         lag_s: float = LAG_S,
+        pace: Pace | None = None,
     ) -> None:
         """``chain_id`` 0: whichever the servers say. Raises WrongChain or ChainUnreachable."""
         self.rpc = Rpc(urls, deadline_s=deadline_s)
@@ -67,6 +68,7 @@ class EvmChain:
         self.chain_id = found[0]
         self._finality = Finality(self.rpc, depth=depth, lag_s=lag_s)
         self._journals = journals
+        self._pace = pace
         self._senders: dict[str, Sender] = {}
 
     def head(self) -> Block:
@@ -174,7 +176,7 @@ class EvmChain:
         if key.address not in self._senders:
             journal = self._journals and self._journals / f"{self.chain_id}-{key.address}.json"
             self._senders[key.address] = Sender(
-                self.rpc, self._finality, self.chain_id, key, journal=journal
+                self.rpc, self._finality, self.chain_id, key, journal=journal, pace=self._pace
             )
         return self._senders[key.address]
 

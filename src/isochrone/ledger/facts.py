@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from isochrone.ledger.chain import Event
+from isochrone.ledger.root_line import RootLine
 from isochrone.schema.settlement import ROLES, Deployment, Role
 
 RIPENING_EPOCHS = 2
@@ -102,8 +103,9 @@ class Facts:
     rising epoch; ``changed``: the block of each bond's and fund's last change.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, challenge_epochs: int) -> None:
         self._deployment = deployment
+        self.line = RootLine(challenge_epochs=challenge_epochs)
         self.bonds: dict[tuple[str, Role], Bond] = {}
         self.keys: dict[tuple[Role, str], str] = {}
         self.voters: dict[tuple[Role, str], str] = {}
@@ -113,6 +115,15 @@ class Facts:
         self.pot_received = 0
         self.pot_paid = 0
         self.changed: dict[tuple[str, str], int] = {}
+
+    def final_roots(self, at_s: int) -> list[PostedRoot]:
+        """The roots that are final at a time, by rising epoch."""
+        below = self.line.final_below(self._epoch(at_s))
+        return [root for root in self.roots if root.epoch < below]
+
+    def root_of(self, epoch: int) -> PostedRoot | None:
+        """The root that stands for an epoch."""
+        return next((root for root in self.roots if root.epoch == epoch), None)
 
     def add(self, event: Event, at_s: int) -> None:
         """One event more, of a block at ``at_s``; events that change none of this are passed."""
@@ -143,8 +154,8 @@ class Facts:
         self.keys[ROLES[event.args["role"]], event.args["key"]] = event.args["account"]
 
     def _bonds_toppedup(self, event: Event, at_s: int) -> None:
-        now = self._deployment.epoch_at(at_s * 1000)
-        self._put(event, self._bond(event).posted(event.args["amount"], now))
+        bond = self._bond(event).posted(event.args["amount"], self._epoch(at_s))
+        self._put(event, bond)
 
     def _bonds_thawing(self, event: Event, at_s: int) -> None:
         self._put(event, self._bond(event).thawed(event.args["amount"], event.args["until"]))
@@ -185,6 +196,7 @@ class Facts:
 
     def _vault_rootposted(self, event: Event, at_s: int) -> None:
         args = event.args
+        self.line = self.line.posted(args["epoch"], self._epoch(at_s))
         self.roots.append(
             PostedRoot(
                 epoch=args["epoch"],
@@ -200,7 +212,12 @@ class Facts:
         )
 
     def _vault_vetoed(self, event: Event, at_s: int) -> None:
-        del self.roots[len(self.roots) - event.args["cancelled"] :]
+        epoch = event.args["epoch"]
+        self.line = self.line.vetoed(epoch, self._epoch(at_s))
+        self.roots = [root for root in self.roots if root.epoch < epoch]
+
+    def _epoch(self, at_s: int) -> int:
+        return self._deployment.epoch_at(at_s * 1000)
 
     def _move(self, event: Event, deposit: int, redeemed: int) -> None:
         fund = (event.args["tenant"], event.args["purpose"].hex())

@@ -20,6 +20,7 @@ class History:
 
     def __init__(self, chain: Chain, deployment: Deployment) -> None:
         self._chain = chain
+        self._challenge_epochs: int | None = None
         self._deployment = deployment
         self._contracts = (
             Contract("bonds", deployment.bonds),
@@ -39,7 +40,14 @@ class History:
             upto = self._upto.number if self._upto else self._deployment.block - 1
             kept = [(event, at_s) for event, at_s in self._kept if event.block <= at.number]
             newer = self._timed(upto + 1, at) if at.number > upto else []
-            return Facts(self._deployment).add_all(kept + newer)
+            return Facts(self._deployment, self._challenge()).add_all(kept + newer)
+
+    def _challenge(self) -> int:
+        """Built into the vault, so the newest block's answer holds for all."""
+        if self._challenge_epochs is None:
+            vault = self._contracts[1]
+            self._challenge_epochs = int(self._chain.view(vault, "challenge_epochs"))
+        return self._challenge_epochs
 
     def _keep_final(self, at: Block) -> None:
         """Read on as far as both ``at`` and finality go."""

@@ -2,7 +2,7 @@
 
 Nonces are ours to give: the highest in flight plus one, or what the chain says. A transaction is
 signed and journaled, then sent to every server, and again while it is in no block; after
-``BUMP_S`` with a higher fee under the same nonce. What landed stays in the journal until its block
+``Pace.bump_s`` with a higher fee under the same nonce. What landed stays in the journal until its block
 is final, so that a reorganisation only leads to sending the same bytes again.
 
 Awkward cases. Another process uses the same key: our first sending is refused (nonce too low, or
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from eth_account import Account
 
 from isochrone.ledger.abi import reason
@@ -41,15 +42,6 @@ TIP_WEI: Final = 10**9
 BUMP: Final = (5, 4)
 """A version with a quarter more; servers ask for at least an eighth to replace one."""
 
-BUMP_S: Final = 60.0
-"""Five Ethereum blocks without us: the fee was too low."""
-
-RESEND_S: Final = 3.0
-"""Between two sendings of the same bytes; harmless, and heals a dropped one."""
-
-POLL_FIRST_S, POLL_MAX_S = 0.02, 1.0
-"""Between looks, doubling: a local chain mines at once, others every few seconds."""
-
 TAKEN: Final = ("nonce too low", "replacement transaction underpriced", "already been used")
 """How servers say that a nonce belongs to another transaction of the key."""
 
@@ -57,6 +49,20 @@ TAKEN_TRIES: Final = 16
 """New nonces for one transaction: as many others of the key between two of our looks."""
 
 POOR: Final = ("insufficient funds", "insufficient balance")
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient a sender is, in seconds.
+
+    ``resend_s``: between two sendings of the same bytes; harmless, and heals a dropped one.
+    ``bump_s``: five Ethereum blocks without us mean that the fee was too low. Looks begin after
+    ``poll_first_s`` (a local chain mines at once) and grow to ``poll_max_s``.
+    """
+
+    resend_s: float = 3.0
+    bump_s: float = 60.0
+    poll_first_s: float = 0.02
+    poll_max_s: float = 1.0
 
 
 class Landed:
@@ -83,7 +89,9 @@ class Sender:
         key: PrivateKey,
         *,
         journal: Path | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or Pace()
         self._rpc = rpc
         self._finality = finality
         self._chain_id = chain_id
@@ -151,7 +159,7 @@ class Sender:
 
     def _wait(self, flight: Flight, *, final: bool, within_s: float, what: str) -> Landed:
         deadline = time.monotonic() + within_s
-        pause = POLL_FIRST_S
+        pause = self._pace.poll_first_s
         while True:
             landed = self._look(flight)
             if landed is not None and (not final or self._is_final(landed)):
@@ -166,7 +174,7 @@ class Sender:
                     fix="It stays on its way; the same call again waits for it.",
                 )
             time.sleep(pause)
-            pause = min(POLL_MAX_S, pause * 1.5)
+            pause = min(self._pace.poll_max_s, pause * 1.5)
 
     # --- nonces and fees -------------------------------------------------------------------------
 
@@ -243,12 +251,12 @@ class Sender:
     def _tend(self, flight: Flight) -> None:
         now = time.monotonic()
         sent, born = self._sent_at.get(id(flight), (0.0, now))
-        if now - sent < RESEND_S:
+        if now - sent < self._pace.resend_s:
             return
         if self._lost_for_good(flight):
             flight.nonce = self._fresh_nonce()
             self._sign(flight, anew=True)
-        elif now - born > BUMP_S:
+        elif now - born > self._pace.bump_s:
             flight.fee_wei = flight.fee_wei * BUMP[0] // BUMP[1]
             flight.tip_wei = flight.tip_wei * BUMP[0] // BUMP[1]
             self._sign(flight)

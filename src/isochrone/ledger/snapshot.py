@@ -15,7 +15,7 @@ from __future__ import annotations
 from isochrone.ledger.chain import Block, Chain
 from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.errors import ChainDisagrees, NoState
-from isochrone.ledger.facts import Facts, PostedRoot
+from isochrone.ledger.facts import Facts
 from isochrone.ledger.history import History
 from isochrone.schema.settlement import ROLES, Bonded, ChainSnapshot, Fund, Role
 
@@ -31,7 +31,6 @@ class Snapshots:
         self._contracts = contracts
         self._history = History(chain, contracts.deployment)
         self._compared = -1
-        self._challenge_s: int | None = None
 
     def facts(self, at: Block) -> Facts:
         """Everything that events say at a block, unchecked: to show, and to find roots."""
@@ -52,22 +51,11 @@ class Snapshots:
                 raise
         return self._snapshot(facts, block, epoch)
 
-    def final_roots(self, facts: Facts, at: Block) -> list[PostedRoot]:
-        """Those of ``facts.roots`` whose challenge is over at the block, by rising epoch."""
-        challenge_s = self._challenge()
-        return [r for r in facts.roots if at.timestamp_s >= r.posted_at_s + challenge_s]
-
-    def _challenge(self) -> int:
-        if self._challenge_s is None:
-            self._challenge_s = self._contracts.vault.challenge_s()
-        return self._challenge_s
-
     def _snapshot(self, facts: Facts, block: Block, epoch: int) -> ChainSnapshot:
         before = [root for root in facts.roots if root.epoch < epoch]
-        final = [root for root in self.final_roots(facts, block) if root.epoch < epoch]
-        signers = (
-            {facts.account_of("validator", key) for key in before[-1].signers} if before else ()
-        )
+        final = [r for r in facts.final_roots(block.timestamp_s) if r.epoch < epoch]
+        keys_signed = before[-1].signers if before else ()
+        signers = {facts.account_of("validator", key) for key in keys_signed} - {""}
         keys: dict[tuple[str, Role], list[str]] = {}
         for (role, key), account in sorted(facts.keys.items()):
             keys.setdefault((account, role), []).append(key)
@@ -106,7 +94,7 @@ class Snapshots:
             _same(f"votes of {role}s", votes, bonds.total_voting(role, now, at=block))
         _same("the pot's income", facts.pot_received, vault.pot_received(at=block))
         _same("the pot's payments", facts.pot_paid, vault.pot_paid(at=block))
-        final = self.final_roots(facts, block)
+        final = facts.final_roots(block.timestamp_s)
         _same("newest final epoch", final[-1].epoch if final else None, vault.final_epoch(at=block))
         for root in facts.roots[-2:]:
             standing = vault.root_of(root.epoch, at=block)

@@ -23,13 +23,12 @@ NO_ROOT = bytes(32)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """The root that stands for an epoch. ``root``: hex; ``final``: its challenge is over."""
+    """The root that stands for an epoch. ``root``: hex; ``final``: its challenge is over;
+    ``final_from``: Unix seconds when it will be, 0 when it is."""
 
     root: str
-    round: int
-    total_microusd: int
-    posted_at_s: int
     final: bool
+    final_from: int
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,11 +165,7 @@ class Vault:
         if found["root"] == NO_ROOT:
             return None
         return Standing(
-            root=found["root"].hex(),
-            round=found["round"],
-            total_microusd=found["total"],
-            posted_at_s=found["posted_at"],
-            final=found["final"],
+            root=found["root"].hex(), final=found["final"], final_from=found["final_from"]
         )
 
     def final_epoch(self, *, at: Block | None = None) -> int | None:
@@ -186,9 +181,9 @@ class Vault:
         """The lowest round in which an epoch's root can be posted."""
         return self._view("min_round", epoch, at=at)
 
-    def challenge_s(self) -> int:
-        """Seconds from posting a root to its being final."""
-        return self._view("challenge_s")
+    def challenge_epochs(self) -> int:
+        """Whole epochs that pass between posting a root and its being final."""
+        return self._view("challenge_epochs")
 
     def deposit_thaw_s(self) -> int:
         """Seconds from announcing a withdrawal, or revoking a key, to its effect."""
