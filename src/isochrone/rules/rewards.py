@@ -34,6 +34,9 @@ from isochrone.schema.settlement import StandbyRecord, Terms
 STANDBY_FULL_CPU_MILLI = 4_000
 """Four free cores cover a metro whole: one ordinary machine that takes over what another ran."""
 
+Audience = tuple[tuple[str, int], ...]
+"""Metros and their weights, sorted; only those above zero."""
+
 
 class Fee(msgspec.Struct, frozen=True, kw_only=True):
     """Where one lease's fee goes; the three sum to it."""
@@ -143,9 +146,7 @@ def standby_shares(payout_microusd: int, place: Standby) -> dict[str, int]:
     return apportion(payout_microusd, place.by_provider)
 
 
-def spread(
-    contributions: Mapping[tuple[tuple[str, int], ...], int], pools: Mapping[str, int]
-) -> dict[str, int]:
+def spread(contributions: Mapping[Audience, int], pools: Mapping[str, int]) -> dict[str, int]:
     """The pools with contributions spread over their audiences (metro, weight).
 
     >>> spread({(("lyon", 1), ("paris", 3)): 100}, {"lyon": 5})

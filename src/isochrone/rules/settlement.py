@@ -34,6 +34,7 @@ from isochrone.rules.lease_pay import LeasePay
 from isochrone.rules.metering import Effort, counted_chains, efforts
 from isochrone.rules.movements import Movements
 from isochrone.rules.parties import Parties, parties_of
+from isochrone.rules.rewards import Audience
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import (
     Balance,
@@ -118,18 +119,34 @@ class _Fees(msgspec.Struct, frozen=True, kw_only=True):
     """What the epoch's fees bring to the validators' pot and, by audience, to the pools."""
 
     validation_microusd: int
-    by_audience: dict[tuple[tuple[str, int], ...], int]
+    by_audience: dict[Audience, int]
+
+
+class _Audiences:
+    """Audiences as sorted pairs; the leases of a service mostly have the same, sorted once."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[dict[str, int], Audience]] = {}
+
+    def of(self, effort: Effort) -> Audience:
+        weights = effort.record.audience
+        last = self._last.get(effort.record.terms.service)
+        if last is None or last[0] != weights:
+            last = weights, tuple(sorted((m, w) for m, w in weights.items() if w > 0))
+            self._last[effort.record.terms.service] = last
+        return last[1]
 
 
 def _fees(
     rows: Sequence[Effort], paid: Mapping[str, Paid], inputs: EpochInput, pen: Movements
 ) -> _Fees:
     """Split every lease's fee; the part that no pool can use goes back to the tenant."""
-    validation, by_audience = 0, defaultdict[tuple[tuple[str, int], ...], int](int)
+    validation, by_audience = 0, defaultdict[Audience, int](int)
     rebates: dict[str, int] = dict.fromkeys(sorted(paid), 0)
+    audiences = _Audiences()
     for effort in rows:
         terms = effort.record.terms
-        audience = tuple(sorted((m, w) for m, w in effort.record.audience.items() if w > 0))
+        audience = audiences.of(effort)
         need = 0
         if audience and not effort.work.own:
             need = rewards.need_microusd(terms.resources.cpu_milli, effort.paid_ms, inputs.terms)
