@@ -20,16 +20,24 @@ _OS_FIX = "ISOCHRONE_HOME may name another folder, one that you may write."
 
 VERBS: dict[str, str] = {
     "apply": "Declare a service: show the plan, upload the model, place it.",
+    "audit": "Recompute a settled epoch from public records and compare.",
+    "claim": "Take out what settled epochs owe an account.",
     "delete": "End a service.",
+    "deposit": "Show or change what your services are paid from.",
     "down": "End the cell that `up` started, or a node that `join` started.",
+    "earnings": "Show what an account earned, why, and what is held.",
     "explain": "Say why a service runs where it runs, or why a node was not chosen.",
     "join": "Offer this machine to a cell as a node.",
     "keys": "Make, list and revoke keys.",
     "logs": "Show what a service's replicas log.",
     "nodes": "List the nodes that the gateway knows.",
+    "records": "Open an epoch's public records in DuckDB.",
     "replay": "Run a recorded decision again and compare it byte for byte.",
+    "settle": "Show how far settlement is; push it.",
+    "stake": "Bond as provider, operator or validator; show bonds.",
     "status": "Show the cell, its gateways, services and replicas.",
     "up": "Start a small cell on this machine.",
+    "vouchers": "Show what was signed away of your deposits.",
 }
 
 

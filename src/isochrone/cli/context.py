@@ -22,7 +22,7 @@ from isochrone.schema.admin import ServiceView
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey
 
-ROLES = ("tenant", "provider", "operator")
+ROLES = ("tenant", "provider", "operator", "validator")
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 
 
