@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.contracts.network import DEAD, PROVIDER, Network, boa, signatures
+
 from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey, compact, keccak256
 from isochrone.schema.parameters import PARAMETERS
-from tests.contracts.network import PROVIDER, Network, boa, signatures
 
 SEATS, VERDICT_SEATS = 128, 72
 FIRST_DRAW, DRAW_BLOCKS = 10, 32
@@ -35,6 +36,12 @@ class Court:
     def balance(self, who: PrivateKey | str) -> int:
         """Units of the token that an account has outside the contracts."""
         return int(self.network.token.balanceOf(who if isinstance(who, str) else who.address))
+
+    @property
+    def lost(self) -> int:
+        """Units that nobody can have any more: burned, and what `bonds.burn` may send there."""
+        waiting = sum(self.network.bonds.to_burn(role) for role in range(3))
+        return self.balance(DEAD) + int(waiting)
 
     def mine(self, blocks: int) -> None:
         """Blocks that take no time, so that no epoch passes by the way."""

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from isochrone.schema import typed_data
-from isochrone.schema.identity import PrivateKey, keccak256
-from isochrone.schema.typed_data import Domain
 from tests.contracts.court import DRAW_BLOCKS, EVIDENCE, FIRST_DRAW, SEATS, VERDICT_SEATS, Court
 from tests.contracts.network import (
-    DEAD,
     DISPUTE_S,
     DOLLAR,
     OPERATOR,
@@ -19,6 +14,10 @@ from tests.contracts.network import (
     refused,
     signatures,
 )
+
+from isochrone.schema import typed_data
+from isochrone.schema.identity import PrivateKey, keccak256
+from isochrone.schema.typed_data import Domain
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 OPENER, TENANT, STRANGER = key("opener"), key("tenant"), key("stranger")
@@ -44,10 +43,10 @@ def test_guilty_pays_the_harmed_burns_as_much_and_returns_the_bond(
     council, accused = court.network.council, jurors[0]
     dispute = court.drawn(OPENER, accused, 300 * DOLLAR, TENANT)
     assert court.balance(OPENER) == 0
-    burned = court.balance(DEAD)
+    lost = court.lost
     council.decide(dispute, True, court.verdict(dispute, True, jurors[1:]))
     assert court.balance(TENANT) == 300 * DOLLAR
-    assert court.balance(DEAD) - burned == 300 * DOLLAR
+    assert court.lost - lost == 300 * DOLLAR
     assert court.balance(OPENER) == council.bond_for(300 * DOLLAR) == 30 * DOLLAR
     assert court.network.bonds.stake_of(accused.address, PROVIDER) == 400 * DOLLAR
     assert court.balance(council.address) == 0
@@ -68,7 +67,7 @@ def test_the_harmed_never_gets_more_than_half_of_what_was_there(
     dispute = court.drawn(OPENER, jurors[0], 5_000 * DOLLAR, TENANT)
     court.network.council.decide(dispute, True, court.verdict(dispute, True, jurors[1:]))
     assert court.balance(TENANT) == 500 * DOLLAR
-    assert court.balance(DEAD) == 500 * DOLLAR
+    assert court.lost == 500 * DOLLAR
     assert court.network.bonds.stake_of(jurors[0].address, PROVIDER) == 0
 
 
@@ -94,7 +93,7 @@ def test_acquitted_burns_the_openers_bond(court: Court, jurors: list[PrivateKey]
     council = court.network.council
     dispute = court.drawn(OPENER, jurors[0], 300 * DOLLAR, TENANT)
     council.decide(dispute, False, court.verdict(dispute, False, jurors[1:]))
-    assert court.balance(DEAD) == 30 * DOLLAR
+    assert court.lost == 30 * DOLLAR
     assert court.balance(OPENER) == court.balance(TENANT) == court.balance(council.address) == 0
     assert court.network.bonds.stake_of(jurors[0].address, PROVIDER) == 1_000 * DOLLAR
 
@@ -114,7 +113,7 @@ def test_default_acquits(court: Court, jurors: list[PrivateKey]) -> None:
         why="council: past the deadline",
     )
     council.close(dispute)
-    assert court.balance(DEAD) == 30 * DOLLAR
+    assert court.lost == 30 * DOLLAR
     assert court.network.bonds.stake_of(jurors[0].address, PROVIDER) == 1_000 * DOLLAR
     refused(council.close, dispute, why="council: closed")
     refused(council.close, 7, why="council: no such dispute")
@@ -221,7 +220,7 @@ def test_a_missed_draw_ends_the_dispute_and_burns_the_bond(
     court.mine(1)
     refused(council.draw, dispute, why="council: too late to draw")
     council.close(dispute)
-    assert court.balance(DEAD) == 10 * DOLLAR  # the least bond
+    assert court.lost == 10 * DOLLAR  # the least bond
 
 
 def test_disputes_have_juries_of_their_own(court: Court) -> None:

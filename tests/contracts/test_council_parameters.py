@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from isochrone.schema.parameters import PARAMETERS, terms_from
-from isochrone.schema.settlement import Terms
 from tests.contracts.court import WORDS, Court
 from tests.contracts.network import (
     DISPUTE_S,
@@ -21,6 +18,9 @@ from tests.contracts.network import (
     refused,
     source,
 )
+
+from isochrone.schema.parameters import PARAMETERS, terms_from
+from isochrone.schema.settlement import Terms
 
 FEE = WORDS["fee_bps"]
 
@@ -175,13 +175,13 @@ def test_nothing_is_retroactive(court: Court) -> None:
     ]  # fmt: skip
 
 
-@settings(max_examples=12, deadline=None)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(changes=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 5)), min_size=0, max_size=6))
-def test_history_is_what_a_list_would_say(
-    _deployed: Network, changes: list[tuple[int, int]]
-) -> None:
+def test_history_is_what_a_list_would_say(network: Network, changes: list[tuple[int, int]]) -> None:
     """Differential: the halving search against a plain scan; what was once said stays."""
-    court, heard = Court(_deployed), {}
+    court, heard = Court(network), {}
     with boa.env.anchor():
         court.providers(100)
         history = [(0, 200)]

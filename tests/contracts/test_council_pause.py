@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.contracts.court import Court
+from tests.contracts.network import DOLLAR, PROVIDER, VALIDATOR, Network, key, refused, signatures
 
 from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey
-from tests.contracts.court import Court
-from tests.contracts.network import DOLLAR, PROVIDER, VALIDATOR, Network, key, refused, signatures
 
 PURPOSE = typed_data.purpose_of("0xtenant.chat")
 
