@@ -52,7 +52,7 @@ class Resident:
         self.heard.append((gateway, message))
 
     def on_open(
-        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, gateway: str, country: str
     ) -> StreamSink:
         self.countries.append(country)
         stream.answer(b"", b"served", end=True)

@@ -11,6 +11,7 @@ import pytest
 from isochrone.engines.engine import AnswerSink, EngineRequest, EngineStats
 from isochrone.node import serving as module
 from isochrone.node.serving import Serving
+from isochrone.node.tallies import Tallies
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 from isochrone.schema.frames import Control
 from isochrone.schema.identity import PrivateKey
@@ -72,12 +73,12 @@ class Served:
 
     def __init__(self) -> None:
         self.desk = Desk()
-        self.serving = Serving(NODE, {self.desk.lease.id: self.desk})
+        self.serving = Serving(NODE, {self.desk.lease.id: self.desk}, Tallies())
         self.lost = False
         self.country = "DE"
 
     def on_open(self, stream: Stream, header: bytes, body: bytes, ended: bool) -> StreamSink:
-        return self.serving.on_open(stream, header, body, ended, self.country)
+        return self.serving.on_open(stream, header, body, ended, "0xgateway", self.country)
 
     def on_control(self, message: Control) -> None: ...
 

@@ -16,6 +16,7 @@ from isochrone.schema.documents import NODE_GRANT, unpack, unseal
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant
+from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -55,6 +56,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``cpu_milli_max`` and ``memory_mib_max`` cut what is offered. ``engines``: those to offer,
     where they can run. ``upstreams``: servers of the provider, by name. ``spare_workers``: idle
     engine workers kept started for fast cold starts, from the first ONNX lease on (0 or 1).
+    ``ledger``: where money is settled; tallies are signed for it and for no other deployment.
     ``ready_file``: written, whole, when the node is connected to its home. ``seed``: of the jitter
     of reconnects; none: the operating system's randomness.
     """
@@ -71,6 +73,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     engines: tuple[Literal["onnx", "llamacpp", "upstream"], ...] = ("onnx", "llamacpp", "upstream")
     upstreams: dict[str, UpstreamServer] = {}
     spare_workers: Annotated[int, Meta(ge=0, le=1)] = 1
+    ledger: Deployment = NO_CHAIN
     ready_file: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     seed: int | None = None

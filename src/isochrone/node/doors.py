@@ -71,7 +71,7 @@ class Household(Protocol):
         """A gateway of the home cell said something (not Doors)."""
 
     def on_open(
-        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, gateway: str, country: str
     ) -> StreamSink:
         """A gateway that stands in ``country`` (empty: unknown) opened a stream."""
 
@@ -295,10 +295,10 @@ class DoorKeeping:
             self._household.on_control(channel.peer.address, message)
 
     def opened(
-        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, gateway: str, country: str
     ) -> StreamSink:
         """A stream on a kept channel, or from a door that is visited."""
-        return self._household.on_open(stream, header, body, ended, country)
+        return self._household.on_open(stream, header, body, ended, gateway, country)
 
     def lost(self, channel: Channel, error: IsochroneError) -> None:
         """A kept channel is gone."""
@@ -318,8 +318,9 @@ class _Kept:
         self._keeping = keeping
         self._channel = channel
         self._lost = lost
-        country = country_of(channel.peer.info, channel.peer.address)
-        self.on_open: OnOpen = functools.partial(keeping.opened, country=country)
+        gateway = channel.peer.address
+        country = country_of(channel.peer.info, gateway)
+        self.on_open: OnOpen = functools.partial(keeping.opened, gateway=gateway, country=country)
 
     def on_control(self, message: Control) -> None:
         self._keeping.heard(self._channel, message)

@@ -48,13 +48,21 @@ from isochrone.node.leases import step
 from isochrone.node.replica import CLOSING_DRAIN_S, Replicas
 from isochrone.node.serving import Serving
 from isochrone.node.state_dir import StateDir
-from isochrone.schema.frames import Beat, Control, Introduce, LogLine, Orders
+from isochrone.node.tallies import Tallies
+from isochrone.node.tallies_records import CopyBearer
+from isochrone.node.tallies_signing import TallySigner
+from isochrone.records.spool import Spool
+from isochrone.schema.frames import Beat, Control, EpochFinal, Introduce, LogLine, Orders
 from isochrone.schema.lease import Lease
+from isochrone.schema.tally import TallyProposal
 from isochrone.wire.channel import Channel
 from isochrone.wire.http_client import HttpPool
 
 BEAT_S = 0.25
 """Gateways judge silence from this interval (rules.health)."""
+
+ROOM_S = 2.0
+"""How often the spool is asked how full it is."""
 
 CLOSING_S = 2.5
 """For draining and stopping together before engines are ended regardless."""
@@ -83,8 +91,23 @@ class Node:
             pool_factory=make_pool,
             spare=self.spare,
         )
-        self.serving = Serving(self.key.address, self.replicas.by_lease)
+        self.tallies = Tallies()
+        self.serving = Serving(self.key.address, self.replicas.by_lease, self.tallies)
         self.on_open = self.serving.on_open
+        self.spool = Spool.open(self.state.folder / "spool")
+        self.signer = TallySigner(
+            key=self.key,
+            deployment=config.ledger,
+            cell=lambda: self.doors.home.cell,
+            tallies=self.tallies,
+            spool=self.spool,
+            send=self._say,
+            journal=self.journal,
+            now_unix_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        self.copies = CopyBearer(self.key.address, self.signer, self.doors.channels, self.journal)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._room_s = 0.0
         self._sequence = 0
         self._ending = asyncio.Event()
         self._quiet = asyncio.Event()  # closing, and every replica has ended
@@ -102,6 +125,8 @@ class Node:
             "info", "started", node=self.key.address, provider=self.papers.provider,
             capacity=msgspec.to_builtins(self.capacity), pid=os.getpid(),
         )  # fmt: skip
+        await asyncio.to_thread(self.signer.restore)
+        self._tasks = [loop.create_task(self.signer.run()), loop.create_task(self.copies.run())]
         self.doors.start()
         self._on_beat()
         await self._ending.wait()
@@ -115,6 +140,8 @@ class Node:
 
     def on_connected(self, channel: Channel) -> None:
         """Introduce the node; say at once what it holds."""
+        self.tallies.connected(channel.peer.address, time.monotonic())
+        self.copies.connected(channel.peer.address)
         channel.send_control(Introduce(capacity=self.capacity, home=True))
         channel.send_control(self._beat())
         if not self._ready_told:
@@ -123,12 +150,17 @@ class Node:
 
     def on_lost(self, gateway: str) -> None:
         """See ``Household``."""
+        self.tallies.lost(gateway)
         self.happen(GatewayLost(gateway))
 
     def on_control(self, gateway: str, message: Control) -> None:
-        """Orders; whatever else a newer gateway says is not for this version."""
+        """Orders and tallies; whatever else a newer gateway says is not for this version."""
         if isinstance(message, Orders):
             self.happen(OrdersSeen(gateway, message))
+        elif isinstance(message, TallyProposal):
+            self.signer.proposed(gateway, message)
+        elif isinstance(message, EpochFinal):
+            self.copies.final(message.epoch)
 
     def idle(self) -> bool:
         """See ``Household``."""
@@ -145,6 +177,7 @@ class Node:
         if self.book is former:
             return
         self.replicas.follow({key: held.lease for key, held in self.book.held.items()})
+        self.tallies.learn(held.lease for held in self.book.held.values())
         for effect in effects:
             self.replicas.carry_out(effect)
         if self._tell_changes(former):
@@ -167,11 +200,36 @@ class Node:
                     self.journal.tell("warning", "orders refused for the first time", code=code)
         return changed
 
+    # -- tallies -----------------------------------------------------------------------------
+
+    def _look_at_tallies(self, now_s: float) -> None:
+        """Count live time; say which gateways leave work unsigned; watch the spool's room."""
+        if now_s - self._room_s >= ROOM_S:
+            self._room_s = now_s
+            reason = self.spool.room().reason if self.config.ledger.settles else ""
+            if reason and not self.tallies.full:
+                self.journal.tell("error", "no paid work is taken", reason=reason)
+            self.tallies.full = "spool_full" if reason else ""
+            chains = {chain: signed.epoch for chain, signed in self.signer.signed.items()}
+            self.tallies.forget(self.book.held.keys(), chains, self.signer.epoch - 1)
+        for gateway, lease, audience in self.tallies.look(
+            self.replicas.by_lease, self.doors.channels, now_s
+        ):
+            self.journal.tell(
+                "warning", "work is unsigned", gateway=gateway, lease=lease, audience=audience
+            )
+
+    def _say(self, gateway: str, message: Control) -> None:
+        channel = self.doors.channels.get(gateway)
+        if channel is not None:
+            channel.send_control(message)
+
     # -- beats -------------------------------------------------------------------------------
 
     def _on_beat(self) -> None:
         self._beat_timer = asyncio.get_running_loop().call_later(BEAT_S, self._on_beat)
         self.replicas.watch()
+        self._look_at_tallies(time.monotonic())
         self.happen(Tick())
         self._send_beat()
 
@@ -225,6 +283,10 @@ class Node:
         self._send_beat()
         if self.spare is not None:
             await self.spare.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.spool.close)
         await self.doors.close("going_away", "The node is ending.")
         self.journal.tell("info", "ended")
         self.journal.close()

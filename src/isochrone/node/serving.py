@@ -33,6 +33,8 @@ from isochrone.engines.engine import (
     EngineStats,
 )
 from isochrone.node.mask import admits, why_outside
+from isochrone.node.tallies import Tallies, Tally
+from isochrone.rules.tallying import CUT, OK, outcome_of
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import (
     IsochroneError,
@@ -71,27 +73,34 @@ class Desk(Protocol):
 class Serving:
     """Takes streams for the replicas in ``desks`` (by lease id). ``in_flight``: requests now."""
 
-    def __init__(self, node: str, desks: Mapping[str, Desk]) -> None:
+    def __init__(self, node: str, desks: Mapping[str, Desk], tallies: Tallies) -> None:
         self.node = node
         self.desks = desks
+        self.tallies = tallies
         self.in_flight = 0
         self.collected_bytes = 0
         self.counters: Counter[str] = Counter()
 
     def on_open(
-        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, gateway: str, country: str
     ) -> StreamSink:
         """Take a request, or refuse it at once. ``country``: where the asking gateway stands."""
         try:
             ask = unpack_open(header)
-            if not isinstance(ask, Ask):
-                raise TheirFault("A node gives no files.", code="not_supported")
-            desk = self._admit(ask, country)
-        except IsochroneError as error:
-            return self.refuse(stream, error)
         except UNREADABLE:
             return self.refuse(stream, TheirFault("The stream's header cannot be read."))
-        answer = _Answer(self, stream, desk)
+        if not isinstance(ask, Ask):
+            return self.refuse(stream, TheirFault("A node gives no files.", code="not_supported"))
+        tally = self.tallies.of(gateway, ask.lease, ask.audience)
+        try:
+            desk = self._admit(ask, country)
+            tally.check()
+        except IsochroneError as error:
+            outcome = outcome_of(error.status, error.code)
+            tally.counter.over(outcome, -1, 0, 0, len(body), 0)
+            return self.refuse(stream, error)
+        answer = _Answer(self, stream, desk, tally)
+        tally.counter.in_flight += 1
         asking = _Asking(self, ask, answer)
         desk.in_flight += 1
         self.in_flight += 1
@@ -169,6 +178,8 @@ class _Asking:
         self._size = 0
 
     def submit(self, body: bytes) -> None:
+        """Ask the engine; the whole body is here."""
+        self._answer.bytes_in = len(body)
         ask, answer = self._ask, self._answer
         engine = answer.desk.engine
         if engine is None:  # it was stopped while the body came in
@@ -223,11 +234,16 @@ class _Asking:
 class _Answer:
     """The answer's side (an engine's AnswerSink): writes head, pieces and trailer."""
 
-    __slots__ = ("_body", "_head", "_paused", "_sent", "_serving", "_stream", "began", "cancel",
-                 "desk", "over")  # fmt: skip
+    __slots__ = ("_body", "_bytes_out", "_head", "_latency_ms", "_paused", "_sent", "_serving",
+                 "_status", "_stream", "_tally", "began", "bytes_in", "cancel", "desk",
+                 "over")  # fmt: skip
 
-    def __init__(self, serving: Serving, stream: Stream, desk: Desk) -> None:
+    def __init__(self, serving: Serving, stream: Stream, desk: Desk, tally: Tally) -> None:
         self.desk = desk
+        self._tally = tally
+        self._status = 0
+        self._latency_ms = -1.0
+        self.bytes_in = self._bytes_out = 0
         self.began = time.perf_counter()
         self.cancel: Cancel | None = None
         self.over = False
@@ -239,11 +255,14 @@ class _Answer:
         self._paused = False
 
     def on_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        held_us = int((time.perf_counter() - self.began) * 1e6)
+        held_s = time.perf_counter() - self.began
+        held_us = int(held_s * 1e6)
+        self._status, self._latency_ms = status, held_s * 1000
         self._head = pack(AnswerHeader(status=status, headers=tuple(headers), held_us=held_us))
         asyncio.get_running_loop().call_soon(self._send_head)
 
     def on_data(self, data: bytes) -> None:
+        self._bytes_out += len(data)
         if not self._sent:
             if not self._body:
                 self._body = data
@@ -255,7 +274,7 @@ class _Answer:
                 self.cancel.pause()
 
     def on_end(self, stats: EngineStats) -> None:
-        self._finish()
+        self._finish(outcome_of(self._status, ""), stats.tokens_in, stats.tokens_out)
         trailer = pack(
             AnswerTrailer(
                 engine_us=stats.engine_us,
@@ -272,7 +291,7 @@ class _Answer:
             self._stream.answer(self._head or b"", self._body, end=True, trailer=trailer)
 
     def on_error(self, error: IsochroneError) -> None:
-        self._finish()
+        self._finish(CUT if self._sent else outcome_of(error.status, error.code))
         if self._sent:
             self._serving.counters[error.code] += 1
             self._stream.reset(error.code, error.message)
@@ -286,7 +305,8 @@ class _Answer:
         self._serving.counters["cancelled"] += 1
         if self.cancel is not None:
             self.cancel()
-        self._finish()
+        self._tally.counter.abandoned += 1
+        self._finish(OK)
 
     def resume(self) -> None:
         """The stream may be written again."""
@@ -302,7 +322,12 @@ class _Answer:
         self._stream.answer(self._head, self._body)
         self._body = b""
 
-    def _finish(self) -> None:
+    def _finish(self, outcome: int, tokens_in: int = 0, tokens_out: int = 0) -> None:
         self.over = True
+        counter = self._tally.counter
+        counter.in_flight -= 1
+        counter.over(
+            outcome, self._latency_ms, tokens_in, tokens_out, self.bytes_in, self._bytes_out
+        )
         self._stream.sink = _DEAF  # breaks the ring stream → asking → answer → stream
         self._serving.released(self.desk)

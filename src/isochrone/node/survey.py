@@ -41,7 +41,7 @@ class TakesStreams(Protocol):
     """Takes a stream of a gateway that stands in ``country``."""
 
     def __call__(
-        self, stream: Stream, header: bytes, body: bytes, ended: bool, country: str
+        self, stream: Stream, header: bytes, body: bytes, ended: bool, gateway: str, country: str
     ) -> StreamSink:
         """The sink of what follows."""
 
@@ -134,8 +134,9 @@ class _Visitor:
     """The handler of a visit."""
 
     def __init__(self, channel: Channel, on_open: TakesStreams) -> None:
-        country = country_of(channel.peer.info, channel.peer.address)
-        self.on_open: OnOpen = functools.partial(on_open, country=country)
+        gateway = channel.peer.address
+        country = country_of(channel.peer.info, gateway)
+        self.on_open: OnOpen = functools.partial(on_open, gateway=gateway, country=country)
 
     def on_control(self, message: Control) -> None:
         """Whatever is said to a visitor is said again to whoever stays."""
