@@ -1,0 +1,313 @@
+"""What a validator has of the records of each epoch: chains put together, documents sorted.
+
+Intuition: gateways and nodes hand the same things over again and again, in pieces and in any order,
+and strangers on the fabric may hand over anything. So nothing is believed but what two signatures
+fix: a head counts once every link before it is here and hashes to it. What contradicts a signed
+head is dropped; two signed heads that contradict each other are kept aside as proof of a lie.
+
+Rules of this file: taking the same thing twice changes nothing; the result does not depend on the
+order of arrival (ties are broken by bytes). No I/O, no clock. Not thread-safe: one caller at a
+time.
+
+What it does not do: know whose keys are registered, or whether a lease record tells the truth;
+that needs the chain (``gathering``, ``checking``). A document is kept once per signer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from isochrone.schema.documents import (
+    LEASE_RECORD,
+    STANDBY_RECORD,
+    unpack,
+    unseal,
+)
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.identity import recover
+from isochrone.schema.settlement import (
+    LeaseRecord,
+    Links,
+    RecordBatch,
+    SignedHead,
+    StandbyRecord,
+)
+from isochrone.schema.tally import LINK_BYTES, TallyChain, next_head
+from isochrone.schema.typed_data import Domain, tally_head, tenant_count
+
+SIGNERS_MAX: Final = 16
+"""Documents kept of one lease or node and epoch: a cell has at most a few controllers, and whoever
+floods the fabric with made-up signers fills no memory."""
+
+POSITIONS_MAX: Final = 100_000
+"""Links of one chain: an epoch of a day has 17,280 periods."""
+
+FAULTS_MAX: Final = 1_000
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Two heads of one chain and position, both signed: somebody lied, and this proves it."""
+
+    one: SignedHead
+    other: SignedHead
+
+
+class Paper(msgspec.Struct, frozen=True, kw_only=True):
+    """One document: its packed bytes, its signer, and what it says."""
+
+    packed: bytes
+    signer: str
+    record: LeaseRecord | StandbyRecord
+
+
+class Copy:
+    """One chain as far as it is here.
+
+    ``bodies``: the links from position 1 without a gap, up to the newest proven head ``best``.
+    ``counts``: who signed which count of answers (a stranger's signature gives a random signer).
+    """
+
+    __slots__ = ("best", "bodies", "chain", "counts", "loose", "waiting")
+
+    def __init__(self) -> None:
+        self.chain: TallyChain | None = None
+        self.best: SignedHead | None = None
+        self.bodies = b""
+        self.waiting: dict[int, SignedHead] = {}
+        self.loose: dict[int, bytes] = {}
+        self.counts: dict[str, tuple[int, bytes]] = {}
+
+    @property
+    def position(self) -> int:
+        """The newest proven position; 0: none."""
+        return self.best.position if self.best else 0
+
+    def head_for(self, tenant: str) -> SignedHead | None:
+        """The newest proven head, with that tenant's own count if it signed one."""
+        if self.best is None:
+            return None
+        requests, signature = self.counts.get(tenant, (0, b""))
+        return msgspec.structs.replace(
+            self.best, tenant_requests=requests, tenant_signature=signature
+        )
+
+
+class Collection:
+    """Chains by id, documents by what they are about. ``refused``: records that prove nothing."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self.chains: dict[bytes, Copy] = {}
+        self.papers: dict[tuple[str, int, str], dict[str, Paper]] = {}
+        self.faults: list[Fault] = []
+        self.refused = 0
+        self._changes = 0
+
+    def add(self, batch: RecordBatch) -> bool:
+        """Take a batch; whether anything in it was new."""
+        before = self._changes
+        touched = [self._take_links(links) for links in batch.links]
+        touched += [self._take_head(head) for head in batch.heads]
+        for copy in touched:
+            if copy is not None:
+                self._prove(copy)
+        for packed in batch.documents:
+            self._take_document(packed)
+        return self._changes != before
+
+    def incomplete(self, epoch: int) -> bool:
+        """Whether a head of that epoch waits for links that are not here."""
+        return any(
+            copy.waiting and copy.chain is not None and copy.chain.epoch == epoch
+            for copy in self.chains.values()
+        )
+
+    def of(self, epoch: int) -> Iterator[Copy]:
+        """The chains of an epoch that have a proven head, by id."""
+        for key in sorted(self.chains):
+            copy = self.chains[key]
+            if copy.best is not None and copy.best.chain.epoch == epoch:
+                yield copy
+
+    def documents(self, kind: str, epoch: int) -> Iterator[tuple[str, list[Paper]]]:
+        """What the documents of a kind and epoch are about, each with its papers by signer."""
+        for name, when, about in sorted(self.papers):
+            if name == kind and when == epoch:
+                papers = self.papers[name, when, about]
+                yield about, [papers[signer] for signer in sorted(papers)]
+
+    def forget_before(self, epoch: int) -> None:
+        """Drop what belongs to earlier epochs; links that no head ever came for go as well."""
+        self.chains = {
+            key: copy
+            for key, copy in self.chains.items()
+            if copy.chain is not None and copy.chain.epoch >= epoch
+        }
+        self.papers = {key: papers for key, papers in self.papers.items() if key[1] >= epoch}
+
+    # --- chains ----------------------------------------------------------------------------------
+
+    def _take_links(self, links: Links) -> Copy | None:
+        count, rest = divmod(len(links.bodies), LINK_BYTES)
+        last = links.first + count - 1
+        if rest or not count or links.first < 1 or last > POSITIONS_MAX:
+            self.refused += 1
+            return None
+        copy = self.chains.setdefault(links.chain, Copy())
+        if last <= copy.position or copy.loose.get(links.first) == links.bodies:
+            return None
+        if len(links.bodies) >= len(copy.loose.get(links.first, b"")):
+            copy.loose[links.first] = links.bodies
+            self._changes += 1
+        return copy
+
+    def _take_head(self, head: SignedHead) -> Copy | None:
+        copy = self.chains.get(head.chain.id)
+        known = None
+        if copy is not None:
+            at_end = head.position == copy.position
+            known = copy.best if at_end else copy.waiting.get(head.position)
+        if known is not None and known.head == head.head:
+            assert copy is not None
+            self._take_count(copy, head)
+            return None
+        if copy is not None and head.position < copy.position:
+            return None
+        if not 1 <= head.position <= POSITIONS_MAX or not self._signed(head):
+            self.refused += 1
+            return None
+        if known is not None:
+            self._fault(known, head)
+            return None
+        copy = self.chains.setdefault(head.chain.id, Copy())
+        copy.chain = head.chain
+        copy.waiting[head.position] = head
+        self._changes += 1
+        self._take_count(copy, head)
+        return copy
+
+    def _take_count(self, copy: Copy, head: SignedHead) -> None:
+        if not head.tenant_requests:
+            return
+        digest = tenant_count(self._domain, head.chain.id, head.tenant_requests)
+        try:
+            signer = recover(digest, head.tenant_signature)
+        except IsochroneError:
+            self.refused += 1
+            return
+        requests, _ = copy.counts.get(signer, (0, b""))
+        if head.tenant_requests > requests and (requests or len(copy.counts) < SIGNERS_MAX):
+            copy.counts[signer] = (head.tenant_requests, head.tenant_signature)
+            self._changes += 1
+
+    def _signed(self, head: SignedHead) -> bool:
+        digest = tally_head(self._domain, head.chain.id, head.position, head.head)
+        try:
+            by_gateway = recover(digest, head.gateway_signature) == head.chain.gateway
+            return by_gateway and recover(digest, head.node_signature) == head.chain.node
+        except IsochroneError:
+            return False
+
+    def _prove(self, copy: Copy) -> None:
+        """Move the proven end to the highest head that the links hash to."""
+        if copy.chain is None or not copy.waiting:
+            return
+        bodies = _joined(copy)
+        heads = _heads(copy.chain.id, bodies, max(copy.waiting))
+        reached = [position for position in copy.waiting if position < len(heads)]
+        proven = [
+            position for position in reached if heads[position] == copy.waiting[position].head
+        ]
+        if proven:
+            end = max(proven)
+            copy.best = copy.waiting[end]
+            copy.bodies = bodies[: end * LINK_BYTES]
+            copy.waiting = {at: head for at, head in copy.waiting.items() if at > end}
+            copy.loose = {
+                first: piece
+                for first, piece in copy.loose.items()
+                if first + len(piece) // LINK_BYTES - 1 > end
+            }
+        elif reached:
+            copy.loose = {}  # not this chain's links: whoever has the right ones sends them again
+
+    def _fault(self, one: SignedHead, other: SignedHead) -> None:
+        self._changes += 1
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append(Fault(one=one, other=other))
+
+    # --- documents -------------------------------------------------------------------------------
+
+    def _take_document(self, packed: bytes) -> None:
+        paper = read_paper(packed)
+        if paper is None:
+            self.refused += 1
+            return
+        kept = self.papers.setdefault(_about(paper), {})
+        known = kept.get(paper.signer)
+        if (known is None and len(kept) < SIGNERS_MAX) or (known and packed < known.packed):
+            kept[paper.signer] = paper
+            self._changes += 1
+
+
+def read_paper(packed: bytes) -> Paper | None:
+    """A lease or standby record with a valid signature; None for anything else."""
+    record: LeaseRecord | StandbyRecord
+    try:
+        document = unpack(packed)
+        if document.kind == LEASE_RECORD:
+            record, signer = unseal(document, LEASE_RECORD, LeaseRecord)
+        else:
+            record, signer = unseal(document, STANDBY_RECORD, StandbyRecord)
+    except IsochroneError:
+        return None
+    if isinstance(record, StandbyRecord) and record.gateway != signer:
+        return None
+    return Paper(packed=packed, signer=signer, record=record)
+
+
+def batches_of(collection: Collection, epoch: int, source: str) -> Iterator[RecordBatch]:
+    """Everything of an epoch, in an order that depends on the content alone; a chain a batch."""
+    for copy in collection.of(epoch):
+        best = copy.best
+        assert best is not None
+        counts = sorted(copy.counts.values()) or [(0, b"")]
+        heads = tuple(
+            msgspec.structs.replace(best, tenant_requests=requests, tenant_signature=signature)
+            for requests, signature in counts
+        )
+        links = (Links(chain=best.chain.id, first=1, bodies=copy.bodies),)
+        yield RecordBatch(epoch=epoch, source=source, heads=heads, links=links)
+    for kind in (LEASE_RECORD, STANDBY_RECORD):
+        for _, papers in collection.documents(kind, epoch):
+            documents = tuple(paper.packed for paper in papers)
+            yield RecordBatch(epoch=epoch, source=source, documents=documents)
+
+
+def _about(paper: Paper) -> tuple[str, int, str]:
+    record = paper.record
+    if isinstance(record, LeaseRecord):
+        return LEASE_RECORD, record.epoch, record.terms.lease
+    return STANDBY_RECORD, record.epoch, f"{record.node}/{record.gateway}"
+
+
+def _joined(copy: Copy) -> bytes:
+    """The proven links and those that follow without a gap."""
+    bodies = copy.bodies
+    for first in sorted(copy.loose):
+        have = len(bodies) // LINK_BYTES
+        piece = copy.loose[first]
+        if first <= have + 1 and first + len(piece) // LINK_BYTES - 1 > have:
+            bodies += piece[(have + 1 - first) * LINK_BYTES :]
+    return bodies
+
+
+def _heads(chain: bytes, bodies: bytes, last: int) -> list[bytes]:
+    """Head at each position from 0, as far as there are links."""
+    heads = [chain]
+    for start in range(0, min(len(bodies), last * LINK_BYTES), LINK_BYTES):
+        heads.append(next_head(heads[-1], bodies[start : start + LINK_BYTES]))
+    return heads

@@ -1,0 +1,239 @@
+"""A validator's holdings: what it was handed, on its disk before it says so.
+
+The shell of ``collecting``: a spool (fsynced, read again at the start) under one collection, used
+by the event loop and by the threads that propose and review. A batch is acknowledged when all that
+was new in it is on disk; what belongs to an epoch that is settled is acknowledged and dropped, so
+that nobody repeats for ever what can no longer count.
+
+A *mark* is what was held at a moment: a proposal made later must not miss any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from isochrone.records.spool import Spool
+from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
+from isochrone.schema.errors import InvalidInput, IsochroneError
+from isochrone.schema.settlement import (
+    Books,
+    ChainSnapshot,
+    Deployment,
+    Links,
+    RecordBatch,
+    SignedHead,
+)
+from isochrone.schema.settling import RecordsAck
+from isochrone.validator.chains import LATE_EPOCHS
+from isochrone.validator.collecting import Collection, Fault, batches_of
+from isochrone.validator.sifting import Sound, sift
+
+EPOCHS_AHEAD: Final = 1
+"""Clocks differ: a record of the next epoch may come before this one is over for us."""
+
+FILE_BYTES_MAX: Final = 512 * 1024 * 1024
+"""Of another validator's holdings in one file."""
+
+log = logging.getLogger(__name__)
+
+_decode_batch = msgspec.msgpack.Decoder(RecordBatch).decode
+_decode_file = msgspec.msgpack.Decoder(list[RecordBatch]).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What was held: newest position by chain id, and what lease and standby records are about."""
+
+    positions: dict[bytes, int]
+    papers: frozenset[tuple[str, int, str]]
+
+
+class Holdings:
+    """Records on disk and in memory. ``settled``: the newest epoch whose books are made;
+    ``changes``: grows with everything new."""
+
+    def __init__(
+        self, deployment: Deployment, spool: Spool, me: str, unix_ms: Callable[[], int]
+    ) -> None:
+        self._deployment = deployment
+        self._spool = spool
+        self._me = me
+        self._unix_ms = unix_ms
+        self._lock = threading.Lock()
+        self._collection = Collection(deployment.domain)
+        self._accused = 0
+        self.settled = -1
+        self.changes = 0
+
+    @classmethod
+    def open(
+        cls, deployment: Deployment, folder: Path, me: str, unix_ms: Callable[[], int]
+    ) -> Holdings:
+        """Open the spool and read all of it again. Blocking."""
+        holdings = cls(deployment, Spool.open(folder), me, unix_ms)
+        for epoch in holdings._spool.epochs():
+            for data in holdings._spool.read(epoch):
+                holdings._collection.add(_decode_batch(data))
+        for damage in holdings._spool.damages:
+            log.error("the holdings are damaged: %s", damage)
+        return holdings
+
+    def close(self) -> None:
+        """Give the spool back."""
+        self._spool.close()
+
+    @property
+    def chains(self) -> int:
+        """How many chains are known."""
+        return len(self._collection.chains)
+
+    async def on_batch(self, data: bytes) -> bytes | None:
+        """Take a batch that was handed over; the acknowledgement, or None when it is not taken."""
+        try:
+            batch = _decode_batch(data)
+        except UNREADABLE as error:
+            log.debug("a batch of records cannot be read: %s", error)
+            return None
+        try:
+            if not await self.take(batch):
+                return None
+        except IsochroneError as error:
+            log.error("records are not taken: %s", error.sentence())
+            return None
+        return msgspec.json.encode(RecordsAck(validator=self._me))
+
+    async def take(self, batch: RecordBatch) -> bool:
+        """Take a batch; False for one of an epoch that is not there yet."""
+        now = self._deployment.epoch_at(self._unix_ms())
+        if not 0 <= batch.epoch <= now + EPOCHS_AHEAD:
+            return False
+        if batch.epoch < self.settled:  # of the newest settled one, late records still count
+            return True
+        if await asyncio.to_thread(self._add, batch):
+            self.changes += 1
+            await self._spool.append(batch.epoch, [_encode(batch)])
+        return True
+
+    async def take_file(self, data: bytes) -> int:
+        """Take another validator's file of holdings; how many batches of it were new.
+
+        Raises InvalidInput when it cannot be read.
+        """
+        try:
+            batches = await asyncio.to_thread(_decode_file, data)
+        except UNREADABLE as error:
+            raise InvalidInput(f"A file of held records cannot be read: {error}.") from error
+        before = self.chains
+        for batch in batches:
+            await self.take(batch)
+        return self.chains - before
+
+    def file(self, epoch: int) -> tuple[bytes, Mark]:
+        """Everything that can count in an epoch as a file, and its mark. Blocking.
+
+        The bytes depend on what is held alone, not on how it came.
+        """
+        with self._lock:
+            batches = [
+                batch for of in _counting(epoch) for batch in batches_of(self._collection, of, "")
+            ]
+            return _encode(batches), self._mark(epoch)
+
+    def sound(self, epoch: int, chain: ChainSnapshot, books: Books | None) -> Sound:
+        """What may count in an epoch by what the chain says about keys. Blocking."""
+        with self._lock:
+            heads = list(self._heads(epoch))
+            links = self._links(epoch)
+            leases = self._papers(LEASE_RECORD, _counting(epoch))
+            standby = self._papers(STANDBY_RECORD, (epoch,))
+        return sift(
+            epoch,
+            self._deployment,
+            chain,
+            books,
+            heads=heads,
+            links=links,
+            leases=leases,
+            standby=standby,
+        )
+
+    def incomplete(self, epoch: int) -> bool:
+        """Whether a head waits for links that are not here: somebody should send them again."""
+        with self._lock:
+            return self._collection.incomplete(epoch)
+
+    def new_faults(self) -> list[Fault]:
+        """Proofs of lies that were not told before."""
+        with self._lock:
+            found = self._collection.faults[self._accused :]
+            self._accused += len(found)
+            return found
+
+    async def settled_to(self, epoch: int, final: int) -> None:
+        """Books of ``epoch`` are made; drop what nothing needs once ``final`` is final.
+
+        Late records of a final epoch are still counted in the one after it.
+        """
+        self.settled = max(self.settled, epoch)
+        last = min(final, epoch) - LATE_EPOCHS
+        with self._lock:
+            self._collection.forget_before(last + 1)
+        for old in self._spool.epochs():
+            if old <= last:
+                await self._spool.drop(old)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _add(self, batch: RecordBatch) -> bool:
+        with self._lock:
+            return self._collection.add(batch)
+
+    def _mark(self, epoch: int) -> Mark:
+        positions = {
+            copy.best.chain.id: copy.position
+            for of in _counting(epoch)
+            for copy in self._collection.of(of)
+            if copy.best is not None
+        }
+        wanted = {(LEASE_RECORD, epoch), (STANDBY_RECORD, epoch)}
+        papers = frozenset(about for about in self._collection.papers if about[:2] in wanted)
+        return Mark(positions=positions, papers=papers)
+
+    def _heads(self, epoch: int) -> Iterable[SignedHead]:
+        for of in _counting(epoch):
+            for copy in self._collection.of(of):
+                assert copy.best is not None
+                yield copy.best
+                for requests, signature in copy.counts.values():
+                    yield msgspec.structs.replace(
+                        copy.best, tenant_requests=requests, tenant_signature=signature
+                    )
+
+    def _links(self, epoch: int) -> dict[bytes, Links]:
+        return {
+            copy.best.chain.id: Links(chain=copy.best.chain.id, first=1, bodies=copy.bodies)
+            for of in _counting(epoch)
+            for copy in self._collection.of(of)
+            if copy.best is not None
+        }
+
+    def _papers(self, kind: str, epochs: Iterable[int]) -> list[bytes]:
+        return [
+            paper.packed
+            for of in epochs
+            for _, papers in self._collection.documents(kind, of)
+            for paper in papers
+        ]
+
+
+def _counting(epoch: int) -> range:
+    """The epochs whose records can count in one."""
+    return range(max(0, epoch - LATE_EPOCHS), epoch + 1)

@@ -1,0 +1,179 @@
+"""Before a validator signs what another proposed: is it whole, is it true, do the books follow?
+
+The cheapest lies that are caught: a record left out that this validator held before the cut-off; a
+record that does not hold; a snapshot that the chain never had; a voucher that was to be had and was
+not redeemed, so that payees go short; terms, books or deployment of one's own; a sum. What is
+missed: a record that nobody but the proposer ever held, and nobody knows of.
+
+``Refused`` is final for that proposal; everything else that is raised (a store or chain that does
+not answer) means: not now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from isochrone.fabric.connection import Fabric
+from isochrone.records.manifest import copy
+from isochrone.records.store import Store
+from isochrone.records.tables import lease_record, standby_record
+from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
+from isochrone.schema.errors import InvalidInput
+from isochrone.schema.settlement import Bill, Books, ChainSnapshot, Deployment, Manifest
+from isochrone.schema.settling import SignedRoot
+from isochrone.validator.chain_desk import ChainDesk
+from isochrone.validator.holdings import Holdings, Mark
+from isochrone.validator.recomputing import Computed, recompute
+from isochrone.validator.sifting import Sound
+from isochrone.validator.vouchers import NoAnswer, ask, homes
+
+
+class Refused(InvalidInput):
+    """A proposal that must not be signed, and why."""
+
+    code = "refused_proposal"
+
+
+class Reviewer:
+    """Reviews proposals for one validator."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        fabric: Fabric,
+        desk: ChainDesk,
+        holdings: Holdings,
+        store: Store,
+    ) -> None:
+        self._deployment = deployment
+        self._fabric = fabric
+        self._desk = desk
+        self._holdings = holdings
+        self._store = store
+
+    async def review(
+        self,
+        signed: SignedRoot,
+        books: Books | None,
+        previous: str,
+        account: str,
+        mark: Mark,
+        *,
+        patient: bool,
+    ) -> Computed:
+        """The proposal recomputed, if it may be signed.
+
+        ``account``: the proposer's. ``mark``: what it must not miss. Raises Refused, or what keeps
+        it from being judged now.
+        """
+        said = signed.statement
+        manifest = await asyncio.to_thread(self._fetch, signed)
+        terms = await asyncio.to_thread(self._desk.terms, said.epoch)
+        expected = (said.epoch, said.round, account, self._deployment, terms, previous)
+        found = (
+            manifest.epoch,
+            manifest.round,
+            manifest.proposer,
+            manifest.deployment,
+            manifest.terms,
+            manifest.previous,
+        )
+        names = ("epoch", "round", "proposer", "deployment", "terms", "manifest before")
+        for name, ours, its in zip(names, expected, found, strict=True):
+            if ours != its:
+                raise Refused(f"Its {name} is {str(its)[:200]}, not {str(ours)[:200]}.")
+        computed = await asyncio.to_thread(self._recompute, manifest)
+        if computed.statement != said:
+            raise Refused(f"Its root is {said.root}, its records give {computed.statement.root}.")
+        if computed.inputs.previous != books:
+            raise Refused("The books before are not those that we have.")
+        await asyncio.to_thread(self._check_snapshot, computed)
+        await asyncio.to_thread(self._check_whole, computed, mark)
+        await self._check_vouchers(computed, patient=patient)
+        return computed
+
+    def _fetch(self, signed: SignedRoot) -> Manifest:
+        try:
+            return copy(Store.open(signed.url, retries=0), self._store, signed.statement.manifest)
+        except InvalidInput as error:
+            raise Refused(error.message) from error
+
+    def _recompute(self, manifest: Manifest) -> Computed:
+        try:
+            return recompute(self._store, manifest)
+        except InvalidInput as error:
+            raise Refused(error.message) from error
+
+    def _check_snapshot(self, computed: Computed) -> None:
+        told = computed.inputs.chain
+        ours = self._desk.snapshot(computed.manifest.epoch, told.block)
+        for name in ChainSnapshot.__struct_fields__:
+            if getattr(told, name) != getattr(ours, name):
+                raise Refused(f"Its snapshot of block {told.block} has another {name}.")
+
+    def _check_whole(self, computed: Computed, mark: Mark) -> None:
+        """Nothing is missing that we held then and that would have counted."""
+        epoch, chain, books = (
+            computed.manifest.epoch,
+            computed.inputs.chain,
+            computed.inputs.previous,
+        )
+        ours = self._holdings.sound(epoch, chain, books)
+        there = {usage.chain: usage.position for usage in computed.inputs.usages}
+        for head in ours.heads:
+            name = head.chain.id
+            least = min(head.position, mark.positions.get(name, 0))
+            if there.get(name.hex(), 0) < least:
+                raise Refused(f"Chain {name.hex()} is not counted up to position {least}.")
+        leases = {record.terms.lease for record in computed.inputs.leases if record.epoch == epoch}
+        nodes = {f"{record.node}/{record.gateway}" for record in computed.inputs.standby}
+        for kind, about in _papers(ours, epoch):
+            known = (kind, epoch, about) in mark.papers
+            if known and about not in (leases if kind == LEASE_RECORD else nodes):
+                raise Refused(f"The {kind} of {about} is missing.")
+
+    async def _check_vouchers(self, computed: Computed, *, patient: bool) -> None:
+        """A purpose that does not cover its bill must be empty, or its key must refuse."""
+        home = homes(computed.inputs)
+        for bill in computed.settlement.bills:
+            if bill.paid_microusd < bill.charge_microusd:
+                await self._check_short(bill, home[bill.service], computed, patient=patient)
+
+    async def _check_short(
+        self, bill: Bill, cell: str, computed: Computed, *, patient: bool
+    ) -> None:
+        epoch = computed.manifest.epoch
+        moved = {
+            (fund.tenant, fund.purpose): fund.redeemed_microusd
+            for fund in computed.inputs.chain.funds
+        }.get((bill.tenant, bill.purpose), 0)
+        purse = await asyncio.to_thread(self._desk.purse, bill.tenant, bill.purpose)
+        if moved < min(purse.redeemed_microusd, bill.cumulative_microusd):
+            raise Refused(f"Its snapshot is older than what was redeemed for {bill.service}.")
+        try:
+            made = await ask(
+                self._fabric,
+                self._deployment.domain,
+                cell,
+                epoch,
+                bill,
+                purse.redeemed_microusd,
+            )
+        except NoAnswer:
+            if patient and purse.left_microusd:
+                raise
+            return
+        if made is not None and await asyncio.to_thread(self._desk.movable_microusd, made) > 0:
+            raise Refused(f"A voucher for {bill.service} was to be had, and is not redeemed.")
+
+
+def _papers(sound: Sound, epoch: int) -> Iterator[tuple[str, str]]:
+    """What the lease and standby records of an epoch are about, as ``collecting`` names it."""
+    for packed in sound.leases:
+        lease = lease_record(packed)
+        if lease.epoch == epoch:
+            yield LEASE_RECORD, lease.terms.lease
+    for packed in sound.standby:
+        standby = standby_record(packed)
+        yield STANDBY_RECORD, f"{standby.node}/{standby.gateway}"

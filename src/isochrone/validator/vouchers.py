@@ -1,0 +1,73 @@
+"""Asking the cells' controllers for vouchers over what an epoch costs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+
+from isochrone.fabric.connection import Fabric
+from isochrone.ledger.vouchers import check_voucher
+from isochrone.schema.digests import decode
+from isochrone.schema.documents import SERVICE, unpack, unseal
+from isochrone.schema.errors import IsochroneError, Timeout, Unavailable
+from isochrone.schema.service import Service
+from isochrone.schema.settlement import Bill, EpochInput, Voucher
+from isochrone.schema.settling import VoucherAnswer, VoucherRequest, voucher_subject
+from isochrone.schema.typed_data import Domain
+
+ANSWER_WITHIN_S: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class NoAnswer(Unavailable):
+    """The home cell's controller does not answer: perhaps later."""
+
+    code = "no_controller"
+
+
+def homes(inputs: EpochInput) -> dict[str, str]:
+    """Service → its home cell, from the tenants' own declarations in the lease records."""
+    found = {}
+    for record in inputs.leases:
+        service, _ = unseal(unpack(record.service_document), SERVICE, Service)
+        found[record.terms.service] = service.home_cell
+    return found
+
+
+async def ask(
+    fabric: Fabric, domain: Domain, cell: str, epoch: int, bill: Bill, redeemed_microusd: int
+) -> Voucher | None:
+    """The voucher that covers a bill, or as much of it as the controller knows of; None: refused.
+
+    Raises NoAnswer when nobody answers in time.
+    """
+    request = VoucherRequest(
+        service=bill.service,
+        epoch=epoch,
+        cumulative_microusd=bill.cumulative_microusd,
+        redeemed_microusd=redeemed_microusd,
+    )
+    try:
+        data = msgspec.json.encode(request)
+        reply = await fabric.request(voucher_subject(cell), data, ANSWER_WITHIN_S)
+    except (Unavailable, Timeout) as error:
+        raise NoAnswer(f"No controller of {cell} signs for {bill.service}.") from error
+    answer = decode(reply, VoucherAnswer, "answer to a voucher request")
+    made = answer.voucher
+    if answer.code:
+        log.warning("%s: %s: %s", bill.service, answer.code, answer.message)
+    if made is None or not _holds(made, bill, domain):
+        return None
+    return made
+
+
+def _holds(made: Voucher, bill: Bill, domain: Domain) -> bool:
+    """Whether it is signed by the key it names, for this bill's purpose."""
+    try:
+        check_voucher(domain, made)
+    except (IsochroneError, ValueError):
+        return False
+    return (made.tenant, made.purpose) == (bill.tenant, bill.purpose)
