@@ -96,6 +96,19 @@ class Rpc:
         answers: list[T] = self._until_deadline(lambda: self._all(read, method, params), None)
         return answers
 
+    def tell(self, method: str, *params: object) -> str:
+        """Tell every server once. Empty when one took it, or may have (its answer was lost); else
+        the words with which they all refused."""
+        refusals: list[str] = []
+        for provider in self._providers:
+            try:
+                _once(provider, str, method, params)
+            except RpcError as error:
+                refusals.append(error.message or "refused")
+            except _NoAnswer:
+                continue
+        return refusals[0] if len(refusals) == len(self._providers) else ""
+
     def _until_deadline(self, look: Callable[[], Any], deadline_s: float | None) -> Any:
         deadline = time.monotonic() + (self.deadline_s if deadline_s is None else deadline_s)
         pause = PAUSE_FIRST_S

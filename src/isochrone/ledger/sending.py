@@ -2,8 +2,8 @@
 
 Nonces are ours to give: the highest in flight plus one, or what the chain says. A transaction is
 signed and journaled, then sent to every server, and again while it is in no block; after
-``Pace.bump_s`` with a higher fee under the same nonce. What landed stays in the journal until its block
-is final, so that a reorganisation only leads to sending the same bytes again.
+``Pace.bump_s`` with a higher fee under the same nonce. What landed stays in the journal until its
+block is final, so that a reorganisation only leads to sending the same bytes again.
 
 Awkward cases. Another process uses the same key: our first sending is refused (nonce too low, or
 underpriced) and gets a new nonce at once. Later, when some transaction of the key under our nonce
@@ -26,7 +26,7 @@ from eth_account import Account
 
 from isochrone.ledger.abi import reason
 from isochrone.ledger.chain import Block
-from isochrone.ledger.errors import ChainRewound, ChainSlow, ChainUnreachable, Reverted
+from isochrone.ledger.errors import ChainRewound, ChainSlow, Reverted
 from isochrone.ledger.finality import Finality
 from isochrone.ledger.journal import Flight, Journal
 from isochrone.ledger.rpc import Rpc, RpcError
@@ -47,6 +47,9 @@ TAKEN: Final = ("nonce too low", "replacement transaction underpriced", "already
 
 TAKEN_TRIES: Final = 16
 """New nonces for one transaction: as many others of the key between two of our looks."""
+
+KNOWN: Final = "already known"
+"""A server that has these very bytes already."""
 
 POOR: Final = ("insufficient funds", "insufficient balance")
 
@@ -124,10 +127,14 @@ class Sender:
             self._journal.flights.append(flight)
             self._sign(flight)
             for _ in range(TAKEN_TRIES):
-                if self._broadcast(flight) not in TAKEN:
+                refusal = self._broadcast(flight)
+                if not any(word in refusal for word in TAKEN):
                     break
                 flight.nonce = max(flight.nonce + 1, self._count("pending"))
                 self._sign(flight, anew=True)
+            if refusal and KNOWN not in refusal:
+                self._forget(flight)  # no server took it, so it is nowhere
+                raise self._refused(RpcError(0, refusal), what)
             return flight
 
     def wait(self, flight: Flight, *, final: bool, within_s: float, what: str) -> Landed:
@@ -234,19 +241,15 @@ class Sender:
         self._journal.save()
 
     def _broadcast(self, flight: Flight) -> str:
-        """Send the newest version to every server; a word of ``TAKEN`` when that is the answer."""
+        """Send the newest version once to every server; what they say when they all refuse it.
+
+        Only the first sending of new bytes may be judged by that: later the other transaction
+        under this nonce may be ours.
+        """
         now = time.monotonic()
         _, born = self._sent_at.get(id(flight), (now, now))
         self._sent_at[id(flight)] = (now, born)
-        raw = "0x" + flight.versions[-1].hex()
-        try:
-            self._rpc.each(str, "eth_sendRawTransaction", raw)
-        except RpcError as error:
-            said = error.message.lower()
-            return next((word for word in TAKEN if word in said), "")
-        except ChainUnreachable:
-            return ""
-        return ""
+        return self._rpc.tell("eth_sendRawTransaction", "0x" + flight.versions[-1].hex()).lower()
 
     def _tend(self, flight: Flight) -> None:
         now = time.monotonic()
