@@ -1,8 +1,8 @@
 """A cell: its parts started in order, kept up, and ended in the opposite order.
 
-Fabric first (hub, then server), then controllers and gateways side by side, then the node, which
-needs a gateway's door. A part that cannot start ends the whole start with its own sentence and
-leaves nothing running; a part that ends later is started again by its ``Child``.
+Fabric first (hub, then server), then controllers, gateways and validators side by side, then the
+node, which needs a gateway's door. A part that cannot start ends the whole start with its own
+sentence and leaves nothing running; a part that ends later is started again by its ``Child``.
 """
 
 from __future__ import annotations
@@ -91,13 +91,17 @@ class Cell:
             parts.gateway_part(config, number + 1, fabric.url, ports)
             for number in range(config.gateways)
         ]
-        await self._run((*controllers, *gateways))
+        validators = [
+            parts.validator_part(config, number + 1, fabric.url, ports)
+            for number in range(config.validators if config.ledger.settles else 0)
+        ]
+        await self._run((*controllers, *gateways, *validators))
         if config.node is not None:
             await self._run((parts.node_part(config, self.doors[0]),))
 
     async def stop(self) -> None:
         """End every part, last started first; parts of one kind together. Safe to call twice."""
-        for group in (("node",), ("gateway", "controller"), ("fabric",), ("hub",)):
+        for group in (("node",), ("gateway", "controller", "validator"), ("fabric",), ("hub",)):
             ending = [c for name, c in self.parts.items() if name.split("-")[0] in group]
             await asyncio.gather(*(child.stop() for child in ending))
 

@@ -1,8 +1,8 @@
 """What a cell is made of, and where its files lie: one struct, written as one JSON file.
 
 Layout of ``data_dir``: ``cell.json`` (what runs: see ``record.py``), ``config.json``, and one
-folder per part (``fabric``, ``hub``, ``controller-1``, ``gateway-1``, ``node-1``) with its key,
-configuration, ready file, state and ``.log``.
+folder per part (``fabric``, ``hub``, ``controller-1``, ``gateway-1``, ``validator-1``, ``node-1``)
+with its key, configuration, ready file, state and ``.log``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.node import Offer
 from isochrone.schema.place import Place
+from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """0 lets the system choose; the part keeps that port when it is started again."""
@@ -47,6 +48,19 @@ class LocalNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     memory_mib_max: int | None = None
 
 
+class ValidatorPace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the cell's validators wait for what; ``validator.config`` says more of each.
+
+    The defaults suit epochs of an hour; an epoch of seconds needs all of it shorter.
+    """
+
+    grace_s: float = 20.0
+    exchange_s: float = 5.0
+    round_s: float = 120.0
+    patience_s: float = 900.0
+    poll_s: float = 5.0
+
+
 class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell on one machine.
 
@@ -54,7 +68,10 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     (or any, when 0). ``announce``: "host:port" that nodes and gateways dial for the first
     gateway's channels (empty: as bound). ``resolve``: announced "host:port" of others → as
     reached from here. ``operators``: gateway keys of other cells that may open channels.
-    ``fabric_port``: of the cell's fabric server, loopback only.
+    ``fabric_port``: of the cell's fabric server, loopback only. ``ledger``: where money is settled
+    (default: nowhere), reached at ``chain_url``. ``validators``: so many run here, each on its own
+    bond; ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services
+    whose deposit is low are refused.
     """
 
     name: Annotated[str, Meta(pattern="^[a-z0-9](-?[a-z0-9]){0,30}$")]
@@ -77,6 +94,12 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tenants: tuple[str, ...] = ()
     limits: GatewayLimits = GatewayLimits()
     node: LocalNode | None = None
+    ledger: Deployment = NO_CHAIN
+    chain_url: str = ""
+    validators: Annotated[int, Meta(ge=0, le=4)] = 0
+    validator_keys: tuple[str, ...] = ()
+    pace: ValidatorPace = ValidatorPace()
+    paid_only: bool = False
     log_level: str = "INFO"
 
     @property

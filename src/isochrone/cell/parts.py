@@ -29,6 +29,7 @@ from isochrone.gateway.config import GatewayConfig
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
 from isochrone.schema.identity import PrivateKey
+from isochrone.validator.config import ValidatorConfig
 
 LOOPBACK = "127.0.0.1"
 """Fabric servers listen here only: everything inside a cell of this kind is one machine."""
@@ -82,10 +83,58 @@ def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSp
         state_dir=str(folder / "state"),
         fabric_servers=(fabric_url,),
         fabric_domain=config.name,
+        ledger=config.ledger,
+        spending_key_path=str(spending_key_path(config)),
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
     return _python(name, folder, "isochrone.controller", told)
+
+
+def spending_key_path(config: CellConfig) -> Path:
+    """The key that signs tenants' vouchers: one for all controllers of the cell."""
+    return config.folder / "spending.key"
+
+
+def controller_key(config: CellConfig, number: int) -> PrivateKey:
+    """The key of controller ``number`` (from 1); made when it does not exist."""
+    return PrivateKey.load_or_create(config.folder / f"controller-{number}" / "controller.key")
+
+
+def validator_key(config: CellConfig, number: int) -> PrivateKey:
+    """The key of validator ``number`` (from 1), which votes for its bond; made when missing."""
+    return PrivateKey.load_or_create(config.folder / f"validator-{number}" / "validator.key")
+
+
+def validator_port(config: CellConfig, number: int, ports: Ports) -> int:
+    """Where validator ``number`` serves its records."""
+    return ports.take(f"validator-{number} HTTP", config.http_host)
+
+
+def validator_part(config: CellConfig, number: int, fabric_url: str, ports: Ports) -> ChildSpec:
+    """Validator ``number`` (from 1)."""
+    name = f"validator-{number}"
+    folder = config.folder / name
+    validator_key(config, number)
+    told = ValidatorConfig(
+        key_path=str(folder / "validator.key"),
+        cell=config.name,
+        state_dir=str(folder / "state"),
+        fabric_servers=(fabric_url,),
+        fabric_domain=config.name,
+        ledger=config.ledger,
+        chain_urls=(config.chain_url,),
+        http_host=config.http_host,
+        http_port=validator_port(config, number, ports),
+        grace_s=config.pace.grace_s,
+        exchange_s=config.pace.exchange_s,
+        round_s=config.pace.round_s,
+        patience_s=config.pace.patience_s,
+        poll_s=config.pace.poll_s,
+        ready_file=str(folder / "ready.json"),
+        log_level=config.log_level,
+    )
+    return _python(name, folder, "isochrone.validator", told)
 
 
 def gateway_key(config: CellConfig, number: int) -> PrivateKey:
@@ -98,6 +147,7 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
     name = f"gateway-{number}"
     folder = config.folder / name
     own = tuple(gateway_key(config, n + 1).address for n in range(config.gateways))
+    validators = range(1, config.validators + 1)
     announced = config.announce if number == 1 else ""
     announce_host, _, announce_port = announced.rpartition(":")
     told = GatewayConfig(
@@ -122,6 +172,19 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
         admins=config.admins,
         tenants=config.tenants,
         limits=config.limits,
+        ledger=config.ledger,
+        chain_url=config.chain_url,
+        spending_key=PrivateKey.load_or_create(spending_key_path(config)).address
+        if config.ledger.settles
+        else "",
+        records_urls=tuple(
+            f"http://{config.http_host}:{validator_port(config, one, ports)}" for one in validators
+        ),
+        validators=(
+            *(validator_key(config, one).address for one in validators),
+            *config.validator_keys,
+        ),
+        paid_only=config.paid_only,
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )

@@ -40,6 +40,7 @@ class Dollars(click.ParamType[int]):
     name = "usd"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Micro-dollars from text; a usage error for anything else."""
         if isinstance(value, int):
             return value
         try:
