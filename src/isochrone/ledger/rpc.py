@@ -22,9 +22,9 @@ if sys.modules.get("aiohttp", sys) is None:
     # The fabric keeps aiohttp out of its daemons with this mark; web3 cannot do without it.
     del sys.modules["aiohttp"]
 
-from web3 import HTTPProvider  # noqa: E402
-from web3.exceptions import Web3Exception  # noqa: E402
-from web3.types import RPCEndpoint  # noqa: E402
+from web3 import HTTPProvider
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
 
 T = TypeVar("T")
 
