@@ -207,6 +207,7 @@ def node_part(config: CellConfig, door: DoorAddress) -> ChildSpec:
         cpu_milli_max=local.cpu_milli_max,
         memory_mib_max=local.memory_mib_max,
         resolve=config.resolve,
+        ledger=config.ledger,
     )
     return ChildSpec(
         name=name,

@@ -36,6 +36,7 @@ from isochrone.lab.script import (
     central_declaration,
     service_flags,
 )
+from isochrone.lab.settling import EPOCH_S, Settling
 from isochrone.lab.story import Story
 from isochrone.lab.tenant import Tenant
 from isochrone.lab.trespass import Trespass, trespass
@@ -61,7 +62,7 @@ class Act:
         self._keys: dict[str, str] = {}
         self._central_key = ""
         self.world: World = default_world(seed)
-        self.network = Network(self.world, folder, central_metro=CENTRAL_METRO)
+        self.network = Network(self.world, folder, central_metro=CENTRAL_METRO, epoch_s=EPOCH_S)
         self.crowd = Crowd(folder / "callers", folder / "cases", seed)
 
     async def play(self) -> dict[str, Any]:
@@ -116,7 +117,9 @@ class Act:
             identical=await self._decisions(),
         )
         self._tell_limits(figures)
-        return figures
+        await self.crowd.stop()
+        settled = await self._settling.settle(broken[0])
+        return figures | msgspec.structs.asdict(settled)
 
     async def stop(self) -> None:
         """End every process of the demonstration."""
@@ -182,6 +185,7 @@ class Act:
         self.tenant = Tenant(self._folder / "tenant", url, resolve)
         self.operator = Tenant(self._folder / "operator", url, resolve)
         operator_key(self._folder)
+        self._settling = Settling(self._story, self.network, self.tenant, self._folder)
         self._story.say(await self.operator.run("nodes"))
 
     async def _deploy(self) -> None:
@@ -197,6 +201,7 @@ class Act:
             self._plans[name] = msgspec.json.decode(again, type=_Applied).plan
             key = await self.tenant.run("keys", "create", "--service", name)
             self._keys[name] = key.strip()
+        await self._settling.deposit(self._names)
         await self._deploy_central()
 
     async def _deploy_central(self) -> None:

@@ -2,11 +2,14 @@
 
 Independent nodes in many cities join three cells; a tenant declares five real models; callers in
 seven cities use them through standard clients while a link slows down, a node is killed, another
-frozen and a fabric server cut off. Distances are emulated with measured round trips (± a hidden
-30 %), and there is one machine: the output says both. Everything printed was measured in the run.
+frozen and a fabric server cut off. Then the epoch of the kill is settled on a local chain: a
+provider is paid, the tenant gets its credit, and a stranger's audit recomputes it all. Distances
+are emulated with measured round trips (± a hidden 30 %), epochs are seconds, and there is one
+machine: the output says so. Everything printed was measured in the run.
 
 The last line of standard output is one JSON object. Exit status 0 means that no request failed,
-nothing was answered outside its residency and every decision replayed to the same bytes.
+nothing was answered outside its residency, every decision replayed to the same bytes, claim and
+credit were paid and the audit agrees.
 """
 
 from __future__ import annotations
@@ -114,6 +117,14 @@ def problems(result: dict[str, Any]) -> list[str]:
         found.append("Traffic did not leave the link that slowed down.")
     if result["replace_ms"] is None:
         found.append("A replica of the killed node was not replaced.")
+    if not result["epochs_settled"]:
+        found.append("No epoch was settled.")
+    if not result["claim_paid"]:
+        found.append("No provider was paid.")
+    if not result["credit_paid"]:
+        found.append("The tenant got no credit for the time that the killed node had promised.")
+    if not result["audit_agrees"]:
+        found.append("The audit does not agree with the books.")
     return found
 
 

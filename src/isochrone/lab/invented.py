@@ -277,7 +277,9 @@ class Invented:
             links[name] = 0 if name.startswith("errors") or name == "refused" else counts[:, i]
         links["errors_replica"] = failed
         links["requests"] = latency.sum(axis=1) + failed
-        links["live_ms"] = self.deployment.epoch_s * 1000 * np.arange(1, periods + 1) // periods
+        links["live_ms"] = (
+            self.deployment.epoch_s * 1000 * np.arange(1, periods + 1) // self.shape.periods
+        )
         return links.tobytes()
 
     # --- epochs ----------------------------------------------------------------------------------

@@ -24,8 +24,10 @@ from pathlib import Path
 import msgspec
 
 from isochrone.cell.cell import Cell
-from isochrone.cell.config import CellConfig, HubConfig
+from isochrone.cell.config import CellConfig, HubConfig, ValidatorPace
 from isochrone.cell.ports import is_free
+from isochrone.lab.accounts import VALIDATORS, Accounts
+from isochrone.lab.bank import Bank
 from isochrone.lab.link_control import LinksProcess, start_links
 from isochrone.lab.link_messages import LinkSpec
 from isochrone.lab.world import CellSite, Endpoint, NodeSite, World, link_specs, resolve_map
@@ -34,11 +36,15 @@ from isochrone.node.enrol import enrol
 from isochrone.schema.errors import Unavailable
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Offer
+from isochrone.schema.settlement import NO_CHAIN
 
 HOST = "127.0.0.1"
 NODE_READY_S = 60.0
 NODE_STOP_S = 6.0
 CENTRAL = "central"
+
+PACE = ValidatorPace(grace_s=11.0, exchange_s=2.0, round_s=20.0, patience_s=10.0, poll_s=1.0)
+"""For epochs of seconds: gateways need two periods (10 s) for an epoch's last links."""
 
 NODE_CPU_MILLI, NODE_MEMORY_MIB = 2000, 4096
 """What each lab node offers of the one machine they share."""
@@ -114,9 +120,15 @@ def free_ports(count: int) -> list[int]:
 class Network:
     """A running world. ``start`` then ``stop`` (always)."""
 
-    def __init__(self, world: World, folder: Path, *, central_metro: str = "") -> None:
+    def __init__(
+        self, world: World, folder: Path, *, central_metro: str = "", epoch_s: int = 0
+    ) -> None:
+        """``central_metro``: also start the centralised region there. ``epoch_s``: seconds of an
+        epoch on a chain of the world's own; 0: nothing is settled."""
         self.world = world
         self.folder = folder
+        self.accounts = Accounts(world, folder)
+        self.bank = Bank(folder / "chain", epoch_s) if epoch_s else None
         self.cells: dict[str, Cell] = {}
         self.nodes: dict[str, NodeProcess] = {}
         self.links: LinksProcess | None = None
@@ -143,8 +155,12 @@ class Network:
             start_links, (*link_specs(self.world, self.ports), *self._central_links()), self.folder
         )
         said("links", len(self.links.ports), len(self.links.ports))
+        if self.bank is not None:
+            await asyncio.to_thread(self.bank.open, self.accounts.bonds())
         await self._start_cells(said)
         await self._start_nodes(said)
+        if self.bank is not None:
+            await asyncio.to_thread(self.accounts.sign_for_machines, self.bank, self.cells)
 
     def resolve_for(self, source: str) -> dict[str, str]:
         """What the process at ``source`` is told: announced address -> its own link's port."""
@@ -175,6 +191,8 @@ class Network:
         if self.links is not None:
             await asyncio.to_thread(self.links.stop)
             self.links = None
+        if self.bank is not None:
+            await asyncio.to_thread(self.bank.close)
 
     async def _start_cells(self, said: Callable[[str, int, int], None]) -> None:
         password = secrets.token_hex(16)
@@ -212,6 +230,12 @@ class Network:
             ),
             resolve=self.resolve_for(f"gateway:{site.name}-0"),
             admins=(operator_key(self.folder).address,),
+            ledger=self.bank.deployment if self.bank else NO_CHAIN,
+            chain_url=self.bank.url if self.bank else "",
+            validators=VALIDATORS.get(site.name, 0) if self.bank else 0,
+            validator_keys=self.accounts.validators_elsewhere(site.name) if self.bank else (),
+            pace=PACE,
+            paid_only=self.bank is not None,
         )
 
     def _central_config(self) -> CellConfig:
@@ -269,7 +293,7 @@ class Network:
     def _enrol(
         self, site: NodeSite, doors: tuple[DoorAddress, ...], resolve: dict[str, str]
     ) -> NodeProcess:
-        provider = PrivateKey.load_or_create(self.folder / "providers" / f"{site.provider}.key")
+        provider = self.accounts.provider(site.provider)
         folder = self.folder / f"node-{site.name}"
         enrol(
             folder,
@@ -280,6 +304,7 @@ class Network:
             cpu_milli_max=NODE_CPU_MILLI,
             memory_mib_max=NODE_MEMORY_MIB,
             resolve=resolve,
+            ledger=self.bank.deployment if self.bank and site.name != CENTRAL else NO_CHAIN,
         )
         key = PrivateKey.load_or_create(folder / "node.key")
         return NodeProcess(site, key.address, provider.address, folder)

@@ -56,7 +56,10 @@ class Tenant:
             raise OurFault(f"`isochrone {' '.join(arguments)}` failed: {said}")
         return out.decode()
 
+    def key(self, role: str) -> PrivateKey:
+        """This person's key of a role."""
+        return PrivateKey.load_or_create(self.home / "keys" / f"{role}.key")
+
     def admin(self, role: str = "tenant", gateway_url: str = "") -> AdminClient:
         """The SDK's client with this person's key."""
-        key = PrivateKey.load_or_create(self.home / "keys" / f"{role}.key")
-        return AdminClient(gateway_url or self.gateway_url, key, resolve=self.resolve)
+        return AdminClient(gateway_url or self.gateway_url, self.key(role), resolve=self.resolve)

@@ -15,6 +15,7 @@ from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
+from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 
 def enrol(
@@ -27,11 +28,13 @@ def enrol(
     cpu_milli_max: int | None = None,
     memory_mib_max: int | None = None,
     resolve: dict[str, str],
+    ledger: Deployment = NO_CHAIN,
 ) -> Path:
     """Write a node's key, grant and configuration into a folder; returns the configuration's path.
 
     The key is kept when there is one; the grant is new each time (a higher revision), so prices
     and limits can change. ``resolve``: announced addresses to dial elsewhere.
+    ``ledger``: the deployment that the node signs tallies for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     node_key = PrivateKey.load_or_create(folder / "node.key")
@@ -49,6 +52,7 @@ def enrol(
         cpu_milli_max=cpu_milli_max,
         memory_mib_max=memory_mib_max,
         resolve=resolve,
+        ledger=ledger,
         ready_file=str(ready),
     )
     path = folder / "config.json"
