@@ -33,6 +33,8 @@ from isochrone.schema.admin import (
     ServiceAccepted,
     ServiceView,
     StatusView,
+    TenantCounts,
+    TenantCountsTaken,
     authorisation,
 )
 from isochrone.schema.decision import Decision
@@ -142,6 +144,11 @@ class AdminClient:
         body = pack(self._seal(KEY_REVOCATION, revocation))
         answer = self._call("POST", "/revocations", body, signed=False)
         return self._decode(answer, RevocationAccepted)
+
+    def post_counts(self, counts: TenantCounts) -> TenantCountsTaken:
+        """Post a tenant's own signed counts of its answers."""
+        body = msgspec.json.encode(counts)
+        return self._decode(self._call("POST", "/counts", body, signed=False), TenantCountsTaken)
 
     def announce(self, service: Service) -> None:
         """Say which service the files to be uploaded are for; nothing is declared by it.
