@@ -14,6 +14,7 @@ an older declaration or grant than the newest.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ from isochrone.schema.documents import (
     unseal,
 )
 from isochrone.schema.errors import IsochroneError
-from isochrone.schema.identity import recover
+from isochrone.schema.identity import is_address, recover
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.service import Service, service_id
 from isochrone.schema.settlement import LeaseRecord, StandbyRecord, Voucher
@@ -39,6 +40,9 @@ T = TypeVar("T")
 
 PAPERS_CACHED = 20_000
 """Declarations and grants repeat from lease to lease and from epoch to epoch; each is 1 kB."""
+
+
+_WORD = re.compile("[0-9a-f]{64}")
 
 
 class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,8 @@ def check_standby(packed: bytes, epoch: int, epoch_ms: int, keys: KeyBook) -> St
 def check_voucher(given: Voucher, domain: Domain) -> None:
     """Raises FalseRecord unless the key signed exactly this voucher, for this deployment."""
     name = f"{given.tenant} {given.purpose}"
+    if not is_address(given.tenant) or not _WORD.fullmatch(given.purpose):
+        raise FalseRecord("vouchers", name, "its tenant or purpose is not written as it must be")
     try:
         purpose = bytes.fromhex(given.purpose)
         digest = voucher(domain, given.tenant, purpose, given.cumulative_microusd)

@@ -66,7 +66,7 @@ def sift(
     """The records of this epoch and the late ones of the epoch before that will pass a check.
 
     ``links``: by chain id, from its first link or from the one after those counted before, without
-    a gap, at least up to the newest head. Records of other epochs are left out without a word.
+    a gap, at least up to the newest head. Heads of other epochs are left out without a word.
     """
     sieve = _Sieve(epoch, deployment, KeyBook(chain.bonds))
     known, packed_of = _leases(sieve, leases)
