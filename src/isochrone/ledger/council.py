@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from isochrone.ledger.chain import Block, Chain, Contract, Receipt
-from isochrone.ledger.signers import ascending
+from isochrone.ledger.signers import ACCOUNTS_MAX, ascending
 from isochrone.ledger.token import Token
 from isochrone.schema import typed_data
 from isochrone.schema.errors import NotFound
@@ -86,7 +86,8 @@ class Council:
     ) -> Receipt:
         """Carry out a verdict that jurors have signed."""
         digest = typed_data.verdict(self._domain, dispute, guilty)
-        return self._act(key, "decide", dispute, guilty, ascending(digest, signatures))
+        quorum = ascending(digest, signatures, ACCOUNTS_MAX)
+        return self._act(key, "decide", dispute, guilty, quorum)
 
     def close(self, key: PrivateKey, dispute: int) -> Receipt:
         """End a dispute without verdict: acquitted."""
@@ -114,9 +115,11 @@ class Council:
         return _named(self._act(key, "propose", _word(name), value), "Proposed", "proposal")
 
     def support(self, key: PrivateKey, proposal: int, signatures: Sequence[bytes]) -> Receipt:
-        """Count accounts' signatures for a proposal."""
+        """Count accounts' signatures for a proposal, ``ACCOUNTS_MAX`` a call: hand more in again;
+        who was counted before counts nothing and disturbs nobody."""
         digest = typed_data.resolution(self._domain, proposal, True)
-        return self._act(key, "support", proposal, ascending(digest, signatures))
+        quorum = ascending(digest, signatures, ACCOUNTS_MAX)
+        return self._act(key, "support", proposal, quorum)
 
     def execute(self, key: PrivateKey, proposal: int) -> Receipt:
         """Set the parameter after the timelock, for the second epoch after this one and later."""
