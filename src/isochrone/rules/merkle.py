@@ -26,8 +26,8 @@ from isochrone.schema.digests import keccak256
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.typed_data import word
 
-EMPTY_ROOT = bytes(32)
-"""Root of no leaves; nothing can be proved against it."""
+EMPTY_ROOT = keccak256(b"")
+"""Root of no leaves; nothing can be proved against it. Not zero: to the vault that is no root."""
 
 PROOF_HASHES_MAX = 32
 """The contract takes no longer proof: enough for 2^32 accounts."""
