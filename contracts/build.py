@@ -1,9 +1,9 @@
 """Compile the contracts into the artefacts that `ledger` deploys and checks.
 
-`python -m contracts.build` writes ``src/isochrone/ledger/artefacts/<name>.json`` for every contract:
-ABI, creation code, runtime code, where immutables lie in it, the compiler's version and settings,
-and the SHA-256 of every source file. The artefacts are committed; `tests/contracts/test_artefacts.py`
-compiles again and compares byte for byte. `--check` does the same without a test.
+`python -m contracts.build [NAME…]` writes ``src/isochrone/ledger/artefacts/<name>.json``: ABI,
+creation code, runtime code without its immutables, the compiler's version and settings, and the
+SHA-256 of every source file. The artefacts are committed; `tests/contracts/test_artefacts.py`
+compiles again and compares byte for byte, as `--check` does without a test.
 
 Every source fixes compiler version, EVM version and optimisation by pragma, so titanoboa and this
 script compile the same code.
@@ -82,17 +82,17 @@ def rendered(artefact: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Write the artefacts (of the named contracts, or all); ``--check`` only compares."""
     check = "--check" in arguments
-    names = [name for name in arguments if name != "--check"] or list(SOURCES)
     differ = []
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in [one for one in arguments if one != "--check"] or SOURCES:
         path, text = ARTEFACTS / f"{name}.json", rendered(compile_contract(name))
         if not check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             differ.append(name)
     if differ:
-        print(f"Not what the sources compile to: {', '.join(differ)}. Run python -m contracts.build.")
+        names = ", ".join(differ)
+        sys.stderr.write(f"Not what the sources compile to: {names}. python -m contracts.build\n")
     return bool(differ)
 
 

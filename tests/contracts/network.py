@@ -17,6 +17,7 @@ with warnings.catch_warnings():
 
 from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey, compact, keccak256
+from isochrone.schema.parameters import PARAMETERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENESIS = 1_800_000_000
@@ -57,7 +58,7 @@ def address_of(name: str) -> str:
 
 @dataclass
 class Network:
-    """The deployed contracts. ``council`` may be the stand-in that only knows a pause."""
+    """The deployed contracts."""
 
     token: Any
     bonds: Any
@@ -86,8 +87,7 @@ class Network:
         owner = account if isinstance(account, str) else account.address
         self.token.mint(owner, amount)
         for contract in (self.bonds, self.vault, self.council):
-            if contract is not None:
-                self.token.approve(contract.address, MANY, sender=owner)
+            self.token.approve(contract.address, MANY, sender=owner)
         return owner
 
     def consent(self, account: str, machine: PrivateKey) -> tuple[bytes, bytes]:
@@ -119,10 +119,8 @@ def signatures(keys: Iterable[PrivateKey], digest: bytes) -> list[tuple[bytes, b
     return [compact(one.sign(digest)) for one in ascending]
 
 
-def deploy(
-    *, token: str = "contracts/tokens/test_dollar.vy", council: bool = True, vault: bool = True
-) -> Network:
-    """Deploy token, bonds and, unless told otherwise, vault and council, at genesis."""
+def deploy(token: str = "contracts/tokens/test_dollar.vy") -> Network:
+    """Deploy token, bonds, vault and council, at genesis."""
     boa.env.timestamp = GENESIS
     money = source(token).deploy()
     bonds = source("contracts/bonds.vy").deploy(
@@ -136,12 +134,7 @@ def deploy(
         THAW_S,
         override_address=address_of("bonds"),
     )
-    safe = _vault(money, bonds) if vault else None
-    return Network(token=money, bonds=bonds, vault=safe, council=_council(bonds, council))
-
-
-def _vault(money: Any, bonds: Any) -> Any:
-    return source("contracts/vault.vy").deploy(
+    vault = source("contracts/vault.vy").deploy(
         money.address,
         bonds.address,
         address_of("council"),
@@ -151,22 +144,14 @@ def _vault(money: Any, bonds: Any) -> Any:
         DEPOSIT_THAW_S,
         override_address=address_of("vault"),
     )
-
-
-def _council(bonds: Any, real: bool) -> Any:
-    if not real:
-        return source("tests/contracts/stand_in_council.vy").deploy(
-            bonds.address, override_address=address_of("council")
-        )
-    from isochrone.schema.parameters import PARAMETERS
-
-    return source("contracts/council.vy").deploy(
+    council = source("contracts/council.vy").deploy(
         bonds.address,
         DISPUTE_S,
         TIMELOCK_S,
         [parameter.default for parameter in PARAMETERS],
         override_address=address_of("council"),
     )
+    return Network(token=money, bonds=bonds, vault=vault, council=council)
 
 
 def refused(call: Callable[..., Any], *arguments: Any, why: str, **options: Any) -> None:
