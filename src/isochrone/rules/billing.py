@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from isochrone.rules.metering import Effort
+from isochrone.rules.efforts import Effort
 from isochrone.rules.parties import tenant_of
 from isochrone.rules.shares import apportion
 from isochrone.schema.settlement import Bill, ChainSnapshot, PurposeBook, Terms

@@ -16,7 +16,8 @@ from collections import defaultdict
 
 from isochrone.rules import holding, objectives
 from isochrone.rules.billing import Paid
-from isochrone.rules.metering import Effort, use_microusd
+from isochrone.rules.efforts import Effort
+from isochrone.rules.metering import use_microusd
 from isochrone.rules.movements import Movements
 from isochrone.rules.objectives import Finding
 from isochrone.rules.shares import apportion

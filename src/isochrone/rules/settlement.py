@@ -6,7 +6,7 @@ byte, on any machine, whatever the order of the records.
 
 The order of things, each with a module of its own:
 
-1. what each lease did (``metering``) and what its service owes for it (``billing``);
+1. what each lease did (``metering``, ``efforts``) and what its service owes for it (``billing``);
 2. payees get what the purpose's vouchers moved, pro rata when that is short;
 3. promises missed (``objectives``) move credits from the lease's earnings, then from what is held
    of it, to the tenant;
@@ -30,8 +30,8 @@ import msgspec
 
 from isochrone.rules import billing, rewards
 from isochrone.rules.billing import Paid, Purpose
+from isochrone.rules.efforts import Effort, counted_chains, efforts
 from isochrone.rules.lease_pay import LeasePay
-from isochrone.rules.metering import Effort, counted_chains, efforts
 from isochrone.rules.movements import Movements
 from isochrone.rules.parties import Parties, parties_of
 from isochrone.rules.rewards import Audience

@@ -75,6 +75,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     ``samples_min``: fewer requests in a window prove nothing about percentiles.
     Schedules are sorted by falling ``attained_bps``: the last step that applies counts.
     ``consistency_max_x100``: p99/p50 in hundredths above which answers are inconsistent.
+    Credits are shares of what the window's requests were paid; ``live``: of what the promised time
+    would have cost.
     """
 
     rules_version: int = 1
