@@ -2,10 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from isochrone.ledger.anvil import Anvil, AnvilSpec
 from tests.ledger.rpc_proxy import RpcProxy
 from tests.ledger.worlds import AnvilWorld
+
+from isochrone.ledger.anvil import Anvil, AnvilSpec
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ledger.rpc_proxy import RpcProxy, Unanswered
+from tests.ledger.worlds import DOLLAR, QUICK, AnvilWorld, key
 
 from isochrone.ledger.anvil import Anvil, ask
 from isochrone.ledger.errors import ChainSlow, ChainUnreachable, Reverted
 from isochrone.ledger.evm import EvmChain
 from isochrone.ledger.sending import Pace
 from isochrone.schema.errors import InvalidInput
-from tests.ledger.rpc_proxy import RpcProxy, Unanswered
-from tests.ledger.worlds import DOLLAR, QUICK, AnvilWorld, key
 
 SOMEBODY = "0x" + "ab" * 20
 

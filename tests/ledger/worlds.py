@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from isochrone.lab.twins.chain import MemoryChain
 from isochrone.ledger.anvil import advance, ask, give_ether
 from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.deploy import Periods, deploy
@@ -27,32 +28,29 @@ def key(name: str) -> PrivateKey:
     return PrivateKey(keccak256(name.encode()))
 
 
-class AnvilWorld:
-    """Contracts on an anvil that mines with transactions only."""
+class World:
+    """The contracts on some chain, and short ways to use them."""
 
-    def __init__(self, url: str, *, deadline_s: float = 3.0, deployment: Any = None) -> None:
-        self.url = url
-        self.chain = self.connect(url, deadline_s=deadline_s)
-        give_ether(url, key("deployer").address, 1000)
-        self.deployment: Deployment = deployment or deploy(
-            self.chain, key("deployer"), periods=Periods.short(EPOCH_S)
-        )
-        self.contracts = Contracts(self.chain, self.deployment)
-
-    def connect(self, *urls: str, deadline_s: float = 3.0, **options: Any) -> EvmChain:
-        return EvmChain(urls, deadline_s=deadline_s, pace=QUICK, **options)
+    chain: Any
+    deployment: Deployment
+    contracts: Contracts
 
     def ether(self, who: PrivateKey) -> None:
-        give_ether(self.url, who.address)
+        """Gas money, where gas is paid for."""
 
     def pass_time(self, seconds: int, blocks: int = 1) -> None:
-        advance(self.url, seconds, blocks)
+        raise NotImplementedError
 
     def mine(self, blocks: int) -> None:
-        advance(self.url, 0, blocks)
+        self.pass_time(0, blocks)
 
     def reorganise(self, depth: int) -> None:
-        ask(self.url, "anvil_reorg", depth, [])
+        raise NotImplementedError
+
+    def pass_epochs(self, count: int) -> None:
+        """To the first second of the epoch that is ``count`` further."""
+        until_s = self.deployment.start_unix_ms(self.epoch() + count) // 1000
+        self.pass_time(until_s - self.chain.head().timestamp_s)
 
     def fund(self, who: PrivateKey, dollars: int) -> str:
         self.ether(who)
@@ -94,3 +92,49 @@ class AnvilWorld:
     def snapshots(self, chain: Any = None) -> Snapshots:
         chain = chain or self.chain
         return Snapshots(chain, Contracts(chain, self.deployment))
+
+
+class AnvilWorld(World):
+    """Contracts on an anvil that mines with transactions only."""
+
+    chain: EvmChain
+
+    def __init__(
+        self, url: str, *, deadline_s: float = 3.0, deployment: Deployment | None = None
+    ) -> None:
+        self.url = url
+        self.chain = self.connect(url, deadline_s=deadline_s)
+        give_ether(url, key("deployer").address, 1000)
+        self.deployment = deployment or deploy(
+            self.chain, key("deployer"), periods=Periods.short(EPOCH_S)
+        )
+        self.contracts = Contracts(self.chain, self.deployment)
+
+    def connect(self, *urls: str, deadline_s: float = 3.0, **options: Any) -> EvmChain:
+        return EvmChain(urls, deadline_s=deadline_s, pace=QUICK, **options)
+
+    def ether(self, who: PrivateKey) -> None:
+        give_ether(self.url, who.address)
+
+    def pass_time(self, seconds: int, blocks: int = 1) -> None:
+        advance(self.url, seconds, blocks)
+
+    def reorganise(self, depth: int) -> None:
+        ask(self.url, "anvil_reorg", depth, [])
+
+
+class TwinWorld(World):
+    """Contracts' twins on a chain in memory."""
+
+    chain: MemoryChain
+
+    def __init__(self) -> None:
+        self.chain = MemoryChain()
+        self.deployment = deploy(self.chain, key("deployer"), periods=Periods.short(EPOCH_S))
+        self.contracts = Contracts(self.chain, self.deployment)
+
+    def pass_time(self, seconds: int, blocks: int = 1) -> None:
+        self.chain.advance(seconds, blocks)
+
+    def reorganise(self, depth: int) -> None:
+        self.chain.reorganise(depth)

@@ -109,6 +109,10 @@ class Bonds:
         position of a tally chain; ``a`` and ``b``: head and signature each."""
         return self._act(key, "slash_tally", _number(role), tally, position, *a, *b)
 
+    def burn(self, key: PrivateKey, role: Role) -> Receipt:
+        """Send what slashing took in a role to the dead address; anybody may."""
+        return self._act(key, "burn", _number(role))
+
     # --- to read ---------------------------------------------------------------------------------
 
     def stake_of(self, account: str, role: Role, *, at: Block | None = None) -> int:
