@@ -132,12 +132,16 @@ def _by_lease(inputs: EpochInput, *, late: bool) -> dict[str, tuple[Usage, ...]]
     chains: dict[str, Usage] = {}
     for usage in inputs.usages:
         other = chains.get(usage.chain)
-        if usage.late == late and (other is None or usage.position > other.position):
+        if usage.late == late and (other is None or _reach(usage) > _reach(other)):
             chains[usage.chain] = usage
     found: dict[str, list[Usage]] = defaultdict(list)
     for chain in sorted(chains):
         found[chains[chain].lease].append(chains[chain])
     return {lease: tuple(usages) for lease, usages in found.items()}
+
+
+def _reach(usage: Usage) -> tuple[int, int]:
+    return usage.position, usage.tenant_requests
 
 
 def _late(inputs: EpochInput) -> dict[str, tuple[tuple[Usage, ...], tuple[Usage, ...]]]:
