@@ -21,6 +21,14 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def say(output: str, sentence: str, **facts: object) -> None:
+    """One sentence for people, or its facts for programs (``output`` "json")."""
+    if output == "json":
+        print_json(facts)
+    else:
+        click.echo(sentence)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
     """Columns aligned by their widest cell; ``empty`` is printed when there are no rows."""
     if not rows:
