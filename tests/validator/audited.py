@@ -1,7 +1,6 @@
 """What the tests of checking and audit share: a settled network, a chain that tells of it, forgers.
 
-``Posted`` is a ``ChainView`` made of what the tests put on it, so that a root can be posted that no
-honest quorum would sign: the audit has to find the lie, whoever signed it.
+A forger here owns the whole quorum: it writes consistent files under right digests and posts them.
 """
 
 from __future__ import annotations
@@ -14,55 +13,14 @@ from typing import Any
 import msgspec
 
 from isochrone.lab.invented import Invented, Settled, Shape
-from isochrone.records.manifest import EpochRecords, write_files
+from isochrone.lab.invented_chain import InventedChain
+from isochrone.records.manifest import EpochRecords, write_books, write_files
 from isochrone.records.store import Store
 from isochrone.schema.digests import canonical
-from isochrone.schema.settlement import (
-    ChainSnapshot,
-    Deployment,
-    Manifest,
-    RootStatement,
-    Terms,
-)
+from isochrone.schema.settlement import Manifest
 from isochrone.schema.settling import PublishedEpoch
 
 SMALL = Shape(nodes=2, leases=2, periods=2, gateways=1)
-
-
-class Posted:
-    """A chain with these roots, snapshots and terms."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self.statements: dict[int, RootStatement] = {}
-        self.snapshots: dict[int, ChainSnapshot] = {}
-        self.epoch_terms = Terms()
-
-    def post(self, statement: RootStatement, snapshot: ChainSnapshot) -> None:
-        self.statements[statement.epoch] = statement
-        self.snapshots[statement.epoch] = snapshot
-
-    @property
-    def deployment(self) -> Deployment:
-        return self._deployment
-
-    def root(self, epoch: int) -> RootStatement | None:
-        return self.statements.get(epoch)
-
-    def epochs(self) -> tuple[int, ...]:
-        return tuple(sorted(self.statements))
-
-    def terms(self, epoch: int) -> Terms:
-        return self.epoch_terms
-
-    def final_block(self) -> int:
-        return 10_000
-
-    def at_unix_ms(self, block: int) -> int:
-        return self._deployment.start_unix_ms(block - 100 + 1)
-
-    def snapshot(self, epoch: int, block: int) -> ChainSnapshot:
-        return self.snapshots[epoch]
 
 
 class Network:
@@ -74,7 +32,7 @@ class Network:
         self.folder = folder
         self.store = Store.open(folder)
         self.invented = Invented(shape)
-        self.chain = Posted(self.invented.deployment)
+        self.chain = InventedChain(self.invented.deployment)
         self.settled: dict[int, Settled] = {}
         before: Settled | None = None
         for epoch in epochs:
@@ -82,7 +40,7 @@ class Network:
             previous = before.manifest.digest if before else ""
             before = self.invented.settled(self.store, epoch, books, previous)
             self.settled[epoch] = before
-            self.chain.post(before.statement, before.records.chain)
+            self.chain.post(before)
             books_file = write_books_of(self.store, before)
             self.store.publish(PublishedEpoch(statement=before.statement, books=books_file))
 
@@ -104,8 +62,6 @@ class Network:
 
 
 def write_books_of(store: Store, settled: Settled) -> str:
-    from isochrone.records.manifest import write_books
-
     return write_books(store, settled.settlement.books).sha256
 
 

@@ -141,7 +141,7 @@ def test_published_books_let_the_audit_name_the_account(network: Network, folder
 
 
 def test_terms_that_the_council_did_not_set_are_named(network: Network, folder: Path) -> None:
-    network.chain.epoch_terms = Terms(fee_bps=100)
+    network.chain.council_terms = Terms(fee_bps=100)
     difference = audited(network, folder, 6).difference
     assert difference is not None
     assert (difference.where, difference.published, difference.recomputed) == (

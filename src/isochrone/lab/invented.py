@@ -298,7 +298,7 @@ class Invented:
             for tenant, purpose in sorted(redeemed)
         ]
         return ChainSnapshot(
-            block=100 + epoch,
+            block=100 + epoch,  # as ``invented_chain`` counts them
             block_hash=hashlib.sha256(f"block {epoch}".encode()).hexdigest(),
             bonds=self.bonds(),
             funds=tuple(funds),
