@@ -236,6 +236,8 @@ class World:
                 former = self.some(before)
                 names = {name: getattr(former, name) for name in names}
                 chain, position = former.chain, former.position + self.chance.randint(0, 2)
+            if any((made.chain, made.position) == (chain, position) for made in found):
+                continue  # one head fixes one set of counts
             answered, refused = self.some(COUNTS), self.some(RARE_COUNTS)
             faults, cut, caller = (self.some(RARE_COUNTS) for _ in range(3))
             found.append(

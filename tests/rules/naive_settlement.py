@@ -140,7 +140,8 @@ class Naive:
         for usage in self.i.usages:
             if (usage.lease, usage.late) != (lease, late):
                 continue
-            if usage.chain not in found or found[usage.chain].position < usage.position:
+            best = found.setdefault(usage.chain, usage)
+            if (best.position, best.tenant_requests) < (usage.position, usage.tenant_requests):
                 found[usage.chain] = usage
         return found
 
