@@ -74,7 +74,7 @@ class Parts:
         self.proofs = Proofs(self.state_dir / "proofs")
         self.tallies = Tallies()
         self.ledger_news = LedgerNews(config.validators, paid_only=config.paid_only)
-        self.standby = StandbyBook(self.key, config.cell)
+        self.standby = StandbyBook(self.key, config.cell, config.ledger.epoch_s * 1000)
         self.dispatcher = Dispatcher(
             self.loop, self.fleet, config.limits, self.traffic, self.tallies
         )

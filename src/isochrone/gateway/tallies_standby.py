@@ -40,10 +40,12 @@ class _Standing:
 
 
 class StandbyBook:
-    """The nodes of one epoch after another."""
+    """The nodes of one epoch after another. ``epoch_ms``: no more live time is told than that: the
+    beat that spans a boundary counts in the later epoch."""
 
-    def __init__(self, key: PrivateKey, cell: str) -> None:
+    def __init__(self, key: PrivateKey, cell: str, epoch_ms: int) -> None:
         self._key = key
+        self._epoch_ms = epoch_ms
         self._cell = cell
         self._epoch = -1
         self._standings: dict[str, _Standing] = {}
@@ -111,7 +113,7 @@ class StandbyBook:
             cell=self._cell,
             metro=standing.metro,
             gateway=self._key.address,
-            live_ms=live_ms,
+            live_ms=min(live_ms, self._epoch_ms),
             free_cpu_milli=int(standing.free_milli_ms / standing.live_ms) if live_ms else 0,
         )
         return pack(seal(STANDBY_RECORD, record, self._key))
