@@ -121,7 +121,7 @@ def problems(result: dict[str, Any]) -> list[str]:
         found.append("No epoch was settled.")
     if not result["claim_paid"]:
         found.append("No provider was paid.")
-    if not result["credit_paid"]:
+    if not (result["credit_paid"] and result["credit_for_killed"]):
         found.append("The tenant got no credit for the time that the killed node had promised.")
     if not result["audit_agrees"]:
         found.append("The audit does not agree with the books.")

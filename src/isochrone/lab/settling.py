@@ -30,6 +30,9 @@ ROOT_WITHIN_S = 120.0
 
 POLL_S = 0.5
 
+_TWO = ("--epochs", "2")
+"""A kill near an epoch's end shows in the next one's books too."""
+
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What the act showed. Amounts in micro-US-dollars that really moved on the chain."""
@@ -37,6 +40,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     epochs_settled: int
     claim_paid: int
     credit_paid: int
+    credit_for_killed: int
     audit_agrees: bool
     epochs_behind: int
 
@@ -73,11 +77,17 @@ class Settling:
         progress = msgspec.json.decode(await self._tenant.run("settle", "-o", "json"))
         self._story.say(await self._tenant.run("settle"))
         claim_paid = await self._claim(await self._richest_provider(epoch))
+        for_killed = await self._credit_for(killed, epoch)
+        self._story.say(
+            f"The killed node {killed.site} had promised the whole epoch: for what it did not serve "
+            f"of it the tenant gets {for_killed / 1e6:.6f} dollars, out of that node's earnings."
+        )
         credit_paid = await self._credit()
         return Settled(
             epochs_settled=len(progress["roots"]),
             claim_paid=claim_paid,
             credit_paid=credit_paid,
+            credit_for_killed=for_killed,
             audit_agrees=await self._audit(epoch, min(row["epoch"] for row in progress["roots"])),
             epochs_behind=progress["behind"],
         )
@@ -129,10 +139,23 @@ class Settling:
         self._story.say(f"The vault paid {paid / 1e6:.6f} dollars to provider {provider}.")
         return paid
 
+    async def _credit_for(self, killed: Kill, epoch: int) -> int:
+        """The tenant's credits for the replicas of the killed node, from that epoch's records."""
+        leases = f"SELECT lease FROM leases WHERE node = '{killed.node}' AND epoch = {epoch}"
+        rows = await self._tenant.run("records", str(epoch), "--sql", leases, "-o", "json")
+        lost = {row["lease"] for row in msgspec.json.decode(rows)}
+        told = await self._tenant.run("earnings", "--role", "tenant", "-o", "json", *_TWO)
+        sources = msgspec.json.decode(told)["earnings"]["sources"]
+        return sum(
+            row["amount_microusd"]
+            for row in sources
+            if row["why"] == "credit" and row["lease"] in lost
+        )
+
     async def _credit(self) -> int:
         """The tenant takes its credits; what was paid."""
         self._story.say("$ isochrone earnings --role tenant")
-        self._story.say(await self._tenant.run("earnings", "--role", "tenant", "--epochs", "2"))
+        self._story.say(await self._tenant.run("earnings", "--role", "tenant", *_TWO))
         paid = await self._paid(self._tenant, "tenant")
         self._story.say(f"$ isochrone claim --role tenant   # paid {paid / 1e6:.6f} dollars")
         return paid

@@ -26,6 +26,10 @@ EPOCHS_MAX = 24 * 31
 """More than a month of hours is an audit, not a look."""
 
 
+HELD_SHOWN = 4
+"""Releases shown to people; JSON has all, by replica."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What the verb shows. ``claimable``: cumulative by the newest books; ``claimed``: paid out."""
 
@@ -142,15 +146,24 @@ def _show(money: Money, report: Report, costs: Costs) -> None:
         f"claimable in all {dollars(report.claimable_microusd)}, of it claimed "
         f"{dollars(report.claimed_microusd)}; held {dollars(report.earnings.held_microusd)}."
     )
-    for row in report.earnings.held:
-        start_s = money.deployment.start_unix_ms(row.until_epoch) // 1000
-        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(start_s))
-        click.echo(
-            f"  {dollars(row.amount_microusd)} of replica {row.lease[:12]} until epoch "
-            f"{row.until_epoch} ({when})"
-        )
+    _show_held(money, report.earnings)
     if report.forecast is not None:
         _show_forecast(report.forecast, costs)
+
+
+def _show_held(money: Money, found: Earnings) -> None:
+    """What the next epochs release, each with its sum; the rest in one line."""
+    released: dict[int, int] = {}
+    for row in found.held:
+        released[row.until_epoch] = released.get(row.until_epoch, 0) + row.amount_microusd
+    shown = sorted(released)[:HELD_SHOWN]
+    for epoch in shown:
+        start_s = money.deployment.start_unix_ms(epoch) // 1000
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(start_s))
+        click.echo(f"  {dollars(released[epoch])} held until epoch {epoch} ({when})")
+    if len(released) > len(shown):
+        rest = sum(released.values()) - sum(released[epoch] for epoch in shown)
+        click.echo(f"  {dollars(rest)} held until later, at most epoch {max(released)}")
 
 
 def _show_forecast(days: Forecast, costs: Costs) -> None:
