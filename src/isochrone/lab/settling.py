@@ -79,8 +79,8 @@ class Settling:
         claim_paid = await self._claim(await self._richest_provider(epoch))
         for_killed = await self._credit_for(killed, epoch)
         self._story.say(
-            f"The killed node {killed.site} had promised the whole epoch: for what it did not serve "
-            f"of it the tenant gets {for_killed / 1e6:.6f} dollars, out of that node's earnings."
+            f"The killed node {killed.site} had promised the whole epoch: for what it did not "
+            f"serve of it the tenant gets {for_killed / 1e6:.6f} dollars, out of its earnings."
         )
         credit_paid = await self._credit()
         return Settled(
