@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 
 from isochrone.ledger.chain import Block, Chain, Contract, Event
-from isochrone.ledger.errors import ChainRewound
+from isochrone.ledger.errors import ChainDisagrees, ChainRewound
 from isochrone.ledger.facts import Facts
 from isochrone.schema.settlement import Deployment
 
@@ -40,7 +40,14 @@ class History:
             upto = self._upto.number if self._upto else self._deployment.block - 1
             kept = [(event, at_s) for event, at_s in self._kept if event.block <= at.number]
             newer = self._timed(upto + 1, at) if at.number > upto else []
-            return Facts(self._deployment, self._challenge()).add_all(kept + newer)
+            facts = Facts(self._deployment, self._challenge())
+            try:
+                return facts.add_all(kept + newer)
+            except LookupError as error:
+                raise ChainDisagrees(
+                    f"The chain's logs do not add up: nothing is known of {error}.",
+                    fix="The server hides logs: ask another one.",
+                ) from error
 
     def _challenge(self) -> int:
         """Built into the vault, so the newest block's answer holds for all."""

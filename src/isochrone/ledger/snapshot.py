@@ -7,10 +7,15 @@ be equal, every bond and fund that changed since the last comparison too, and th
 hold at least the tokens that they owe. An auditor's server may have forgotten the state of an old
 block; then ``strict=False`` lets the logs stand alone.
 
+No sum tells whether a machine's key or an unspent deposit was hidden. So whoever settles also names
+the keys and funds that the records speak of, and those are asked for one by one.
+
 The cheapest lie that it misses: one server that forges logs and state alike. Two servers do not.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from isochrone.ledger.chain import Block, Chain
 from isochrone.ledger.contracts import Contracts
@@ -36,16 +41,26 @@ class Snapshots:
         """Everything that events say at a block, unchecked: to show, and to find roots."""
         return self._history.facts(at)
 
-    def take(self, epoch: int, at: Block | None = None, *, strict: bool = True) -> ChainSnapshot:
+    def take(
+        self,
+        epoch: int,
+        at: Block | None = None,
+        *,
+        strict: bool = True,
+        keys: Iterable[tuple[Role, str]] = (),
+        funds: Iterable[tuple[str, str]] = (),
+    ) -> ChainSnapshot:
         """The snapshot for settling ``epoch`` (default: at the final block).
 
         ``strict``: state must confirm the events, else raises NoState; otherwise it may be gone.
+        ``keys`` (of machines) and ``funds`` (tenant, purpose in hex): those that records name.
         Raises ChainDisagrees when the two differ, ChainRewound when blocks moved meanwhile.
         """
         block = at or self._chain.final()
         facts = self._history.facts(block)
         try:
             self._compare(facts, block)
+            self._compare_named(facts, block, keys, funds)
         except NoState:
             if strict:
                 raise
@@ -104,19 +119,35 @@ class Snapshots:
         self._compared = max(self._compared, block.number)
 
     def _compare_changed(self, facts: Facts, block: Block) -> None:
-        bonds, vault = self._contracts.bonds, self._contracts.vault
+        bonds = self._contracts.bonds
         for (account, role), bond in facts.bonds.items():
             if facts.changed[account, role] > self._compared:
                 held = bonds.stake_of(account, role, at=block)
                 _same(f"stake of {account} as {role}", bond.slashable, held)
-        for (tenant, purpose), (left, moved) in facts.funds.items():
-            if facts.changed[tenant, purpose] > self._compared:
-                word = bytes.fromhex(purpose)
-                found = (
-                    vault.deposit_of(tenant, word, at=block),
-                    vault.redeemed_of(tenant, word, at=block),
-                )
-                _same(f"fund {purpose[:8]} of {tenant}", (left, moved), found)
+        for fund in facts.funds:
+            if facts.changed[fund] > self._compared:
+                self._compare_fund(facts, block, fund)
+
+    def _compare_named(
+        self,
+        facts: Facts,
+        block: Block,
+        keys: Iterable[tuple[Role, str]],
+        funds: Iterable[tuple[str, str]],
+    ) -> None:
+        for role, key in keys:
+            if (role, key) not in facts.voters:
+                found = self._contracts.bonds.account_of(role, key, at=block)
+                _same(f"account of {key}", facts.account_of(role, key), found)
+        for fund in funds:
+            self._compare_fund(facts, block, fund)
+
+    def _compare_fund(self, facts: Facts, block: Block, fund: tuple[str, str]) -> None:
+        tenant, purpose = fund
+        vault, word = self._contracts.vault, bytes.fromhex(purpose)
+        left = vault.deposit_of(tenant, word, at=block)
+        moved = vault.redeemed_of(tenant, word, at=block)
+        _same(f"fund {purpose[:8]} of {tenant}", facts.funds.get(fund, (0, 0)), (left, moved))
 
     def _compare_tokens(self, facts: Facts, block: Block) -> None:
         token, deployment = self._contracts.token, self._contracts.deployment
