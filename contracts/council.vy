@@ -30,8 +30,10 @@ everybody's without the parties (accused, opener, harmed), and `u` = keccak(seed
 which is whole seats for whole shares and one more with the probability of the fraction. Splitting
 a bond over many accounts changes the average by nothing. Guilty needs `VERDICT_SEATS` of the
 `SEATS` expected (so: also that jurors take part). In the worst case (bonds in tiny accounts, the
-number of seats is Poisson) a third of all bond convicts an innocent with probability 3e-5, and the
-other two thirds, unanimous, convict the guilty with 0.94; larger accounts vary less.
+number of seats is Poisson) a third of W convicts an innocent with probability 2e-10, two fifths
+with 6e-6, and two thirds, unanimous, convict the guilty with 0.95; larger accounts vary less. Who
+opens cannot push a bonded account out of the jury by naming it as harmed: one that votes must open
+by itself. A contract's account cannot sign and has no say.
 
 THE SEED is keccak(hash of block `opened + LOOKAHEAD`, prevrandao of the block that draws, dispute),
 drawn by anyone, once, in one of the `DRAW_BLOCKS` blocks from two blocks after that. Who could
@@ -40,7 +42,7 @@ choose it?
    account can be made, topped up or moved to suit a seed.
  - Who builds block `opened + LOOKAHEAD` can try many hashes, but not against the prevrandao two
    blocks later, into which another proposer's secret is mixed.
- - Who draws can wait for another block, at most DRAW_BLOCKS tries (of 3e-5 each), and only until
+ - Who draws can wait for another block, at most DRAW_BLOCKS tries (of 2e-10 each), and only until
    anybody else draws. A draw that is missed cannot be repeated: the dispute expires and the bond
    burns, so that each further set of tries costs a bond.
  - One who orders all transactions and all blocks alone (a rollup's sequencer) can choose; on such a
@@ -153,8 +155,9 @@ struct Setting:
     value: uint256
 
 
-SEATS: public(constant(uint256)) = 128
-VERDICT_SEATS: public(constant(uint256)) = 72
+SEATS: public(constant(uint256)) = 256
+VERDICT_SEATS: public(constant(uint256)) = 150
+ACCOUNTS_MAX: constant(uint256) = 256  # signatures of one call
 LOOKAHEAD: public(constant(uint256)) = 8
 DRAW_BLOCKS: public(constant(uint256)) = 32
 PAUSE_EPOCHS: public(constant(uint64)) = 72
@@ -220,7 +223,8 @@ def open(
     """
     @notice Accuse `accused` of damage worth `amount` to `harmed`. Takes `bond_for(amount)`.
     @param role The bond that answers for it: 0 provider, 1 operator, 2 validator.
-    @param harmed Who is made whole; the dead address, if it was the network.
+    @param harmed Who is made whole; the dead address, if it was the network. An account whose bond
+        votes must open itself.
     @param evidence Digest of the documents that jurors are to read.
     @return the dispute's name, a hash of what it says
     """
@@ -234,10 +238,10 @@ def open(
     )
     assert self.disputes[dispute].deadline == 0, "council: already open"
 
-    parties: uint256 = self._voice(accused, epoch) + self._voice(msg.sender, epoch)
-    if harmed != msg.sender:
-        parties += self._voice(harmed, epoch)
-    total: uint256 = self._total_voice(epoch) - parties
+    assert harmed == msg.sender or self._voice(harmed, epoch) == 0, "council: the harmed votes"
+    total: uint256 = (
+        self._total_voice(epoch) - self._voice(accused, epoch) - self._voice(msg.sender, epoch)
+    )
     assert total != 0, "council: no jury"
 
     bond: uint256 = self._bond_for(amount)
@@ -289,7 +293,7 @@ def draw(dispute: uint256):
 
 
 @external
-def decide(dispute: uint256, guilty: bool, signatures: DynArray[bytes32[2], 128]):
+def decide(dispute: uint256, guilty: bool, signatures: DynArray[bytes32[2], ACCOUNTS_MAX]):
     """
     @notice Carry out the jury's verdict: `Verdict(dispute, guilty)` signed by accounts that hold
         `VERDICT_SEATS` together, in rising order of their addresses (so none counts twice).
@@ -389,7 +393,7 @@ def propose(name: bytes32, new_value: uint256) -> uint256:
 
 
 @external
-def support(proposal: uint256, signatures: DynArray[bytes32[2], 128]):
+def support(proposal: uint256, signatures: DynArray[bytes32[2], ACCOUNTS_MAX]):
     """
     @notice Count accounts that signed `Resolution(proposal, true)`, weighed by their voting bond
         of all roles in the epoch of the proposal. May be called again with others. A signature

@@ -99,7 +99,7 @@ def test_a_dispute_from_the_accusation_to_the_verdict(
     words = []
     for juror in JURORS[:3]:
         signed = verb(juror, "validator", "dispute", "sign", number, "--guilty")
-        assert signed["seats"] == 32
+        assert signed["seats"] == 64
         words.append(signed["signature"])
     verb(ACCUSED, "provider", "dispute", "sign", number, "--acquit", fails="has no seat")
     decide = ("dispute", "decide", number)

@@ -10,7 +10,7 @@ from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey, compact, keccak256
 from isochrone.schema.parameters import PARAMETERS
 
-SEATS, VERDICT_SEATS = 128, 72
+SEATS, VERDICT_SEATS = 256, 150
 FIRST_DRAW, DRAW_BLOCKS = 10, 32
 """Blocks from opening to the first that may draw, and how many may."""
 EVIDENCE = keccak256(b"a log that jurors read")

@@ -75,6 +75,8 @@ class CouncilPlay(RuleBasedStateMachine):
         if accused in (opener, harmed) or self.stakes[people[accused].address] == 0:
             return
         amount = dollars * DOLLAR
+        if harmed != opener and harmed < len(STAKES):
+            harmed = 7  # who votes opens by itself
         said = (people[opener].address, people[accused].address, amount, people[harmed].address)
         if (*said, self.network.epoch) in self.opened:
             return

@@ -9,7 +9,7 @@ from isochrone.schema.identity import recover
 SIGNERS_MAX = 64
 """Signatures of one quorum of ``bonds.weigh``."""
 
-ACCOUNTS_MAX = 128
+ACCOUNTS_MAX = 256
 """Signatures of one verdict, or of one call that supports a proposal."""
 
 
