@@ -346,6 +346,17 @@ def test_a_lease_record_counts_only_from_a_bonded_operator(
         assert "no bonded operator" in found.why
 
 
+def test_an_operator_without_stake_vouches_for_nothing(
+    network: Invented, store: Store, records: EpochRecords
+) -> None:
+    bonds = tuple(
+        msgspec.structs.replace(bond, stake_microusd=0) if bond.role == "operator" else bond
+        for bond in records.chain.bonds
+    )
+    poor = msgspec.structs.replace(records.chain, bonds=bonds)
+    assert "no bonded operator" in refused(network, store, replace(records, chain=poor)).why
+
+
 def test_a_record_of_the_epoch_before_without_a_late_chain_is_named(
     network: Invented, store: Store, records: EpochRecords
 ) -> None:

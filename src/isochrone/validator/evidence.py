@@ -29,11 +29,14 @@ class FalseRecord(InvalidInput):
 
 
 class KeyBook:
-    """Which account each key signs for, by role, as the chain's bonds say."""
+    """Which bonded account each key signs for, by role, as the chain says; no stake, no account."""
 
     def __init__(self, bonds: Iterable[Bonded]) -> None:
         self._accounts: dict[tuple[Role, str], str] = {
-            (bond.role, key): bond.account for bond in bonds for key in bond.keys
+            (bond.role, key): bond.account
+            for bond in bonds
+            if bond.stake_microusd > 0
+            for key in bond.keys
         }
 
     def account(self, role: Role, key: str) -> str | None:
