@@ -352,11 +352,14 @@ def unsigned_since(since_s: float, requests: int, signed: int, now_s: float) -> 
 
 
 def _next_base(watched: Watched) -> Totals:
-    """Where the node's counter stood by what both agreed on, when another chain begins."""
-    agreed = tuple(map(add, watched.base[:WORDS], watched.counts))
+    """Where the node's counter stood by what both agreed on, when another chain begins.
+
+    What a link told beyond the node's own counts, inside the tolerance, is no debt of later chains.
+    """
     if watched.restored:  # what was agreed on was counted by the process before
-        agreed = NOTHING
-    return (*agreed, *watched.mark[WORDS:])
+        return (*NOTHING, *watched.mark[WORDS:])
+    agreed = map(add, watched.base[:WORDS], watched.counts)
+    return (*map(min, agreed, watched.mark[:WORDS]), *watched.mark[WORDS:])
 
 
 def _misplaced(
