@@ -53,7 +53,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def timelock_s(self) -> int:
         """Of a parameter's change: an epoch longer than the longest thaw."""
-        return self.thaw_s + self.epoch_s
+        return max(self.thaw_s, self.deposit_thaw_s) + self.epoch_s
 
     @classmethod
     def short(cls, epoch_s: int) -> Periods:
@@ -201,7 +201,7 @@ def _check_built_in(
         chain.view(bonds, "thaw_s"),
         chain.view(Contract("council", deployment.council), "timelock_s"),
     )
-    if thaw_s < periods.thaw_s or timelock_s <= thaw_s:
+    if thaw_s < periods.thaw_s or timelock_s <= max(thaw_s, periods.deposit_thaw_s):
         raise WrongChain("The bonds' thaw or the council's timelock is shorter than it must be.")
     known = {
         separator(deployment.domain),
