@@ -12,8 +12,8 @@ import isochrone.ledger
 
 ROOT = Path(isochrone.__file__).parent
 HEAVY = {"web3", "eth_abi", "eth_account", "requests"}
-SPEAKERS = {"abi", "sending", "web3_import"}
-"""Modules of ``ledger`` that import it themselves; ``evm``, ``rpc``, ``finality`` stand on them."""
+SPEAKERS = {"abi", "rpc", "sending"}
+"""Modules of ``ledger`` that import it themselves; ``evm`` and ``finality`` stand on these."""
 
 
 def imports_of(path: Path) -> set[str]:
