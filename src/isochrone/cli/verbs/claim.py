@@ -58,8 +58,10 @@ def command(
             "No epoch is final yet: a root can be vetoed until its challenge is over.",
             fix="`isochrone settle` says when.",
         )
-    tree = AccountTree.of(books_after(money, posted_root(money, epoch)).accounts)
-    cumulative, proof = tree.claim(signer.address)
+    accounts = books_after(money, posted_root(money, epoch)).accounts
+    cumulative, proof = 0, tuple[bytes, ...]()
+    if signer.address in accounts:
+        cumulative, proof = AccountTree.of(accounts).claim(signer.address)
     done = vault.claimed_of(signer.address)
     transaction = ""
     if cumulative > done:
@@ -81,4 +83,7 @@ def command(
             f"it holds {dollars(result.balance_microusd)} now."
         )
     else:
-        click.echo(f"Nothing to claim: {dollars(done)} were paid already (epoch {epoch}).")
+        click.echo(
+            f"Nothing to claim: the books of epoch {epoch} owe {signer.address} "
+            f"{dollars(cumulative)} in all, and {dollars(done)} were paid."
+        )
