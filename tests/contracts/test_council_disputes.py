@@ -359,3 +359,10 @@ def test_the_jury_that_convicts_is_the_docstrings(court: Court) -> None:
     assert at_least(VERDICT_SEATS, SEATS * 2 / 5) == pytest.approx(6e-6, rel=0.2)
     assert at_least(VERDICT_SEATS, SEATS * 2 / 3) == pytest.approx(0.95, abs=0.005)
     assert boa.env.evm.patch.chain_id == court.network.domain.chain_id
+
+
+def test_splitting_a_bond_changes_no_average() -> None:
+    """Over all tickets u, the seats (S w + u) // W add up to S w: the exact share on average."""
+    for whole in (1, 7, 60, 997):
+        for bond in range(0, whole + 1, max(1, whole // 7)):
+            assert sum((SEATS * bond + u) // whole for u in range(whole)) == SEATS * bond
