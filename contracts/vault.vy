@@ -1,6 +1,7 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
 # pragma optimize gas
+# pragma nonreentrancy on
 """
 @title Vault: deposits, the pot, roots and claims
 @license Apache-2.0
@@ -243,7 +244,6 @@ def __init__(
 
 
 @external
-@nonreentrant
 def deposit(tenant: address, purpose: bytes32, amount: uint256):
     """
     @notice Add `amount` of the caller's tokens to a tenant's deposit for a purpose. Not while the
@@ -278,7 +278,6 @@ def thaw_deposit(purpose: bytes32, amount: uint256):
 
 
 @external
-@nonreentrant
 def withdraw_deposit(purpose: bytes32) -> uint256:
     """
     @notice Pay out to the caller what has thawed and was not redeemed meanwhile.
@@ -462,7 +461,6 @@ def veto(
 
 
 @external
-@nonreentrant
 def claim(
     account: address, cumulative: uint256, proof: DynArray[bytes32, merkle.PROOF_HASHES_MAX]
 ) -> uint256:

@@ -183,14 +183,5 @@ def test_a_grant_does_not_cross_tenants(till: Till) -> None:
     _refuse(other, DOLLAR, signature, "vault: signer may not spend")
 
 
-def test_the_pot_has_an_end(network: Network) -> None:
-    """More than quadrillions of dollars cannot be in it, so a field never runs into the next."""
-    till = Till(network)
-    till.deposit(DOLLAR)
-    vault = network.vault
-    vault.eval("self._state = 2**72 - 1")
-    refused(till.redeem, DOLLAR, why="vault: pot is full")
-
-
 def _refuse(till: Till, cumulative: int, signature: Any, why: str) -> None:
     refused(till.network.vault.redeem, till.tenant.address, PURPOSE, cumulative, signature, why=why)
