@@ -1,4 +1,4 @@
-"""A gateway with a real node process and short epochs, and a validator that keeps what it is told."""
+"""A gateway with a real node process, short epochs, and a validator that keeps what it is told."""
 
 from __future__ import annotations
 

@@ -147,9 +147,7 @@ class World:
         self.book = RouteBook(place, blocs())
         self.fleet = Fleet(self.book)
         limits = GatewayLimits(hold_ms=50, deadline_ms=400)
-        self.dispatcher = Dispatcher(
-            self.loop, self.fleet, limits, Traffic(Registry()), Tallies()
-        )
+        self.dispatcher = Dispatcher(self.loop, self.fleet, limits, Traffic(Registry()), Tallies())
         routes = [self._replica(number, *row) for number, row in enumerate(rows)]
         route = ServiceRoute(
             service="t.s",

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.node.wanted import NODE, lease
 
 from isochrone.gateway.tallies import Tally
 from isochrone.gateway.tallies_chains import Chains
@@ -28,7 +29,6 @@ from isochrone.schema.tally import (
     TallyRefused,
     next_head,
 )
-from tests.node.wanted import NODE, lease
 
 GATEWAY = "0x" + "9" * 40
 DEPLOYMENT = Deployment(chain_id=1, genesis_unix_s=0, epoch_s=60)

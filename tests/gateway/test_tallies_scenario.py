@@ -21,5 +21,3 @@ async def test_what_was_served_is_signed_by_both_and_handed_to_validators(town: 
     await until(lambda: validator.total() >= 60, 20)
     assert validator.total() == 60
     assert validator.total(9) > 0
-    print(validator.heads, gateway.signer.counters, gateway.hand.behind)
-    print(gateway.registry.text().decode() if isinstance(gateway.registry.text(), bytes) else "")

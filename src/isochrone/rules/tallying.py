@@ -254,7 +254,9 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
     ``counts``: of the last link signed. ``base``: the node's own counter at which the chain began,
     so that everything agreed in earlier chains lies below it. ``mark``: the counter when that link
-    was signed. ``restored``: read back from disk by a process that has counted nothing of it.
+    was signed. ``doubts``: of the counter, when the link before it was (what became doubtful while
+    a chain's last link was on its way is told by the next chain). ``restored``: read back from disk
+    by a process that has counted nothing of it.
     """
 
     chain: bytes = b""
@@ -265,6 +267,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     counts: Totals = NOTHING
     base: Totals = NOTHING + (0,) * len(DOUBTS)
     mark: Totals = NOTHING + (0,) * len(DOUBTS)
+    doubts: Totals = (0,) * len(DOUBTS)
     restored: bool = False
 
 
@@ -320,7 +323,7 @@ def judge(
     written_off = 0
     if new_session:
         written_off = max(0, own[0] - counts[0] - _slack(counts[0]))
-        base = (*since(seen[:WORDS], counts), *seen[WORDS:])
+        base = (*since(seen[:WORDS], counts), *base[WORDS:])
     return Verdict(
         watched=Watched(
             chain=chain.id,
@@ -331,6 +334,7 @@ def judge(
             counts=counts,
             base=base,
             mark=seen,
+            doubts=watched.mark[WORDS:],
         ),
         written_off=written_off,
     )
@@ -357,9 +361,9 @@ def _next_base(watched: Watched) -> Totals:
     What a link told beyond the node's own counts, inside the tolerance, is no debt of later chains.
     """
     if watched.restored:  # what was agreed on was counted by the process before
-        return (*NOTHING, *watched.mark[WORDS:])
+        return (*NOTHING, *watched.doubts)
     agreed = map(add, watched.base[:WORDS], watched.counts)
-    return (*map(min, agreed, watched.mark[:WORDS]), *watched.mark[WORDS:])
+    return (*map(min, agreed, watched.mark[:WORDS]), *watched.doubts)
 
 
 def _misplaced(
