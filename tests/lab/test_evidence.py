@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from isochrone.lab.demo import problems
 from isochrone.lab.evidence import FailedTry, Seen, figures
 from isochrone.lab.faults import Freeze, Kill, Replacement
 from isochrone.lab.records import Record
+from isochrone.lab.settling import Settled
 from isochrone.lab.trials import Cut, Slowed
 
 FROZEN_AT_S = 1000.0
@@ -56,9 +60,19 @@ def lost(request: str, reason: str, after_s: float, node: str = "0xf") -> Failed
     )
 
 
+SETTLED = Settled(
+    epochs_settled=3,
+    claim_paid=500,
+    credit_paid=200,
+    credit_for_killed=40,
+    audit_agrees=True,
+    epochs_behind=0,
+)
+
+
 def result(one: Seen, **changes: object) -> dict[str, object]:
     made = figures(one, nodes=3, services=1, violations=0, identical=True)
-    return {**made, **changes}
+    return {**made, **msgspec.structs.asdict(SETTLED), **changes}
 
 
 GOOD = seen(
@@ -104,6 +118,20 @@ def test_failures_violations_and_differing_replays_are_problems() -> None:
     assert len(problems(result(GOOD, residency_violations=2))) == 1
     assert len(problems(result(GOOD, replayed_identical=False))) == 1
     assert len(problems(result(GOOD, slow_link_share=0.5))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs_settled", 0),
+        ("claim_paid", 0),
+        ("credit_paid", 0),
+        ("credit_for_killed", 0),
+        ("audit_agrees", False),
+    ],
+)
+def test_an_epoch_that_paid_or_audited_nothing_is_a_problem(key: str, value: object) -> None:
+    assert len(problems(result(GOOD, **{key: value}))) == 1
 
 
 def test_overtaken_copies_are_not_counted_as_moved() -> None:
