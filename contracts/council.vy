@@ -260,9 +260,11 @@ def open(
         seed=empty(bytes32),
         closed=False,
     )
+    held: uint256 = staticcall token.balanceOf(self)
     assert extcall token.transferFrom(
         msg.sender, self, bond, default_return_value=True
-    ), "council: token"
+    ), "council: not paid"
+    assert staticcall token.balanceOf(self) == held + bond, "council: not paid whole"
     log Opened(
         dispute=dispute,
         accused=accused,
@@ -535,7 +537,7 @@ def _bond_for(amount: uint256) -> uint256:
 
 @internal
 def _pay(to: address, amount: uint256):
-    assert extcall token.transfer(to, amount, default_return_value=True), "council: token"
+    assert extcall token.transfer(to, amount, default_return_value=True), "council: not paid"
 
 
 @internal
