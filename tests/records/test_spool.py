@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isochrone.records import spool as spool_module
+from isochrone.records import spool_files
 from isochrone.records.segments import HEADER, RECORD_BYTES_MAX, SEAL
 from isochrone.records.spool import Spool
 from isochrone.schema.errors import OurFault, TooLarge, Unavailable
@@ -208,7 +208,7 @@ def test_one_process_at_a_time(spool: Spool, tmp_path: Path) -> None:
 def test_segments_are_rotated_sealed_and_few_stay_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 1000)
+    monkeypatch.setattr(spool_files, "SEGMENT_BYTES", 1000)
     spool = Spool.open(tmp_path)
     for epoch in range(8):
         for number in range(5):
@@ -251,28 +251,51 @@ def test_strange_files_are_left_alone(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_waiting_appends_share_an_fsync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool.append_now(1, [b"opened"])
-    synced: list[int] = []
-    started, gate = threading.Event(), threading.Event()
-    real = os.fsync
+class SlowDisk:
+    """Every fsync waits until the gate is open, so that whatever is appended meanwhile shares."""
 
-    def slow(descriptor: int) -> None:
-        synced.append(descriptor)
-        started.set()
-        gate.wait(10)
-        real(descriptor)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.synced: list[int] = []
+        self._started, self._gate = threading.Event(), threading.Event()
+        self._real = os.fsync
+        monkeypatch.setattr(spool_files.os, "fsync", self._slow)
 
-    monkeypatch.setattr(spool_module.os, "fsync", slow)
+    def _slow(self, descriptor: int) -> None:
+        self.synced.append(descriptor)
+        self._started.set()
+        self._gate.wait(10)
+        self._real(descriptor)
 
-    async def many() -> None:
-        first = asyncio.ensure_future(spool.append(1, [b"0"]))
-        await asyncio.to_thread(started.wait, 10)
-        others = [asyncio.ensure_future(spool.append(1, [b"%d" % n])) for n in range(1, 50)]
+    async def share(self, spool: Spool, epochs: list[int]) -> None:
+        """Append once, then to each of these epochs while the first fsync runs."""
+        first = asyncio.ensure_future(spool.append(1, [b"first"]))
+        await asyncio.to_thread(self._started.wait, 10)
+        others = [asyncio.ensure_future(spool.append(epoch, [b"x"])) for epoch in epochs]
         await asyncio.sleep(0)
-        gate.set()
+        self._gate.set()
         await asyncio.gather(first, *others)
 
-    asyncio.run(many())
-    assert len(synced) == 2
+
+async def test_waiting_appends_share_an_fsync(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await spool.append(1, [b"opened"])
+    disk = SlowDisk(monkeypatch)
+    await disk.share(spool, [1] * 49)
+    assert len(disk.synced) == 2
     assert len(list(spool.read(1))) == 51
+
+
+async def test_many_epochs_at_once_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool.open(tmp_path)
+    await spool.append(1, [b"opened"])
+    epochs = [9, 2, 7, 1, 5, 3, 8, 2, 6, 1]
+    await SlowDisk(monkeypatch).share(spool, epochs)
+    spool = reopened(spool, tmp_path)
+    assert {epoch: len(list(spool.read(epoch))) for epoch in spool.epochs()} == {
+        epoch: epochs.count(epoch) + (2 if epoch == 1 else 0) for epoch in epochs
+    }
+    assert spool.damages == ()
+    spool.close()

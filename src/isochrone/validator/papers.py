@@ -8,8 +8,9 @@ its operator's bond: a stranger's record counts for nothing.
 What is caught: a price that the provider never granted or a service that the tenant never declared,
 terms that differ from either, a node of another provider, a record signed by a key without a bonded
 operator. What is missed: a controller that lies about when a lease served or was released (its word
-is all there is; where gateway and node counted live time, the smaller number pays), or that shows
-an older declaration or grant than the newest.
+is all there is; where gateway and node counted live time, the smaller number pays), that shows an
+older declaration or grant than the newest, or that shifts the audience's weights: they only decide
+which places' pools get the fee.
 """
 
 from __future__ import annotations
