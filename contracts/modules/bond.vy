@@ -219,7 +219,8 @@ def recounted(sums: uint256, before: Bond, after: Bond, now: uint256) -> uint256
     else:
         later -= before.fresh
 
-    assert settled <= _SUM and next <= _SUM and later <= _SUM, "bonds: too large"
+    # All together, for they will come together; then no change can be refused later on.
+    assert settled + next + later <= _SUM, "bonds: too large"
     return (
         settled | (next << 60) | (later << 120) | (now << 180) | ((sums >> 204) << 204)
     )

@@ -116,3 +116,15 @@ def unpacked(record: uint256) -> bond.Bond:
 @pure
 def forfeited(sums: uint256, amount: uint256) -> uint256:
     return bond.forfeited(sums, amount)
+
+
+@external
+@pure
+def recounted(sums: uint256, before: bond.Bond, after: bond.Bond, now: uint256) -> uint256:
+    return bond.recounted(sums, before, after, now)
+
+
+@external
+@pure
+def total(sums: uint256, epoch: uint256) -> uint256:
+    return bond.total(sums, epoch)

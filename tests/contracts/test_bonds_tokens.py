@@ -80,6 +80,24 @@ def test_a_token_that_refuses_the_grave_saves_no_liar(hostile: Network) -> None:
     assert hostile.bonds.to_burn(VALIDATOR) == STAKE - STAKE // 100
 
 
+def test_the_largest_bonds_burn_one_after_the_other(hostile: Network) -> None:
+    """A role's forfeit stake has one slot's room: the largest bond there can be."""
+    largest = 2**52 - 1
+    finder = key("finder").address
+    for liar in (ALICE, key("bob")):
+        hostile.bond(liar, VALIDATOR, largest)
+    proofs = []
+    for liar in (ALICE, key("bob")):
+        bodies = [(bytes([i]) * 32, 0, bytes(32), bytes(32)) for i in (1, 2)]
+        signed = [compact(liar.sign(typed_data.root(hostile.domain, 1, 0, *one))) for one in bodies]
+        proofs.append((1, 0, bodies[0], signed[0], bodies[1], signed[1]))
+    hostile.bonds.slash_root(*proofs[0], sender=finder)
+    refused(hostile.bonds.slash_root, *proofs[1], sender=finder, why="bonds: burn first")
+    hostile.bonds.burn(VALIDATOR, sender=finder)
+    hostile.bonds.slash_root(*proofs[1], sender=finder)
+    assert hostile.bonds.stake_of(key("bob").address, VALIDATOR) == 0
+
+
 def encoded(contract: object, name: str, *arguments: object) -> bytes:
     """Calldata of a contract's function."""
     return bytes(getattr(contract, name).prepare_calldata(*arguments))
