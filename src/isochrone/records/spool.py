@@ -217,7 +217,11 @@ class Spool:
             batch = [self._jobs.get()]
             while not self._jobs.empty():
                 batch.append(self._jobs.get())
-            self._commit([job for job in batch if job is not None])
+            jobs = [job for job in batch if job is not None]
+            try:
+                self._commit(jobs)
+            except Exception as error:  # a defect of ours: nobody may wait for ever
+                _answer([job for job in jobs if not job.done.done()], error)
             if batch[-1] is None:
                 self._files.seal(lambda segment: True)
                 return
