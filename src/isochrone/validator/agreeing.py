@@ -93,8 +93,9 @@ class Agreement:
 
     def votes(self, manifest: str) -> tuple[SignedRoot, ...]:
         """The signatures heard for a manifest, by signer."""
-        votes = sorted((signer, vote) for (_, signer), vote in self.state.votes.items())
-        return tuple(vote for _, vote in votes if vote.statement.manifest == manifest)
+        heard = self.state.votes
+        votes = (heard[place] for place in sorted(heard))
+        return tuple(vote for vote in votes if vote.statement.manifest == manifest)
 
     async def close(self) -> None:
         """Stop what is under way."""

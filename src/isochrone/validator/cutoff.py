@@ -1,9 +1,9 @@
 """The cut-off of an epoch: what was held by then, told to the others, and never to be missed.
 
-At the cut-off a validator says what it holds (``exchanging``) and remembers the mark. Two rounds
-later, if something new came and the epoch is still open, it says so again with a newer mark; a
-proposal must not miss what was said two rounds before it, since its proposer had a round to fetch
-it. What comes after the last mark may count now or in the next epoch.
+At the cut-off a validator says what it holds (``exchanging``) and remembers the mark: no proposal
+may miss any of it. In a later round, if something new came and the epoch is still open, it says so
+again with a newer mark; that one binds from two rounds later on, since a proposer then had a round
+to fetch it. What comes after the last mark may count now or in the next epoch.
 
 Gateways and controllers are asked to hand an epoch over again when something is missing, or when
 this process was not there all the time.
@@ -53,8 +53,10 @@ class Cutoff:
 
     def mark(self, epoch: int, round_: int) -> Mark:
         """What a proposal of that round must not miss."""
-        due = [mark for at, mark in self._marks if at < 0 or at <= round_ - FETCHED_WITHIN]
-        return due[-1] if due and epoch == self._epoch else NOTHING
+        if epoch != self._epoch or not self._marks:
+            return NOTHING
+        later = [mark for at, mark in self._marks[1:] if at <= round_ - FETCHED_WITHIN]
+        return later[-1] if later else self._marks[0][1]
 
     def _ask_if_missing(self, epoch: int) -> None:
         """Once an epoch for a process (or connection) that is new in it, else for what is open."""

@@ -210,8 +210,8 @@ class Validator:
         if self._desk is None:
             self._desk = await asyncio.to_thread(self._opening, self._config, self._unix_ms)
         look = await asyncio.to_thread(self._desk.look)
-        self._look = look
-        self._kept = await self._adopter.adopt(look.roots)
+        kept = await self._adopter.adopt(look.roots)
+        self._look, self._kept = look, kept
         epoch = look.next_epoch
         await self.holdings.settled_to(epoch - 1, look.final_epoch)
         ended_ms = self._deployment.start_unix_ms(epoch + 1)
@@ -315,5 +315,5 @@ class Validator:
     def _say_behind(self) -> None:
         behind = self.status().behind
         if behind != self._behind and max(behind, self._behind) > 1:
-            log.warning("settlement is %d epochs behind", behind)
+            log.warning("settlement is behind by epochs: %d", behind)
         self._behind = behind
