@@ -95,7 +95,7 @@ async def test_an_epoch_is_settled_paid_and_claimed(town: Town) -> None:
     assert vault.claimed_of(provider) == owed
     await settled(town, 4)
     await town.to_epoch(7)
-    await until(lambda: 2 in news, why="the epoch is told as final")
+    await until(lambda: max(news, default=0) >= 2, why="the epoch is told as final")
     await settled(town, 6)
     assert [v.status().behind for v in validators] == [0, 0, 0]
     assert validators[0].status().account == key("v1 account").address
