@@ -63,6 +63,13 @@ def test_a_folder_can_be_named_by_text_and_by_url(folder: Path) -> None:
     assert Store.open(folder.as_uri()).get(digest) == b"content"
 
 
+def test_somebodys_word_creates_no_folder(folder: Path) -> None:
+    for place in (str(folder), folder.as_uri()):
+        with pytest.raises(NotFound):
+            Store.open(place)
+    assert not folder.exists()
+
+
 def test_what_a_folder_holds_can_be_read_over_http_but_not_written(folder: Path, url: str) -> None:
     local, remote = Store.open(folder), Store.open(url)
     digest = local.put(b"content" * 1000)

@@ -63,17 +63,22 @@ class Store:
     def open(
         cls, place: str | Path, *, timeout_s: float = TIMEOUT_S, retries: int = RETRIES
     ) -> Store:
-        """The store at a folder (created if absent) or a URL: ``file``, ``s3``, ``http`` ….
+        """The store at a folder or a URL: ``file``, ``s3``, ``http`` ….
 
-        Credentials of buckets come from their usual environment variables. Raises InvalidInput
-        for a URL that nothing here opens.
+        A ``Path`` is a folder of one's own and created; text is somebody's word, which creates
+        nothing. Credentials of buckets come from their usual environment variables.
+        Raises InvalidInput for a URL that nothing here opens, NotFound for a folder that is not
+        there.
         """
+        own = isinstance(place, Path)
         if isinstance(place, str) and place.startswith("file://"):
-            place = Path(url2pathname(urlsplit(place).path))
+            place = url2pathname(urlsplit(place).path)
         if isinstance(place, Path) or "://" not in place:
             folder = Path(place).absolute()
+            if not own and not folder.is_dir():
+                raise NotFound(f"{folder} is not a folder with records.")
             with _mapped(str(folder)):
-                return cls(stores.LocalStore(folder, mkdir=True), str(folder), folder)
+                return cls(stores.LocalStore(folder, mkdir=own), str(folder), folder)
         try:
             remote = stores.from_url(
                 place,
