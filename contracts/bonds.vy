@@ -14,7 +14,7 @@ KEYS. In each role an account has one *voting key*, given to `register`; its sig
 account's vote, and a key has one vote whoever holds it. Keys of machines (nodes, gateways) are
 added by `add_keys`; they do not vote. Every key must have agreed (`KeyConsent`), and in its role it
 belongs to its account for ever, so that no stake escapes what a key has signed. An account may take
-another voting key only when its bond is empty.
+another voting key only when its bond is empty, and never comes back to the first.
 
 VOTES. What is posted in epoch e votes from epoch e + 2, so nobody can buy a say in books that are
 being made. `weigh` counts signatures in one call: one slot a signer.
@@ -26,10 +26,11 @@ signed comes to light before it is gone.
 
 SLASHING needs no judge where two signatures prove the lie: two roots of one epoch and round, or
 two heads at one position of a tally chain, signed by one key. The whole bond of that role goes,
-thawing or not: 99 % is lost, 1 % is for whoever shows the proof. Slashing oneself therefore saves a
+thawing or not: 99 % is lost, 1 % is for whoever shows the proof, so that slashing oneself saves a
 hundredth. What is lost has left every account at once; `burn`, which anybody may call, sends it to
-a dead address, so that no slash depends on what the token thinks of that address. Proofs do not age: who bonds again under a key that lied can be slashed again. The
-council's decided disputes are the only other way.
+a dead address, so that no slash depends on what the token thinks of that address. Proofs do not
+age: who bonds again under a key that lied can be slashed again. The council's decided disputes are
+the only other way.
 
 What this contract does not do: it knows no nodes, places or prices, never judges evidence, and
 pays nobody. Token units sent to it otherwise than by `register` and `top_up` stay there.
@@ -172,9 +173,8 @@ def register(role: uint8, key: address, consent: bytes32[2], amount: uint256):
     held: address = self._voting_keys[self._slot(role, msg.sender)]
     if held != key:
         assert record == 0, "bonds: key taken"
-        assert held == empty(address) or bond.slashable(self._records[self._slot(role, held)]) == 0, (
-            "bonds: other voting key"
-        )
+        # The record of no key at all is empty too.
+        assert bond.slashable(self._records[self._slot(role, held)]) == 0, "bonds: other voting key"
         self._voting_keys[self._slot(role, msg.sender)] = key
     self._post(role, slot, record, amount)
     log Registered(account=msg.sender, role=role, key=key, amount=amount)
@@ -188,7 +188,8 @@ def add_keys(
     @notice Let machines' keys sign for the caller's bond. Keys that it has already are passed over.
     """
     assert len(keys) == len(consents), "bonds: keys and consents differ"
-    assert self._voting_keys[self._slot(role, msg.sender)] != empty(address), "bonds: not registered"
+    held: address = self._voting_keys[self._slot(role, msg.sender)]
+    assert held != empty(address), "bonds: not registered"
     pointer: uint256 = bond.pointer(msg.sender)
     for i: uint256 in range(len(keys), bound=MAX_KEYS):
         slot: uint256 = self._slot(role, keys[i])
@@ -354,8 +355,7 @@ def voting_bond(account: address, role: uint8, epoch: uint64) -> uint256:
     """
     @notice The account's bond that votes now and has done so since `epoch`.
     """
-    record: uint256 = self._records[self._slot(role, self._voting_keys[self._slot(role, account)])]
-    return bond.voting(record, convert(epoch, uint256))
+    return bond.voting(self._record_of(role, account), convert(epoch, uint256))
 
 
 @external
@@ -393,7 +393,7 @@ def stake_of(account: address, role: uint8) -> uint256:
     """
     @notice All of the account's stake in the role that can be slashed, thawing included.
     """
-    return bond.slashable(self._records[self._slot(role, self._voting_keys[self._slot(role, account)])])
+    return bond.slashable(self._record_of(role, account))
 
 
 @external
@@ -402,7 +402,7 @@ def bond_of(account: address, role: uint8) -> bond.Bond:
     """
     @notice The account's bond in the role, in all its parts.
     """
-    return bond.unpacked(self._records[self._slot(role, self._voting_keys[self._slot(role, account)])])
+    return bond.unpacked(self._record_of(role, account))
 
 
 @external
@@ -454,6 +454,13 @@ def _bond_of(role: uint8, account: address) -> uint256:
     key: address = self._voting_keys[self._slot(role, account)]
     assert key != empty(address), "bonds: not registered"
     return self._slot(role, key)
+
+
+@internal
+@view
+def _record_of(role: uint8, account: address) -> uint256:
+    # Who never registered has the key zero, and its record is empty.
+    return self._records[self._slot(role, self._voting_keys[self._slot(role, account)])]
 
 
 @internal

@@ -2,11 +2,11 @@
 # pragma evm-version cancun
 # pragma optimize gas
 """
-@title A bond in one storage slot, and a role's votes in another
+@title A bond in one storage slot, and a role's sums in another
 @license Apache-2.0
-@notice Pure arithmetic for bonds: no storage, no clock (`now` is the current epoch). One slot a bond
-    makes counting a signer cost a single read, one slot a role makes the sum of all votes exact
-    for the current epoch and the two after it, without a loop over accounts.
+@notice Pure arithmetic for bonds: no storage, no clock (`now` is the current epoch). One slot a
+    bond makes counting a signer cost a single read, one slot a role makes the sum of all votes
+    exact for the current epoch and the two after it, without a loop over accounts.
 @dev Record, from the lowest bit: settled 52, fresh 52, thawing 52 (token units; together up to 4.5
     billion dollars), fresh_from 24, settled_from 24 (epochs), thaw_end 39 (Unix seconds); the
     highest bit tells a pointer (a machine's key: the account in the low 160 bits) from a bond. A

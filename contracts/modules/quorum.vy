@@ -13,7 +13,8 @@
 
 MAX_SIGNERS: constant(uint256) = 64  # of one call; a larger quorum is concentrated in fewer keys
 
-# Half of secp256k1's order. A larger s is the malleable twin of a valid signature (EIP-2).
+# Half of secp256k1's order, 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0.
+# A larger s is the malleable twin of a valid signature (EIP-2).
 HALF_ORDER: constant(uint256) = (
     57896044618658097711785492504343953926418782139537452191302581570759080747168
 )
@@ -31,7 +32,8 @@ def recover(digest: bytes32, signature: bytes32[2]) -> address:
     packed: uint256 = convert(signature[1], uint256)
     s: uint256 = packed & S_MASK
     assert s <= HALF_ORDER, "quorum: malleable signature"
-    key: address = ecrecover(digest, unsafe_add(27, packed >> 255), convert(signature[0], uint256), s)
+    v: uint256 = unsafe_add(27, packed >> 255)
+    key: address = ecrecover(digest, v, convert(signature[0], uint256), s)
     assert key != empty(address), "quorum: invalid signature"
     return key
 

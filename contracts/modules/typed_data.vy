@@ -18,7 +18,9 @@ DOMAIN_TYPE: constant(bytes32) = keccak256(
 NAME: constant(bytes32) = keccak256("Isochrone")
 VERSION: constant(bytes32) = keccak256("1")
 
-TALLY_HEAD_TYPE: constant(bytes32) = keccak256("TallyHead(bytes32 chain,uint64 position,bytes32 head)")
+TALLY_HEAD_TYPE: constant(bytes32) = keccak256(
+    "TallyHead(bytes32 chain,uint64 position,bytes32 head)"
+)
 ROOT_TYPE: constant(bytes32) = keccak256(
     "Root(uint64 epoch,uint32 round,bytes32 root,uint256 total,bytes32 manifest,bytes32 rules)"
 )
