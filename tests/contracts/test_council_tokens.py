@@ -45,7 +45,9 @@ def test_a_payment_that_is_refused_leaves_the_dispute_open(court: Court) -> None
     dispute = court.drawn(OPENER, accused, DOLLAR, TENANT)
     verdict = court.verdict(dispute, True, [juror])
     court.network.token.behave(False, True, False, NOBODY)
-    refused(council.decide, dispute, True, verdict, why="not paid")
+    refused(council.decide, dispute, True, verdict, why="bonds: not paid")
+    acquittal = court.verdict(dispute, False, [juror])
+    refused(council.decide, dispute, False, acquittal, why="council: not paid")
     court.network.token.behave(*HONEST)
     council.decide(dispute, True, verdict)
     assert court.balance(TENANT) == DOLLAR
