@@ -46,6 +46,21 @@ def test_it_continues_the_same_chain(tmp_path: Path) -> None:
         second.stop()
 
 
+def test_a_clock_that_was_moved_ahead_does_not_fall_back(tmp_path: Path) -> None:
+    spec = AnvilSpec(state=tmp_path / "state.json", block_s=0)
+    anvil = Anvil.start(spec)
+    advance(anvil.url, 100_000, 1)
+    before = int(ask(anvil.url, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    anvil.stop()
+    again = Anvil.start(spec)
+    try:
+        advance(again.url, 0, 1)
+        after = int(ask(again.url, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        assert before <= after <= before + 10
+    finally:
+        again.stop()
+
+
 def test_genesis_is_when_it_was_said(tmp_path: Path) -> None:
     spec = AnvilSpec(state=tmp_path / "state.json", block_s=0, genesis_unix_s=1_700_000_000)
     anvil = Anvil.start(spec)
