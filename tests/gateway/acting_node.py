@@ -114,6 +114,7 @@ class ActingNode:
         self.statuses: dict[str, LeaseStatus] = {}
         self.channels: dict[str, Channel] = {}
         self.lost: list[str] = []
+        self.heard: Callable[[str, Control], None] = lambda gateway, message: None
         self.beating = True
         self._sequence = 0
         self._beats: asyncio.Task[None] | None = None
@@ -202,6 +203,7 @@ class _Handler:
 
     def on_control(self, message: Control) -> None:
         self._node.controls.append(message)
+        self._node.heard(self._gateway, message)
         if isinstance(message, Orders):
             self._node.orders.append(message)
 

@@ -133,7 +133,8 @@ class Gateway(Parts):
         config = self.config
         certificate = make_certificate(self.state_dir / "tls")
         self._channel_port = await self.doors.open(certificate)
-        self._closers.append(self.doors.close)
+        self.signer.start()
+        self._closers += [self.doors.close, self.signer.close]
         door = GatewayDoor(
             gateway=self.key.address,
             host=config.announce_host or config.channel_host,
@@ -181,7 +182,6 @@ class Gateway(Parts):
             self.rounds.review(),
             self.rounds.repeat(),
             self.rounds.sweep_files(),
-            self.signer.run(),
             self.standby.run(self.signer, self.fleet, self.leases),
             self.hand.run(),
         ):

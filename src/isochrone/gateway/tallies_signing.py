@@ -45,6 +45,11 @@ RESEND_S: Final = 2.0
 ROOM_S: Final = 2.0
 """How often the spool is asked how full it is."""
 
+CLOSING_LOOK_S: Final = 0.02
+CLOSING_LOOKS: Final = 50
+"""A second for the last links when the process ends; what is not answered then is proposed by the
+next process."""
+
 KEPT_EPOCHS: Final = 24
 """Without a chain of money: a day, for whoever wants to look."""
 
@@ -85,6 +90,7 @@ class TallySigner:
         self.told: dict[bytes, Told] = {}
         self._answers: asyncio.Queue[TallyAccepted] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._runners: list[asyncio.Task[None]] = []
         self._room_s = 0.0
 
     @property
@@ -120,25 +126,43 @@ class TallySigner:
                 log.error("a record of epoch %d in the spool cannot be read", epoch)
         return found
 
-    async def run(self) -> None:
-        """Look at the tallies again and again, until cancelled."""
-        keeper = asyncio.get_running_loop().create_task(self._keep_answers())
-        try:
-            while True:
-                self.look()
-                await asyncio.sleep(TICK_S)
-        finally:
-            for task in (keeper, *self._tasks):
-                task.cancel()
-            await asyncio.gather(keeper, *self._tasks, return_exceptions=True)
+    def start(self) -> None:
+        """Look at the tallies again and again from now on."""
+        loop = asyncio.get_running_loop()
+        self._runners = [loop.create_task(self._look_on()), loop.create_task(self._keep_answers())]
+
+    async def close(self) -> None:
+        """Sign what is counted by now with the nodes that are there, shortly; then stop."""
+        if self._runners:
+            self._runners[0].cancel()
+        for _ in range(CLOSING_LOOKS):
+            if not self._step(monotonic(), period_s=0.0):
+                break
+            await asyncio.sleep(CLOSING_LOOK_S)
+        tasks = [*self._runners, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_on(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(TICK_S)
 
     def look(self) -> None:
         """One tick: live time, epochs, links that are due, what is to be proposed again."""
-        now_s, now_unix_ms = monotonic(), self._now_unix_ms()
+        now_s = monotonic()
         self._watch_room(now_s)
-        leases = self._leases()
-        self._tallies.look(self._fleet, leases)
+        self._tallies.look(self._fleet, self._leases())
+        self._step(now_s, self._period_s)
+        self._tallies.bar(self._fleet, now_s)
+
+    def _step(self, now_s: float, period_s: float) -> bool:
+        """Close, propose, propose again what is due; whether anything waits for a node that is
+        there."""
+        now_unix_ms, leases = self._now_unix_ms(), self._leases()
         due: list[tuple[Chains, Writing]] = []
+        waits = False
         for tally in self._tallies.all():
             chains = self._chains.get(tally)
             if chains is None:
@@ -149,7 +173,8 @@ class TallySigner:
             writing = chains.writings[0] if chains.writings else None
             if writing is None or not self._reachable(tally):
                 continue
-            chains.due(self.deployment, now_unix_ms, now_s, self._period_s)
+            chains.due(self.deployment, now_unix_ms, now_s, period_s)
+            waits = waits or writing.drawn.pending is not None
             if writing.drawn.pending is None or writing.busy:
                 continue
             if writing.proposal is None:
@@ -158,7 +183,7 @@ class TallySigner:
                 self._send(writing, now_s)
         if due:
             self._spawn(due)
-        self._tallies.bar(self._fleet, now_s)
+        return waits
 
     # -- what nodes say ------------------------------------------------------------------------
 
