@@ -35,7 +35,8 @@ from isochrone.validator.validator import Validator
 
 pytestmark = pytest.mark.processes
 
-USE = PRICE
+USE = PRICE * (3_600_000 - 1) // 3_600_000
+"""An hour's work, promised from its first millisecond on."""
 RELAY = 200 * 200 // 1000
 FEE = -(-USE * 200 // 10_000)
 

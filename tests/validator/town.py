@@ -321,7 +321,7 @@ class Town:
     async def work(self, epoch: int, **changes: Any) -> RecordBatch:
         """An epoch's records, handed over."""
         start_ms = self.deployment.start_unix_ms(epoch)
-        made = batch(self.deployment.domain, epoch, start_ms, **changes)
+        made = batch(self.deployment.domain, epoch, start_ms + 1, **changes)
         await self.hand_over(made)
         return made
 

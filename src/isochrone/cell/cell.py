@@ -1,8 +1,10 @@
 """A cell: its parts started in order, kept up, and ended in the opposite order.
 
-Fabric first (hub, then server), then controllers, gateways and validators side by side, then the
-node, which needs a gateway's door. A part that cannot start ends the whole start with its own
-sentence and leaves nothing running; a part that ends later is started again by its ``Child``.
+Fabric first (hub, then server), then the cell's own chain if it has one, then controllers, gateways
+and validators side by side, then the node, which needs a gateway's door. A part that cannot start
+ends the whole start with its own sentence and leaves nothing running; a part that ends later is
+started again by its ``Child``. Only the chain may fail to start: the cell then serves and settles
+nothing.
 """
 
 from __future__ import annotations
@@ -12,22 +14,33 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from isochrone.cell import parts
+from isochrone.cell import own_chain, parts
 from isochrone.cell.child import Child, ChildSpec
-from isochrone.cell.config import CellConfig
+from isochrone.cell.config import CellConfig, OwnChain
 from isochrone.cell.ports import Ports
 from isochrone.cell.record import PartRecord
 from isochrone.gateway.config import Ready as GatewayReady
+from isochrone.ledger.anvil_install import find
 from isochrone.node.config import DoorAddress
 from isochrone.schema.errors import IsochroneError, Unavailable
 
+_LAST_FIRST = (
+    ("node",),
+    ("gateway", "controller", "validator"),
+    ("chain",),
+    ("fabric",),
+    ("hub",),
+)
+
 
 class Cell:
-    """One cell's processes. ``parts``: by name, in the order of their start."""
+    """One cell's processes. ``parts``: by name, in the order of their start. ``notes``: what people
+    should know about how it started."""
 
     def __init__(self, config: CellConfig, *, on_change: Callable[[], None] = lambda: None) -> None:
         self.config = config
         self.parts: dict[str, Child] = {}
+        self.notes: tuple[str, ...] = ()
         self._on_change = on_change
 
     @property
@@ -78,11 +91,13 @@ class Cell:
             raise
 
     async def _start(self) -> None:
-        config = self.config
-        ports = Ports(config.folder)
-        fabric = parts.fabric_parts(config, ports)
+        ports = Ports(self.config.folder)
+        fabric = parts.fabric_parts(self.config, ports)
         for spec in fabric.specs:
             await self._run((spec,))
+        if self.config.own_chain is not None:
+            await self._start_chain(self.config.own_chain, ports)
+        config = self.config
         controllers = [
             parts.controller_part(config, number + 1, fabric.url)
             for number in range(config.controllers)
@@ -99,9 +114,27 @@ class Cell:
         if config.node is not None:
             await self._run((parts.node_part(config, self.doors[0]),))
 
+    async def _start_chain(self, own: OwnChain, ports: Ports) -> None:
+        """Bring the chain up and learn its deployment; what goes wrong becomes a note."""
+        deployment, url = own_chain.known_deployment(self.config), ""
+        try:
+            find()
+            await self._run((own_chain.chain_part(self.config, own, ports),))
+            url = str(self.parts["chain"].ready["url"])
+            deployment = await own_chain.founded(self.config, own, url)
+        except IsochroneError as error:
+            self.notes = (f"Nothing is settled for now: {error.sentence()}",)
+        settles = url and deployment.settles
+        self.config = msgspec.structs.replace(
+            self.config,
+            ledger=deployment,
+            chain_url=url,
+            validators=self.config.validators if settles else 0,
+        )
+
     async def stop(self) -> None:
         """End every part, last started first; parts of one kind together. Safe to call twice."""
-        for group in (("node",), ("gateway", "controller", "validator"), ("fabric",), ("hub",)):
+        for group in _LAST_FIRST:
             ending = [c for name, c in self.parts.items() if name.split("-")[0] in group]
             await asyncio.gather(*(child.stop() for child in ending))
 

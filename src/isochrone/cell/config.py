@@ -1,8 +1,8 @@
 """What a cell is made of, and where its files lie: one struct, written as one JSON file.
 
 Layout of ``data_dir``: ``cell.json`` (what runs: see ``record.py``), ``config.json``, and one
-folder per part (``fabric``, ``hub``, ``controller-1``, ``gateway-1``, ``validator-1``, ``node-1``)
-with its key, configuration, ready file, state and ``.log``.
+folder per part (``fabric``, ``hub``, ``chain``, ``controller-1``, ``gateway-1``, ``validator-1``,
+``node-1``) with its key, configuration, ready file, state and ``.log``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,31 @@ class ValidatorPace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     patience_s: float = 900.0
     poll_s: float = 5.0
 
+    @classmethod
+    def short(cls, epoch_s: int) -> ValidatorPace:
+        """For epochs of seconds or minutes: gateways still need ten seconds for the last links."""
+        return cls(
+            grace_s=min(20.0, max(1.0, epoch_s / 3)),
+            exchange_s=2.0,
+            round_s=max(5.0, epoch_s / 4),
+            patience_s=float(epoch_s),
+            poll_s=1.0,
+        )
+
+
+class OwnChain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chain that runs with the cell, for one machine: its money is worth nothing.
+
+    ``operator_key``: path of the key of the operator's account (made when missing); empty: a key in
+    the cell's folder. ``epoch_s``: of the contracts, for ever. ``block_s``: between blocks without
+    transactions; two blocks later a block is final. ``port``: 0 lets the system choose.
+    """
+
+    operator_key: str = ""
+    epoch_s: Annotated[int, Meta(ge=1)] = 3600
+    block_s: Annotated[float, Meta(gt=0)] = 12.0
+    port: Port = 0
+
 
 class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell on one machine.
@@ -69,7 +94,8 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gateway's channels (empty: as bound). ``resolve``: announced "host:port" of others → as
     reached from here. ``operators``: gateway keys of other cells that may open channels.
     ``fabric_port``: of the cell's fabric server, loopback only. ``ledger``: where money is settled
-    (default: nowhere), reached at ``chain_url``. ``validators``: so many run here, each on its own
+    (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on a chain
+    that runs with the cell. ``validators``: so many run here, each on its own
     bond; ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services
     whose deposit is low are refused.
     """
@@ -96,6 +122,7 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     node: LocalNode | None = None
     ledger: Deployment = NO_CHAIN
     chain_url: str = ""
+    own_chain: OwnChain | None = None
     validators: Annotated[int, Meta(ge=0, le=4)] = 0
     validator_keys: tuple[str, ...] = ()
     pace: ValidatorPace = ValidatorPace()

@@ -88,7 +88,7 @@ def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSp
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
-    return _python(name, folder, "isochrone.controller", told)
+    return python_part(name, folder, "isochrone.controller", told)
 
 
 def spending_key_path(config: CellConfig) -> Path:
@@ -134,7 +134,7 @@ def validator_part(config: CellConfig, number: int, fabric_url: str, ports: Port
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
-    return _python(name, folder, "isochrone.validator", told)
+    return python_part(name, folder, "isochrone.validator", told)
 
 
 def gateway_key(config: CellConfig, number: int) -> PrivateKey:
@@ -188,7 +188,7 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
-    return _python(name, folder, "isochrone.gateway", told)
+    return python_part(name, folder, "isochrone.gateway", told)
 
 
 def node_part(config: CellConfig, door: DoorAddress) -> ChildSpec:
@@ -221,7 +221,8 @@ def _nth(first_port: int, number: int) -> int:
     return first_port + number - 1 if first_port else 0
 
 
-def _python(name: str, folder: Path, module: str, told: msgspec.Struct) -> ChildSpec:
+def python_part(name: str, folder: Path, module: str, told: msgspec.Struct) -> ChildSpec:
+    """A part that is one of our modules, told everything by a JSON file that is written here."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.touch(mode=0o600)  # it holds the fabric's password

@@ -29,7 +29,8 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell as its supervisor last saw it. ``problem``: why it could not start, for people."""
+    """A cell as its supervisor last saw it. ``problem``: why it could not start, for people;
+    ``notes``: what they should know of one that did."""
 
     cell: str
     state: Literal["starting", "ready", "stopping", "failed"]
@@ -38,6 +39,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str, ...] = ()
     parts: tuple[PartRecord, ...] = ()
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_record(folder: Path, record: CellRecord) -> None:

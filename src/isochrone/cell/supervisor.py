@@ -116,6 +116,7 @@ class _Supervisor:
             gateways=tuple(ready.gateway for ready in cell.gateways),
             parts=cell.records(),
             problem=self._problem,
+            notes=cell.notes,
         )
         try:
             write_record(self._folder, record)

@@ -26,6 +26,7 @@ from isochrone.node.enrol import enrol
 from isochrone.schema.errors import Conflict, InvalidInput, Unavailable
 from isochrone.schema.node import Offer
 from isochrone.schema.service import NAME
+from isochrone.schema.settlement import Deployment
 
 READY_S = 20.0
 POLL_S = 0.02
@@ -98,6 +99,7 @@ def command(
         place=city(city_name).place,
         offer=offer,
         doors=_doors(urls),
+        ledger=_ledger(urls),
         cpu_milli_max=round(cpus * 1000) if cpus else None,
         memory_mib_max=memory_mib,
         resolve=resolve_map(),
@@ -135,6 +137,20 @@ def _doors(urls: tuple[str, ...]) -> tuple[DoorAddress, ...]:
                 for d in client.door().doors
             ]
     return tuple(found)
+
+
+def _ledger(urls: tuple[str, ...]) -> Deployment:
+    """The deployment that the cells settle on; raises InvalidInput when they differ."""
+    found = {}
+    for url in urls:
+        with public_admin(url) as client:
+            found[client.ledger().deployment] = url
+    if len(found) > 1:
+        raise InvalidInput(
+            f"The cells behind {' and '.join(found.values())} do not settle on the same contracts.",
+            fix="A node signs its tallies for one deployment: join those of one.",
+        )
+    return next(iter(found))
 
 
 def _detach(arguments: list[str], name: str, *, as_json: bool) -> None:
