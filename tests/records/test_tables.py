@@ -175,6 +175,28 @@ def test_a_file_that_says_it_unpacks_to_too_much_is_not_unpacked(
     assert UNPACKED_BYTES_MAX > 100
 
 
+def test_a_small_file_that_repeats_a_long_text_is_not_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """3 kB that say they unpack to 100 kB, and would take 2 GB."""
+    rows = 20_000
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * 100_000])
+    columns, fields = [], []
+    for field in VOUCHERS.schema:
+        column: Any = pa.array([1 if field.type == pa.int64() else b"s"] * rows)
+        column = repeated if field.name == "tenant" else column.cast(field.type)
+        columns.append(column)
+        fields.append(pa.field(field.name, column.type, nullable=False))
+    sink = io.BytesIO()
+    schema = pa.schema(fields)
+    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd", store_schema=False)
+    assert len(sink.getvalue()) < 10_000
+    monkeypatch.setattr("isochrone.records.tables.VALUE_BYTES_MAX", 2**24)
+    with pytest.raises(InvalidInput) as refusal:
+        VOUCHERS.read(sink.getvalue(), rows)
+    assert refusal.value.code == "too_large"
+
+
 def test_an_amount_that_no_column_holds_is_refused() -> None:
     huge = msgspec.structs.replace(VOUCHER, cumulative_microusd=2**63)
     with pytest.raises(InvalidInput):

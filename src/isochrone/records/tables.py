@@ -10,14 +10,16 @@ tell another story than the document, no row stands twice, none out of order.
 row with nested lists. Links, a million rows, have a module of their own (``links``).
 
 What it does not do: check a signature or a sum (``validator.checking``), or promise the same bytes
-from every version of the Parquet writer: a manifest names the bytes that its proposer wrote. A file
-that lies about its unpacked size can still make its reader work hard, not read falsely.
+from every version of the Parquet writer: a manifest names the bytes that its proposer wrote.
+
+A few kilobytes of Parquet can repeat one long text a million times, and say nothing of it. So rows
+are unpacked a few at a time, and no further when they have taken ``VALUE_BYTES_MAX``.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -44,6 +46,12 @@ ROWS_MAX = 1_000_000
 
 UNPACKED_BYTES_MAX = 4 * 1024**3
 """What a file says of its unpacked size; more is not unpacked. 10,000 chains of an hour: 2 GB."""
+
+VALUE_BYTES_MAX = 1024**3
+"""What the rows of a file (links apart) may take in memory: a thousand bytes for each at most."""
+
+BATCH_ROWS = 64
+"""Rows that are unpacked before their size is looked at."""
 
 COMPRESSION = "zstd"
 
@@ -91,7 +99,7 @@ class Table(Generic[T]):
         """The value in a file of that many rows; raises InvalidInput for any other content."""
         file = opened(data, self.kind, self.schema, rows, ROWS_MAX)
         try:
-            table = file.read()
+            table = pa.Table.from_batches(_batches(file, self.kind), self.schema)
             table.validate(full=True)
             value = self._value_of(table.to_pylist(maps_as_pydicts="strict"))
             same = self._table(value).equals(table)
@@ -126,6 +134,16 @@ def opened(data: bytes, kind: str, schema: pa.Schema, rows: int, rows_max: int) 
     if not same:
         raise InvalidInput(f"The {kind} have other columns than they must have.")
     return file
+
+
+def _batches(file: Any, kind: str) -> Iterator[pa.RecordBatch]:
+    """The rows a few at a time; raises InvalidInput when they take too much memory."""
+    size_bytes = 0
+    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        size_bytes += batch.nbytes
+        if size_bytes > VALUE_BYTES_MAX:
+            raise InvalidInput(f"The {kind} take over {VALUE_BYTES_MAX} bytes.", code="too_large")
+        yield batch
 
 
 def unreadable(kind: str, error: BaseException) -> InvalidInput:
