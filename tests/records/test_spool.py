@@ -242,6 +242,16 @@ def test_a_closed_spool_says_so_and_gives_the_folder_back(tmp_path: Path) -> Non
     Spool.open(tmp_path).close()
 
 
+def test_gateways_and_nodes_that_use_it_stay_light() -> None:
+    heavy = ("numpy", "pyarrow", "obstore", "duckdb", "web3")
+    code = (
+        "import sys, isochrone.records.spool\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_strange_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.spool").write_bytes(b"mine")
     (tmp_path / f"{1:012d}.{1:08d}.spool").write_bytes(HEADER[:4])
