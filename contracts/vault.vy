@@ -386,6 +386,7 @@ def post_root(
     state: State = self._current_state(now)
     assert ended >= state.next_epoch, "vault: epoch is settled"
     assert ended < now, "vault: epoch has not ended"
+    assert now <= WORD_24, "vault: epochs are used up"
     assert total <= state.received, "vault: total is above the pot"
     assert state.final_next == 0 or (ended + 1 - state.final_next) % RING != 0, (
         "vault: too many pending roots"

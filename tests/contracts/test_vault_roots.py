@@ -151,6 +151,13 @@ def test_running_and_future_epochs_have_no_root(till: Till) -> None:
     till.post(books(till, epoch=now - 1))
 
 
+def test_epochs_beyond_the_packed_field_have_no_root_and_claims_go_on(till: Till) -> None:
+    said = till.settle({PAYEE: 3})
+    till.network.pass_epochs(2**24 - till.network.epoch)
+    refused(till.post, books(till), why="vault: epochs are used up")
+    assert till.claim(said, PAYEE) == 3
+
+
 def test_an_epoch_is_posted_once_and_none_before_it_after(till: Till) -> None:
     said = till.post(books(till))
     refused(till.post, said, why="vault: epoch is settled")
@@ -308,6 +315,17 @@ def test_a_vetoed_epoch_comes_again_in_a_higher_round_only(till: Till) -> None:
     till.network.pass_epochs(1)
     till.post(books(till))
     assert till.network.vault.min_round(till.network.epoch) == 0
+
+
+def test_after_any_number_of_epochs_a_veto_voids_the_round(till: Till) -> None:
+    """The bits of old roots leave at the end of their field, they do not run into the next."""
+    providers = till.providers(100)
+    for _ in range(RING + 9):
+        till.post(books(till))
+        till.network.pass_epochs(1)
+    said = till.post(books(till))
+    till.veto(said, providers)
+    refused(till.post, said, why="vault: round is void")
 
 
 def test_an_epoch_is_vetoed_at_most_twice(till: Till) -> None:

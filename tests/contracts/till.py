@@ -45,10 +45,6 @@ class Till:
     tenant: PrivateKey = field(default_factory=lambda: key("tenant"))
     spender: PrivateKey = field(default_factory=lambda: key("spender"))
 
-    @property
-    def vault(self) -> object:
-        return self.network.vault
-
     def balance(self, who: PrivateKey | str) -> int:
         return int(self.network.token.balanceOf(who if isinstance(who, str) else who.address))
 
