@@ -13,13 +13,14 @@ from isochrone.schema.typed_data import Domain
 NO_WORD = bytes(32)
 PROVIDER, VALIDATOR = 0, 2
 FALLBACK_S = 72 * 3600
+RING = 32
+"""Epochs back to which the vault remembers roots, the newest final one aside."""
+
 DAY_S = 86_400
 
 
 class VaultTwin(ClockedTwin):
     """The vault contract."""
-
-    RING = 32
 
     def __init__(
         self, tx: Tx, address: str, token: str, bonds: str, council: str, genesis: int,
@@ -119,6 +120,8 @@ class VaultTwin(ClockedTwin):
         check(epoch >= self._line.next_epoch, "vault: epoch is settled")
         check(epoch < now, "vault: epoch has not ended")
         check(total <= self._received, "vault: total is above the pot")
+        final = self._line.final_below(now)
+        check(not final or (epoch + 1 - final) % RING, "vault: too many pending roots")
         check(round_ >= self.min_round(tx, epoch), "vault: round is void")
         digest = typed_data.root(self._domain, epoch, round_, root, total, manifest, rules)
         keys = signers(digest, signatures)
@@ -203,7 +206,8 @@ class VaultTwin(ClockedTwin):
     def root_of(self, tx: Tx, epoch: int) -> dict[str, Any]:
         """What stands."""
         below = self._line.final_below(self.now(tx))
-        if epoch not in self._line.epochs:
+        known = epoch + 1 == below or self._line.next_epoch - 1 - epoch < RING
+        if epoch not in self._line.epochs or not known:
             return {"root": NO_WORD, "final": False, "final_from": 0}
         challenge = self._line.challenge_epochs
         over = max(epoch + 1, self._line.late_at) + challenge + 1
