@@ -241,6 +241,9 @@ class _Epoch:
         if self._chain.at_unix_ms(told.block) < ended_ms:
             raise self._differs("chain.block", str(told.block), "one after the epoch's end")
         self._same("chain", told, self._chain.snapshot(self._epoch, told.block))
+        validators = {bond.account for bond in told.bonds if bond.role == "validator"}
+        if self._manifest.proposer not in validators:
+            raise self._differs("manifest.proposer", self._manifest.proposer, "a bonded validator")
 
     def _compare_books(self, books: Books | None) -> None:
         """The books before: computed by us, or at least those under the root before."""
