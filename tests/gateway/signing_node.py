@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from isochrone.node.journal import Journal
 from isochrone.node.tallies import Tallies
@@ -28,6 +29,7 @@ class SigningNode:
         self.spool = Spool.open(folder / "spool")
         self.silent = False
         self.proposals: list[TallyProposal] = []
+        self.journal = Journal(folder / "logs", "error", lambda lease, line: None)
         self.signer = TallySigner(
             key=node.key,
             deployment=deployment,
@@ -35,16 +37,26 @@ class SigningNode:
             tallies=self.tallies,
             spool=self.spool,
             send=self._say,
-            journal=Journal(folder / "logs", "error", lambda lease, line: None),
+            journal=self.journal,
             now_unix_ms=lambda: time.time_ns() // 1_000_000,
         )
         self.script: Script = node.script
         node.script = self._answer
         node.heard = self._heard
-        self._task = asyncio.get_running_loop().create_task(self.signer.run())
+        self._desks: dict[str, SimpleNamespace] = {}
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.signer.run()), loop.create_task(self._live())]
 
     def learn(self, *leases: Lease) -> None:
+        """It serves these from now on."""
         self.tallies.learn(leases)
+        for lease in leases:
+            self._desks[lease.id] = SimpleNamespace(serving=True)
+
+    async def _live(self) -> None:
+        while True:
+            self.tallies.look(self._desks, self.node.channels, time.monotonic())
+            await asyncio.sleep(0.1)
 
     def _answer(self, asked: Asked) -> None:
         gateway = next(iter(self.node.channels))
@@ -56,8 +68,6 @@ class SigningNode:
         if isinstance(message, TallyProposal):
             self.proposals.append(message)
             if not self.silent:
-                for tally in self.tallies.by_key.values():
-                    tally.counter.live_ms = time.monotonic() * 1000  # it does not dispute that
                 self.signer.proposed(gateway, message)
 
     def _say(self, gateway: str, message: Control) -> None:
@@ -66,6 +76,8 @@ class SigningNode:
             channel.send_control(message)
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.spool.close()
+        self.journal.close()
