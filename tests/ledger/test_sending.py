@@ -13,7 +13,7 @@ from tests.ledger.rpc_proxy import RpcProxy, Unanswered
 from tests.ledger.worlds import DOLLAR, QUICK, AnvilWorld, key
 
 from isochrone.ledger.anvil import Anvil, ask
-from isochrone.ledger.errors import ChainSlow, ChainUnreachable, Reverted
+from isochrone.ledger.errors import ChainDisagrees, ChainSlow, ChainUnreachable, Reverted
 from isochrone.ledger.evm import EvmChain
 from isochrone.ledger.sending import Pace
 from isochrone.schema.errors import InvalidInput
@@ -187,6 +187,32 @@ def test_a_reorganisation_throws_it_out_and_it_comes_back(
     assert outcome, "final, so done"
     assert minted(world) == DOLLAR
     assert chain.block(outcome[0].block).hash == outcome[0].block_hash
+
+
+def test_a_receipt_that_one_server_invents_is_not_believed(
+    anvil: Anvil, world: AnvilWorld, proxy: RpcProxy
+) -> None:
+    """It swallows the transaction and says that it is in a final block."""
+    chain = world.connect(proxy.url, anvil.url, deadline_s=0.3)
+    mint(world.chain, world, 1)
+    world.mine(3)
+    real = ask(anvil.url, "eth_getBlockByNumber", "finalized", True)
+
+    def invent(params: list[Any]) -> Any:
+        return {
+            "transactionHash": params[0],
+            "blockNumber": real["number"],
+            "blockHash": real["hash"],
+            "gasUsed": "0x1",
+            "status": "0x1",
+            "logs": [],
+        }
+
+    ask(anvil.url, "evm_setAutomine", False)
+    proxy.swallow["eth_getTransactionReceipt"] = invent
+    with pytest.raises(ChainDisagrees):
+        mint(chain, world, 10, final=True)
+    assert minted(world) == 1
 
 
 def test_a_refusal_has_the_contracts_reason(world: AnvilWorld) -> None:

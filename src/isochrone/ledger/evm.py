@@ -156,7 +156,7 @@ class EvmChain:
         what = f"the deployment of {contract.name}"
         flight = sender.submit("", abi_of(contract.name).construction(args), what)
         landed = sender.wait(flight, final=False, within_s=ACT_WITHIN_S, what=what)
-        if (landed.created or "").lower() != contract.address:
+        if landed.created != contract.address:
             raise Conflict(
                 f"{contract.name} has been deployed at {landed.created}, not {contract.address}.",
                 fix="Something else was sent with the deployer's key: deploy all again.",

@@ -68,17 +68,24 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     poll_max_s: float = 1.0
 
 
-class Landed:
-    """Where a transaction is: its hash, block and what it used; ``logs`` raw."""
+class Landed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a transaction is: its block, whether it succeeded and what it used; ``logs`` raw.
 
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.transaction: str = answer["transactionHash"].lower()
-        self.block = int(answer["blockNumber"], 16)
-        self.block_hash: str = answer["blockHash"].lower()
-        self.gas_used = int(answer["gasUsed"], 16)
-        self.succeeded = int(answer["status"], 16) == 1
-        self.logs: list[dict[str, Any]] = answer["logs"]
-        self.created: str | None = answer.get("contractAddress")
+    ``created``: address of the contract that it made; empty for a call.
+    """
+
+    transaction: str
+    block: int
+    block_hash: str
+    gas_used: int
+    succeeded: bool
+    created: str
+    logs: list[dict[str, Any]]
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What servers must agree on."""
+        return (self.transaction, self.block, self.block_hash, self.succeeded)
 
 
 class Sender:
@@ -299,12 +306,16 @@ class Sender:
         return None
 
     def _is_final(self, landed: Landed) -> bool:
+        """Whether its block is final, and every server says that it is there."""
         if self._finality.final().number < landed.block:
             return False
         try:
-            return self._finality.block(landed.block).hash == landed.block_hash
+            if self._finality.block(landed.block).hash != landed.block_hash:
+                return False
         except ChainRewound:
             return False
+        place = self._rpc.agreed(_place, "eth_getTransactionReceipt", landed.transaction)
+        return place == landed.place
 
     def _why(self, flight: Flight, landed: Landed) -> str:
         call = {"from": self._key.address, "data": "0x" + flight.data.hex(), "to": flight.to}
@@ -329,5 +340,20 @@ def _number(answer: Any) -> int:
     return int(answer, 16)
 
 
+def _place(answer: Any) -> tuple[object, ...] | None:
+    landed = _landed_or_none(answer)
+    return None if landed is None else landed.place
+
+
 def _landed_or_none(answer: Any) -> Landed | None:
-    return None if answer is None or answer.get("blockHash") is None else Landed(answer)
+    if answer is None or answer.get("blockHash") is None:
+        return None
+    return Landed(
+        transaction=answer["transactionHash"].lower(),
+        block=int(answer["blockNumber"], 16),
+        block_hash=answer["blockHash"].lower(),
+        gas_used=int(answer["gasUsed"], 16),
+        succeeded=int(answer["status"], 16) == 1,
+        created=(answer.get("contractAddress") or "").lower(),
+        logs=answer["logs"],
+    )
