@@ -128,6 +128,16 @@ class Store:
             return False
         return True
 
+    def discard(self, digest: str) -> None:
+        """Forget a file of a local folder; one that is not there is no error.
+
+        Raises Forbidden for any other store.
+        """
+        if self._folder is None:
+            raise Forbidden(f"{self.name} is not ours to clean up.", code="readonly")
+        with _mapped(self.name):
+            (self._folder / _path_of(digest)).unlink(missing_ok=True)
+
     def publish(self, entry: PublishedEpoch) -> None:
         """Write or replace an epoch's entry. Raises Forbidden (HTTP), Unavailable."""
         self._put(f"epochs/{entry.statement.epoch}.json", canonical(entry))

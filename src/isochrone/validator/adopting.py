@@ -19,6 +19,7 @@ from isochrone.records.store import Store
 from isochrone.schema.errors import InvalidInput, IsochroneError, Unavailable
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.bookshelf import Bookshelf, Kept
+from isochrone.validator.exchanging import FETCH_WITHIN_S
 from isochrone.validator.recomputing import Computed, recompute
 
 log = logging.getLogger(__name__)
@@ -102,5 +103,5 @@ class Adopter:
         )
 
     def _from(self, url: str, digest: str) -> Computed:
-        source = Store.open(url, retries=0) if url else self._store
+        source = Store.open(url, timeout_s=FETCH_WITHIN_S, retries=0) if url else self._store
         return recompute(self._store, copy(source, self._store, digest))

@@ -6,6 +6,7 @@ is newer than final is not acted upon: a root that a reorganisation takes back w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -16,12 +17,14 @@ from isochrone.ledger.errors import ChainDisagrees, Reverted
 from isochrone.ledger.facts import PostedRoot
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import ChainSnapshot, RootStatement, Terms, Voucher
+from isochrone.schema.settlement import ChainSnapshot, Role, RootStatement, Terms, Voucher
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.collecting import Fault
 from isochrone.validator.rounds import Peer
 
 DAY_S = 86_400
+
+log = logging.getLogger(__name__)
 
 
 class Purse(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,24 +153,20 @@ class ChainDesk:
         )
 
     def accuse_tally(self, fault: Fault) -> None:
-        """Have a gateway and a node slashed for two heads of one position."""
+        """Have a gateway and a node slashed for two heads of one position, if they are bonded."""
         one, other = fault.one, fault.other
-        place = (one.chain.id, one.position)
-        bonds = self._contracts.bonds
-        bonds.slash_tally(
-            self._wallet,
-            "operator",
-            *place,
-            (one.head, one.gateway_signature),
-            (other.head, other.gateway_signature),
+        sides: tuple[tuple[Role, bytes, bytes], ...] = (
+            ("operator", one.gateway_signature, other.gateway_signature),
+            ("provider", one.node_signature, other.node_signature),
         )
-        bonds.slash_tally(
-            self._wallet,
-            "provider",
-            *place,
-            (one.head, one.node_signature),
-            (other.head, other.node_signature),
-        )
+        for role, first, second in sides:
+            proofs = ((one.head, first), (other.head, second))
+            try:
+                self._contracts.bonds.slash_tally(
+                    self._wallet, role, one.chain.id, one.position, *proofs
+                )
+            except Reverted as error:
+                log.warning("an equivocating %s is not slashed: %s", role, error.reason)
 
     def _epoch_now(self, block: Block) -> int:
         deployment = self._contracts.deployment

@@ -23,6 +23,9 @@ from isochrone.validator.holdings import FILE_BYTES_MAX, Holdings, Mark
 SEEN_MAX = 1024
 """Digests remembered: one an epoch and validator, and a few more."""
 
+FETCH_WITHIN_S = 30.0
+"""For one file of another validator's; who is slower is asked again later."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,7 @@ class Exchange:
         self._is_peer = is_peer
         self._seen: dict[str, None] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._files: dict[str, int] = {}
         self.urls: dict[str, str] = {}
 
     async def listen(self) -> None:
@@ -57,9 +61,16 @@ class Exchange:
         data, mark = await asyncio.to_thread(self._holdings.file, epoch)
         sha256 = await asyncio.to_thread(self._store.put, data)
         self._remember(sha256)
+        self._files[sha256] = epoch
         told = HeldRecords(epoch=epoch, sha256=sha256, url=self._url())
         self._fabric.publish(S_HELD, pack(seal(HELD_RECORDS, told, self._key)))
         return mark
+
+    async def forget_before(self, epoch: int) -> None:
+        """Drop our own files of earlier epochs: their records stand in manifests."""
+        for sha256 in [name for name, of in self._files.items() if of < epoch]:
+            await asyncio.to_thread(self._store.discard, sha256)
+            del self._files[sha256]
 
     async def close(self) -> None:
         """Stop fetching."""
@@ -92,7 +103,9 @@ class Exchange:
             log.warning("records held at %s: %s", told.url, error.sentence())
 
     def _get(self, told: HeldRecords) -> bytes:
-        return Store.open(told.url, retries=0).get(told.sha256, FILE_BYTES_MAX)
+        return Store.open(told.url, timeout_s=FETCH_WITHIN_S, retries=0).get(
+            told.sha256, FILE_BYTES_MAX
+        )
 
     def _remember(self, sha256: str) -> None:
         self._seen[sha256] = None

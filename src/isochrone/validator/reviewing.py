@@ -23,6 +23,7 @@ from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import Bill, Books, ChainSnapshot, Deployment, Manifest
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.chain_desk import ChainDesk
+from isochrone.validator.exchanging import FETCH_WITHIN_S
 from isochrone.validator.holdings import Holdings, Mark
 from isochrone.validator.recomputing import Computed, recompute
 from isochrone.validator.sifting import Sound
@@ -95,7 +96,11 @@ class Reviewer:
 
     def _fetch(self, signed: SignedRoot) -> Manifest:
         try:
-            return copy(Store.open(signed.url, retries=0), self._store, signed.statement.manifest)
+            return copy(
+                Store.open(signed.url, timeout_s=FETCH_WITHIN_S, retries=0),
+                self._store,
+                signed.statement.manifest,
+            )
         except InvalidInput as error:
             raise Refused(error.message) from error
 

@@ -214,6 +214,7 @@ class Validator:
         self._look, self._kept = look, kept
         epoch = look.next_epoch
         await self.holdings.settled_to(epoch - 1, look.final_epoch)
+        await self._exchange.forget_before(epoch)
         ended_ms = self._deployment.start_unix_ms(epoch + 1)
         standing = Standing(
             epoch=epoch,
@@ -225,6 +226,7 @@ class Validator:
         ready_ms = ended_ms + self._allowance_ms
         await self._agreement.see(Seen(standing, ready_ms=ready_ms, ended_ms=ended_ms))
         for fault in self.holdings.new_faults():
+            log.error("two heads of one position are signed: %s", fault.one.chain)
             await asyncio.to_thread(self._desk.accuse_tally, fault)
         bills = self._kept.bills if self._kept else ()
         self._teller.tell(epoch - 1, bills, look.deposits, look.roots, look.final_epoch)
