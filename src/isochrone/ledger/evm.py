@@ -21,8 +21,9 @@ from isochrone.ledger.errors import (
     WrongChain,
 )
 from isochrone.ledger.finality import DEPTH, LAG_S, Finality
+from isochrone.ledger.landed import Landed, reason_of
 from isochrone.ledger.rpc import DEADLINE_S, Rpc, RpcError
-from isochrone.ledger.sending import Landed, Pace, Sender, reason_of
+from isochrone.ledger.sending import Pace, Sender
 from isochrone.schema.errors import Conflict
 from isochrone.schema.identity import PrivateKey
 

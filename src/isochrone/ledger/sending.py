@@ -24,23 +24,15 @@ from typing import Any, Final
 import msgspec
 from eth_account import Account
 
-from isochrone.ledger.abi import reason
 from isochrone.ledger.chain import Block
 from isochrone.ledger.errors import ChainRewound, ChainSlow, Reverted
 from isochrone.ledger.finality import Finality
+from isochrone.ledger.gas import estimate, fees, raised
 from isochrone.ledger.journal import Flight, Journal
+from isochrone.ledger.landed import Landed, landed_or_none, place_of, reason_of
 from isochrone.ledger.rpc import Rpc, RpcError
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, keccak256
-
-GAS_MARGIN: Final = (5, 4)
-"""A quarter above the estimate: a root that arrives a block later touches other storage slots."""
-
-TIP_WEI: Final = 10**9
-"""Offered to the block's builder when the server names no price."""
-
-BUMP: Final = (5, 4)
-"""A version with a quarter more; servers ask for at least an eighth to replace one."""
 
 TAKEN: Final = ("nonce too low", "replacement transaction underpriced", "already been used")
 """How servers say that a nonce belongs to another transaction of the key."""
@@ -66,26 +58,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     bump_s: float = 60.0
     poll_first_s: float = 0.02
     poll_max_s: float = 1.0
-
-
-class Landed(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a transaction is: its block, whether it succeeded and what it used; ``logs`` raw.
-
-    ``created``: address of the contract that it made; empty for a call.
-    """
-
-    transaction: str
-    block: int
-    block_hash: str
-    gas_used: int
-    succeeded: bool
-    created: str
-    logs: list[dict[str, Any]]
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """What servers must agree on."""
-        return (self.transaction, self.block, self.block_hash, self.succeeded)
 
 
 class Sender:
@@ -121,8 +93,11 @@ class Sender:
                 if flight.loose and not flight.done and (flight.to, flight.data) == (to, data):
                     flight.loose = False
                     return flight
-            gas = self._estimate(to, data, what)
-            fee_wei, tip_wei = self._fees()
+            try:
+                gas = estimate(self._rpc, self._key.address, to, data)
+            except RpcError as error:
+                raise self._refused(error, what) from error
+            fee_wei, tip_wei = fees(self._rpc)
             flight = Flight(
                 to=to,
                 data=data,
@@ -199,22 +174,6 @@ class Sender:
     def _count(self, when: str) -> int:
         return self._rpc.ask(_number, "eth_getTransactionCount", self._key.address, when)
 
-    def _fees(self) -> tuple[int, int]:
-        head = self._rpc.ask(dict, "eth_getBlockByNumber", "latest", False)
-        try:
-            tip = self._rpc.ask(_number, "eth_maxPriorityFeePerGas")
-        except RpcError:
-            tip = TIP_WEI
-        return 2 * int(head.get("baseFeePerGas", "0x0"), 16) + tip, tip
-
-    def _estimate(self, to: str, data: bytes, what: str) -> int:
-        call = {"from": self._key.address, "data": "0x" + data.hex()} | ({"to": to} if to else {})
-        try:
-            gas = self._rpc.ask(_number, "eth_estimateGas", call)
-        except RpcError as error:
-            raise self._refused(error, what) from error
-        return gas * GAS_MARGIN[0] // GAS_MARGIN[1]
-
     def _refused(self, error: RpcError, what: str) -> Reverted | InvalidInput:
         if any(word in error.message.lower() for word in POOR):
             return InvalidInput(
@@ -267,8 +226,8 @@ class Sender:
             flight.nonce = self._fresh_nonce()
             self._sign(flight, anew=True)
         elif now - born > self._pace.bump_s:
-            flight.fee_wei = flight.fee_wei * BUMP[0] // BUMP[1]
-            flight.tip_wei = flight.tip_wei * BUMP[0] // BUMP[1]
+            flight.fee_wei = raised(flight.fee_wei)
+            flight.tip_wei = raised(flight.tip_wei)
             self._sign(flight)
             self._sent_at[id(flight)] = (now, now)
         self._broadcast(flight)
@@ -300,7 +259,7 @@ class Sender:
 
     def _look(self, flight: Flight) -> Landed | None:
         for hash_ in reversed(flight.hashes):
-            landed = self._rpc.ask(_landed_or_none, "eth_getTransactionReceipt", hash_)
+            landed = self._rpc.ask(landed_or_none, "eth_getTransactionReceipt", hash_)
             if landed is not None and landed.transaction == hash_:
                 return landed
         return None
@@ -314,7 +273,7 @@ class Sender:
                 return False
         except ChainRewound:
             return False
-        place = self._rpc.agreed(_place, "eth_getTransactionReceipt", landed.transaction)
+        place = self._rpc.agreed(place_of, "eth_getTransactionReceipt", landed.transaction)
         return place == landed.place
 
     def _why(self, flight: Flight, landed: Landed) -> str:
@@ -326,34 +285,5 @@ class Sender:
         return ""
 
 
-def reason_of(error: RpcError) -> str:
-    """The contract's words in a server's refusal, else the server's."""
-    data = error.data
-    if isinstance(data, str) and data.startswith("0x"):
-        words = reason(bytes.fromhex(data[2:]))
-        if words:
-            return words
-    return error.message.removeprefix("execution reverted").strip(": ")
-
-
 def _number(answer: Any) -> int:
     return int(answer, 16)
-
-
-def _place(answer: Any) -> tuple[object, ...] | None:
-    landed = _landed_or_none(answer)
-    return None if landed is None else landed.place
-
-
-def _landed_or_none(answer: Any) -> Landed | None:
-    if answer is None or answer.get("blockHash") is None:
-        return None
-    return Landed(
-        transaction=answer["transactionHash"].lower(),
-        block=int(answer["blockNumber"], 16),
-        block_hash=answer["blockHash"].lower(),
-        gas_used=int(answer["gasUsed"], 16),
-        succeeded=int(answer["status"], 16) == 1,
-        created=(answer.get("contractAddress") or "").lower(),
-        logs=answer["logs"],
-    )

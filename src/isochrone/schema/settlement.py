@@ -183,7 +183,11 @@ class RecordBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bonded(msgspec.Struct, frozen=True, kw_only=True):
-    """One account's bond in one role, as it votes in the epoch, and the keys that work for it."""
+    """One account's bond in one role, and the keys that work for it in that role.
+
+    ``stake_microusd``: of a validator, what votes and has done so since the epoch; of others, all
+    that can be slashed at the block (who has begun to leave is still paid for the work before).
+    """
 
     account: str
     role: Role
@@ -192,7 +196,10 @@ class Bonded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fund(msgspec.Struct, frozen=True, kw_only=True):
-    """One purpose at the block: deposit left and everything that its vouchers ever moved."""
+    """One purpose at the block: deposit left and everything that its vouchers ever moved.
+
+    ``purpose``: 64 hex digits without ``0x``.
+    """
 
     tenant: str
     purpose: str
@@ -205,7 +212,8 @@ class ChainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     ``pot_received_microusd``: everything that vouchers and penalties ever moved into the pot.
     ``signers``: validators (accounts) that signed the last root that stands.
-    ``last_root``: of the newest final epoch before this one (hex; empty: none).
+    ``last_root``: of ``last_epoch``, the newest final epoch before this one (hex; empty and -1:
+    none).
     """
 
     block: int
