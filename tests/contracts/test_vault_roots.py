@@ -351,6 +351,16 @@ def test_a_second_veto_needs_a_still_higher_round(till: Till) -> None:
     assert till.network.vault.min_round(till.network.epoch - 1) == 2
 
 
+def test_every_veto_raises_the_floor_whatever_it_cancels(till: Till) -> None:
+    """Whoever collected signatures in the floor's own round before a veto cannot use them after."""
+    providers = till.providers(100)
+    till.veto(till.post(books(till)), providers)
+    till.network.pass_epochs(1)
+    assert till.network.vault.min_round(till.network.epoch - 1) == 0
+    till.veto(till.post(books(till)), providers)
+    assert till.network.vault.min_round(till.network.epoch - 1) == 2
+
+
 def test_the_highest_round_does_not_stop_the_veto(till: Till) -> None:
     """A quorum that posts in the last round of all cannot make the floor overflow."""
     providers = till.providers(100)
