@@ -116,7 +116,7 @@ class Cell:
 
     async def _start_chain(self, own: OwnChain, ports: Ports) -> None:
         """Bring the chain up and learn its deployment; what goes wrong becomes a note."""
-        deployment, url = own_chain.known_deployment(self.config), ""
+        deployment, url = own_chain.known_deployment(self.config.folder), ""
         try:
             find()
             await self._run((own_chain.chain_part(self.config, own, ports),))

@@ -31,18 +31,16 @@ FOUNDED_WITHIN_S = 60.0
 CHAIN_GRACE_S = 12.0
 """Longer than anvil has for writing its state."""
 
-DEPLOYMENT = "chain.json"
+
+def deployment_file(data_dir: Path) -> Path:
+    """Where the addresses of the contracts on a cell's own chain stand."""
+    return data_dir / "chain" / "chain.json"
 
 
-def deployment_file(config: CellConfig) -> Path:
-    """Where the addresses of the contracts on the cell's own chain stand."""
-    return config.folder / "chain" / DEPLOYMENT
-
-
-def known_deployment(config: CellConfig) -> Deployment:
-    """The deployment of an earlier start; NO_CHAIN when there is none."""
+def known_deployment(data_dir: Path) -> Deployment:
+    """The deployment of a cell's earlier start; NO_CHAIN when there is none."""
     try:
-        return msgspec.json.decode(deployment_file(config).read_bytes(), type=Deployment)
+        return msgspec.json.decode(deployment_file(data_dir).read_bytes(), type=Deployment)
     except (OSError, *UNREADABLE):
         return NO_CHAIN
 
@@ -78,7 +76,7 @@ async def founded(config: CellConfig, own: OwnChain, url: str) -> Deployment:
     path = folder / "founding.json"
     told = FoundingConfig(
         url=url,
-        deployment_file=str(deployment_file(config)),
+        deployment_file=str(deployment_file(config.folder)),
         deployer_key=str(folder / "deployer.key"),
         genesis_unix_s=_genesis_unix_s(folder, own),
         epoch_s=own.epoch_s,
@@ -101,7 +99,7 @@ async def founded(config: CellConfig, own: OwnChain, url: str) -> Deployment:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    deployment = known_deployment(config)
+    deployment = known_deployment(config.folder)
     if process.returncode or not deployment.settles:
         last = words.decode(errors="replace").strip().splitlines()[-1:]
         raise Unavailable(f"The contracts cannot be used: {' '.join(last) or 'without a word'}")

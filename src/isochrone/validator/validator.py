@@ -38,6 +38,9 @@ from isochrone.validator.reviewing import Reviewer
 from isochrone.validator.rounds import Seen, Standing, Tick
 from isochrone.validator.serving import Door
 
+STALE_S = 15.0
+"""A chain that does not even refuse: after this its silence is told (a call may wait a minute)."""
+
 TICK_S = 0.2
 """Rounds last many seconds; signatures are acted on when they come."""
 
@@ -90,6 +93,7 @@ class Validator:
         self._kept: Kept | None = None
         self._problem = "the chain was not reached yet"
         self._behind = 0
+        self._looked_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self.key = PrivateKey.load_or_create(Path(config.key_path))
         self.url = ""
@@ -174,7 +178,7 @@ class Validator:
         now_ms = self._unix_ms()
         look = self._look
         settled = look.roots[-1].epoch if look is not None and look.roots else -1
-        notes = [self._problem, *self._agreement.problems]
+        notes = [self._problem or self._silence(), *self._agreement.problems]
         return ValidatorStatus(
             validator=self.key.address,
             account=look.accounts.get(self.key.address, "") if look is not None else "",
@@ -210,6 +214,7 @@ class Validator:
         if self._desk is None:
             self._desk = await asyncio.to_thread(self._opening, self._config, self._unix_ms)
         look = await asyncio.to_thread(self._desk.look)
+        self._looked_s = time.monotonic()
         kept = await self._adopter.adopt(look.roots)
         self._look, self._kept = look, kept
         epoch = look.next_epoch
@@ -313,6 +318,11 @@ class Validator:
         if text and text != self._problem:
             log.warning("settlement waits: %s", text)
         self._problem = text
+
+    def _silence(self) -> str:
+        """That the chain says nothing at all; empty while it does."""
+        silent_s = time.monotonic() - self._looked_s - self._config.poll_s
+        return f"the chain was not read for {silent_s:.0f} s" if silent_s > STALE_S else ""
 
     def _say_behind(self) -> None:
         behind = self.status().behind

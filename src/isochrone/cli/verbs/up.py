@@ -126,6 +126,7 @@ def _ledger(
 ) -> dict[str, Any]:
     """The cell's settings about money, from the options; raises InvalidInput."""
     from isochrone.cell.config import OwnChain, ValidatorPace
+    from isochrone.cell.own_chain import known_deployment
 
     if no_chain and (chain_url or deployment):
         raise InvalidInput("--no-chain and --chain exclude each other.", fix="Leave one out.")
@@ -142,6 +143,9 @@ def _ledger(
         }
     if no_chain:
         return {}
+    known = known_deployment(home() / "cell")
+    if known.settles:  # a chain's epochs are as long as they were made
+        epoch_s = known.epoch_s
     return {
         "own_chain": OwnChain(
             operator_key=str(key_path("operator")),
