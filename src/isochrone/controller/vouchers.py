@@ -20,20 +20,21 @@ import msgspec
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.spending import Spending, accrued, granted
 from isochrone.controller.view import World
+from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey, is_address
 from isochrone.schema.lease import LeaseState
 from isochrone.schema.plans import CellOffers
 from isochrone.schema.service import check_name
-from isochrone.schema.settlement import Terms, Voucher
+from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,
     VoucherAnswer,
     VoucherRequest,
 )
-from isochrone.schema.typed_data import Domain, purpose_of, spending_consent, voucher
+from isochrone.schema.typed_data import Domain, purpose_of, spending_consent
 
 SAVE_EVERY_MS: Final = 5_000
 """What a crash may forget of the bound; ``spending.SLACK_MS`` is twice that."""
@@ -126,8 +127,7 @@ class VoucherDesk:
         self._spendings[request.service] = made
         await self._save()
         amount = made.signed_microusd
-        purpose = purpose_of(request.service)
-        signature = self.key.sign(voucher(self._domain, tenant, purpose, amount))
+        purpose = purpose_of(request.service).hex()
         less = amount < request.cumulative_microusd
         if less:
             log.warning(
@@ -138,13 +138,7 @@ class VoucherDesk:
                 amount,
             )
         return VoucherAnswer(
-            voucher=Voucher(
-                tenant=tenant,
-                purpose=purpose.hex(),
-                cumulative_microusd=amount,
-                key=self.key.address,
-                signature=signature,
-            ),
+            voucher=sign_voucher(self._domain, self.key, tenant, purpose, amount),
             code="over_bound" if less else "",
             message="The controller knows of no more use." if less else "",
         )

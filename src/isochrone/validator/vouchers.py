@@ -8,14 +8,15 @@ from typing import Final
 import msgspec
 
 from isochrone.fabric.connection import Fabric
-from isochrone.ledger.vouchers import check_voucher
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import SERVICE, unpack, unseal
-from isochrone.schema.errors import IsochroneError, Timeout, Unavailable
+from isochrone.schema.errors import Timeout, Unavailable
 from isochrone.schema.service import Service
 from isochrone.schema.settlement import Bill, EpochInput, Voucher
 from isochrone.schema.settling import VoucherAnswer, VoucherRequest, voucher_subject
 from isochrone.schema.typed_data import Domain
+from isochrone.validator.evidence import FalseRecord
+from isochrone.validator.papers import check_voucher
 
 ANSWER_WITHIN_S: Final = 5.0
 
@@ -67,7 +68,7 @@ async def ask(
 def _holds(made: Voucher, bill: Bill, domain: Domain) -> bool:
     """Whether it is signed by the key it names, for this bill's purpose."""
     try:
-        check_voucher(domain, made)
-    except (IsochroneError, ValueError):
+        check_voucher(made, domain)
+    except FalseRecord:
         return False
     return (made.tenant, made.purpose) == (bill.tenant, bill.purpose)
