@@ -132,7 +132,8 @@ def test_reorganised(settled: AnvilWorld, proxy: RpcProxy, depth: int) -> None:
     with pytest.raises(ChainRewound):
         snapshots.take(settled.epoch(), head)
     again = snapshots.take(settled.epoch(), settled.chain.head())
-    fresh = settled.snapshots().take(settled.epoch(), settled.chain.head())
+    newcomer = settled.snapshots(settled.connect(proxy.url))
+    fresh = newcomer.take(settled.epoch(), settled.chain.head())
     assert again == fresh
     assert fresh.pot_received_microusd == 4 * DOLLAR
 
