@@ -310,6 +310,7 @@ def test_a_vetoed_epoch_comes_again_in_a_higher_round_only(till: Till) -> None:
     refused(till.post, first, why="vault: round is void")
     refused(till.post, second, why="vault: round is void")
     till.post(till.again(first, 4))
+    refused(till.post, second, why="vault: round is void")
     refused(till.post, till.again(second, 3), why="vault: round is void")
     till.post(till.again(second, 4))
     till.network.pass_epochs(1)
