@@ -133,6 +133,12 @@ struct State:
     # 1 while the floor in `_rounds` may matter.
     floored: uint256
 
+struct Collected:
+    # A caller's part of a veto: what its keys weigh, the highest of them, the epoch it counts in.
+    weight: uint256
+    last: address
+    epoch: uint256
+
 struct Rounds:
     # The highest round of any root.
     top: uint256
@@ -198,6 +204,8 @@ _state: uint256
 _rounds: uint256
 _hashes: bytes32[RING]
 
+# By a veto's digest and who collects its signatures.
+_collected: HashMap[bytes32, HashMap[address, Collected]]
 # How often an epoch's root was vetoed.
 vetoes: public(HashMap[uint64, uint256])
 # Everything that an account has been paid.
@@ -421,6 +429,59 @@ def post_root(
     )
 
 
+@view
+@internal
+def _veto_weight(
+    epoch: uint64,
+    round: uint32,
+    root: bytes32,
+    now: uint256,
+    signatures: DynArray[bytes32[2], quorum.MAX_SIGNERS],
+) -> (uint256, uint256, address):
+    """
+    @notice The bond behind a veto: the caller's collected part of this epoch and these signatures.
+    @dev What a key's bond weighed once cannot weigh again under another key within an epoch: to
+        move it takes a thaw.
+    @return Weight, the providers' whole voting bond, the highest key.
+    """
+    digest: bytes32 = typed_data.veto(epoch, round, root)
+    keys: DynArray[address, quorum.MAX_SIGNERS] = quorum.signers(digest, signatures)
+    before: Collected = self._collected[digest][msg.sender]
+    weight: uint256 = 0
+    whole: uint256 = 0
+    weight, whole = staticcall bonds.weigh(PROVIDER, convert(now, uint64), keys)
+    if before.epoch == now and len(keys) != 0:
+        assert convert(keys[0], uint256) > convert(before.last, uint256), (
+            "vault: part not above the one before"
+        )
+    if before.epoch == now:
+        weight += before.weight
+    return weight, whole, empty(address) if len(keys) == 0 else keys[len(keys) - 1]
+
+
+@external
+def collect_veto(
+    epoch: uint64,
+    round: uint32,
+    root: bytes32,
+    signatures: DynArray[bytes32[2], quorum.MAX_SIGNERS],
+):
+    """
+    @notice Count a part of a veto's signatures: a third of many small providers does not fit in one
+        call. Parts are the caller's own, come in rising order of keys and hold for this epoch.
+    @param signatures As for `veto`; at least one, all keys above those of the part before.
+    """
+    assert len(signatures) != 0, "vault: nothing to collect"
+    now: uint256 = self._epoch_now()
+    weight: uint256 = 0
+    whole: uint256 = 0
+    last: address = empty(address)
+    weight, whole, last = self._veto_weight(epoch, round, root, now, signatures)
+    self._collected[typed_data.veto(epoch, round, root)][msg.sender] = Collected(
+        weight=weight, last=last, epoch=now
+    )
+
+
 @external
 def veto(
     epoch: uint64,
@@ -432,8 +493,8 @@ def veto(
     @notice Cancel a pending root and all that were posted after it.
     @param round As signed. It is not compared: providers who reject a root reject the same books in
         a later round too.
-    @param signatures Of Veto(epoch, round, root), by a third of the providers' voting bond,
-        ascending by key.
+    @param signatures Of Veto(epoch, round, root), by a third of the providers' voting bond together
+        with what the caller collected before (`collect_veto`), ascending by key.
     """
     vetoed: uint256 = convert(epoch, uint256)
     now: uint256 = self._epoch_now()
@@ -444,11 +505,8 @@ def veto(
 
     weight: uint256 = 0
     whole: uint256 = 0
-    weight, whole = staticcall bonds.weigh(
-        PROVIDER,
-        convert(now, uint64),
-        quorum.signers(typed_data.veto(epoch, round, root), signatures),
-    )
+    last: address = empty(address)
+    weight, whole, last = self._veto_weight(epoch, round, root, now, signatures)
     assert quorum.reached(weight, whole, 1, 3), "vault: no third of the providers"
 
     self.vetoes[epoch] += 1

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from isochrone.ledger.chain import Block, Chain, Contract, Receipt
-from isochrone.ledger.signers import ascending
+from isochrone.ledger.signers import SIGNERS_MAX, ascending
 from isochrone.ledger.token import Token
 from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey
@@ -106,10 +106,15 @@ class Vault:
     def veto(
         self, key: PrivateKey, epoch: int, round_: int, root: str, signatures: Sequence[bytes]
     ) -> Receipt:
-        """Cancel a pending root (hex) and all after it, with providers' signatures."""
+        """Cancel a pending root (hex) and all after it, with providers' signatures (65 bytes each,
+        in any order); more than one call takes are collected in parts first."""
         word = bytes.fromhex(root)
         digest = typed_data.veto(self._deployment.domain, epoch, round_, word)
-        return self._act(key, "veto", epoch, round_, word, ascending(digest, signatures))
+        quorum = ascending(digest, signatures, most=len(signatures))
+        while len(quorum) > SIGNERS_MAX:
+            part, quorum = quorum[:SIGNERS_MAX], quorum[SIGNERS_MAX:]
+            self._act(key, "collect_veto", epoch, round_, word, part)
+        return self._act(key, "veto", epoch, round_, word, quorum)
 
     def claim(
         self,
