@@ -130,7 +130,7 @@ def keys(files: tuple[str, ...], consents: tuple[str, ...], role: Role, **option
         bonds.add_keys(signer, role, new)
     _say(
         options,
-        f"{count(len(words), 'key')} sign for {role} {signer.address} ({len(new)} new).",
+        f"{role} {signer.address} is signed for by {count(len(words), 'key')}, {len(new)} new.",
         account=signer.address,
         keys=[address for address, _ in words],
     )
