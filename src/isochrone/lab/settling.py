@@ -149,7 +149,7 @@ class Settling:
         return sum(
             row["amount_microusd"]
             for row in sources
-            if row["why"] == "credit" and row["lease"] in lost
+            if row["why"] == "credit" and row["lease"].split("@")[0] in lost
         )
 
     async def _credit(self) -> int:

@@ -278,10 +278,13 @@ HEADS: Table[tuple[SignedHead, ...]] = Table(
 LEASES: Table[tuple[bytes, ...]] = Table(
     "leases",
     _schema(*_LEASE_COLUMNS),
-    lambda documents: _sorted_once("leases", map(_lease_row, documents), ("lease", "epoch")),
+    lambda documents: _sorted_once(
+        "leases", map(_lease_row, documents), ("lease", "epoch", "document")
+    ),
     _documents,
 )
-"""Packed ``lease-record`` documents, one a lease and epoch."""
+"""Packed ``lease-record`` documents, by lease and epoch; of one operator only one each
+(``validator.checking``)."""
 
 STANDBY: Table[tuple[bytes, ...]] = Table(
     "standby",

@@ -14,7 +14,7 @@ manifest with what was forwarded (``audit``, ``rounds``), or judge amounts (``ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from isochrone.records.links import Run, read_links
 from isochrone.records.manifest import file_of
@@ -38,13 +38,16 @@ from isochrone.validator.chains import (
     usage_of,
 )
 from isochrone.validator.evidence import FalseRecord, KeyBook
-from isochrone.validator.papers import KnownLease, check_lease, check_standby, check_voucher
+from isochrone.validator.papers import (
+    KnownLease,
+    LeaseKey,
+    check_lease,
+    check_standby,
+    check_voucher,
+)
 
 Read = Callable[[RecordFile], bytes]
 """A file's bytes, already checked against its digest."""
-
-Leases = Mapping[tuple[str, int], KnownLease]
-"""Proven leases by id and epoch."""
 
 
 def check(manifest: Manifest, read: Read) -> EpochInput:
@@ -60,14 +63,15 @@ def check(manifest: Manifest, read: Read) -> EpochInput:
     keys = KeyBook(chain.bonds)
     documents = _table(manifest, LEASES, read)
     leases = known_leases(documents, epoch, keys)
-    heads = _table(manifest, HEADS, read)
-    for head in heads:
-        check_head(head, leases, epoch, deployment.domain, keys)
+    heads = [
+        (head, check_head(head, leases, epoch, deployment.domain, keys))
+        for head in _table(manifest, HEADS, read)
+    ]
     usages = _usages(manifest, read, heads, books)
-    needed = {(head.chain.lease, head.chain.epoch) for head in heads}
-    for lease, of in leases:
-        if of != epoch and (lease, of) not in needed:
-            raise FalseRecord("leases", f"lease {lease} of epoch {of}", "no late chain needs it")
+    needed = {lease.key for _, lease in heads}
+    for key, lease in leases.items():
+        if lease.record.epoch != epoch and key not in needed:
+            raise _false_lease(lease, "no late chain needs it")
     standby = tuple(
         check_standby(packed, epoch, deployment.epoch_s * 1000, keys)
         for packed in _table(manifest, STANDBY, read)
@@ -80,7 +84,7 @@ def check(manifest: Manifest, read: Read) -> EpochInput:
         terms=manifest.terms,
         chain=chain,
         usages=usages,
-        leases=tuple(known.record for known in leases.values()),
+        leases=tuple(known.booked for known in leases.values()),
         standby=standby,
         previous=books,
     )
@@ -110,11 +114,20 @@ def check_before(chain: ChainSnapshot, books: Books | None, epoch: int) -> None:
 
 def known_leases(
     documents: Iterable[bytes], epoch: int, keys: KeyBook
-) -> dict[tuple[str, int], KnownLease]:
-    """Lease records, each proven; raises FalseRecord."""
+) -> dict[LeaseKey, KnownLease]:
+    """Lease records, each proven, one a lease, epoch and operator; raises FalseRecord."""
     epochs = tuple(range(epoch - LATE_EPOCHS, epoch + 1))
-    known = (check_lease(packed, epochs, keys) for packed in documents)
-    return {(lease.record.terms.lease, lease.record.epoch): lease for lease in known}
+    known: dict[LeaseKey, KnownLease] = {}
+    for packed in documents:
+        lease = check_lease(packed, epochs, keys)
+        if known.setdefault(lease.key, lease) is not lease:
+            raise _false_lease(lease, f"{lease.operator} tells of it twice")
+    return known
+
+
+def _false_lease(lease: KnownLease, why: str) -> FalseRecord:
+    terms = lease.record.terms
+    return FalseRecord("leases", f"lease {terms.lease} of epoch {lease.record.epoch}", why)
 
 
 def counted_before(books: Books | None) -> dict[str, Usage]:
@@ -129,7 +142,10 @@ def check_vouchers(manifest: Manifest, read: Read, domain: Domain) -> None:
 
 
 def _usages(
-    manifest: Manifest, read: Read, heads: tuple[SignedHead, ...], books: Books | None
+    manifest: Manifest,
+    read: Read,
+    heads: Iterable[tuple[SignedHead, KnownLease]],
+    books: Books | None,
 ) -> tuple[Usage, ...]:
     """What is new in every chain; heads and links stand in the same order."""
     counted = counted_before(books)
@@ -137,12 +153,12 @@ def _usages(
     chains = by_chain(read_links(read(file), file.rows))
     usages = []
     waiting: tuple[bytes, list[Run]] | None = next(chains, None)
-    for head in heads:
+    for head, lease in heads:
         runs: list[Run] = []
         if waiting is not None and waiting[0] == head.chain.id:
             runs = waiting[1]
             waiting = next(chains, None)
-        usages.append(usage_of(head, start_of(head, counted), runs, manifest.epoch))
+        usages.append(usage_of(head, lease, start_of(head, counted), runs, manifest.epoch))
     if waiting is not None:
         raise FalseRecord("links", waiting[0].hex(), "no head is for them")
     return tuple(usages)

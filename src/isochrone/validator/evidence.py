@@ -12,6 +12,12 @@ from collections.abc import Iterable
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import Bonded, Role
 
+WORD_MAX = 2**56
+"""Every number of a record is below it, so that sums stay exact and every file can hold it.
+
+No count comes near it: a terabit link carries less than 2**49 bytes an hour.
+"""
+
 
 class FalseRecord(InvalidInput):
     """A record that must not count. ``kind``: its file's; ``record``: its name; ``why``."""

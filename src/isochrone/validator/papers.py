@@ -35,7 +35,7 @@ from isochrone.schema.node import NodeGrant
 from isochrone.schema.service import Service, service_id
 from isochrone.schema.settlement import LeaseRecord, StandbyRecord, Voucher
 from isochrone.schema.typed_data import Domain, voucher
-from isochrone.validator.evidence import FalseRecord, KeyBook
+from isochrone.validator.evidence import WORD_MAX, FalseRecord, KeyBook
 
 T = TypeVar("T")
 
@@ -46,11 +46,36 @@ PAPERS_CACHED = 20_000
 _WORD = re.compile("[0-9a-f]{64}")
 
 
+LeaseKey = tuple[str, int, str]
+"""A lease's id, the epoch and the account of the operator that says so."""
+
+
 class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease record that holds, and the operator whose controller signed it."""
+    """A lease record that holds, and the operator whose controller signed it.
+
+    Ids of leases are made by their operators, so another operator can use the same one, by chance
+    or to push the true record aside. In the books a lease is therefore called by both (``name``):
+    nobody's record touches what another operator's leases earned or hold.
+    """
 
     record: LeaseRecord
     operator: str
+
+    @property
+    def key(self) -> LeaseKey:
+        """What may stand once."""
+        return self.record.terms.lease, self.record.epoch, self.operator
+
+    @property
+    def name(self) -> str:
+        """The lease's name in the books."""
+        return f"{self.record.terms.lease}@{self.operator}"
+
+    @property
+    def booked(self) -> LeaseRecord:
+        """The record under the name that it has in the books."""
+        terms = msgspec.structs.replace(self.record.terms, lease=self.name)
+        return msgspec.structs.replace(self.record, terms=terms)
 
 
 def check_lease(packed: bytes, epochs: tuple[int, ...], keys: KeyBook) -> KnownLease:
@@ -73,8 +98,10 @@ def check_lease(packed: bytes, epochs: tuple[int, ...], keys: KeyBook) -> KnownL
     released = record.released_unix_ms
     if record.served_from_unix_ms < 0 or (released and released < record.served_from_unix_ms):
         raise refuse("it was released before it served")
-    if any(weight <= 0 for weight in record.audience.values()):
-        raise refuse("a weight of its audience is not positive")
+    if max(record.served_from_unix_ms, released) >= WORD_MAX:
+        raise refuse("its times are out of range")
+    if not all(0 < weight < WORD_MAX for weight in record.audience.values()):
+        raise refuse("a weight of its audience is out of range")
     try:
         service, tenant = _service(record.service_document)
         grant, provider = _grant(record.node_grant)
@@ -87,7 +114,7 @@ def check_lease(packed: bytes, epochs: tuple[int, ...], keys: KeyBook) -> KnownL
     if (terms.provider, terms.node) != (provider, grant.node):
         raise refuse(f"its node's grant is {provider}'s for {grant.node}")
     price = grant.offer.price_microusd_per_hour(terms.resources)
-    if terms.price_microusd_per_hour != price or price < 0:
+    if terms.price_microusd_per_hour != price or not 0 <= price < WORD_MAX:
         raise refuse(f"its price is {terms.price_microusd_per_hour}, the grant's {price}")
     ceiling = service.max_price_microusd_per_hour
     if ceiling is not None and price > ceiling:
@@ -111,7 +138,7 @@ def check_standby(packed: bytes, epoch: int, epoch_ms: int, keys: KeyBook) -> St
         raise refuse("its signer is no bonded operator's key")
     if keys.account("provider", record.node) not in (None, record.provider):
         raise refuse(f"its node works for another provider than {record.provider}")
-    if not 0 <= record.live_ms <= epoch_ms or record.free_cpu_milli < 0:
+    if not 0 <= record.live_ms <= epoch_ms or not 0 <= record.free_cpu_milli < WORD_MAX:
         raise refuse("its numbers are out of range")
     return record
 

@@ -12,21 +12,22 @@ not answer) means: not now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import copy
 from isochrone.records.store import Store
-from isochrone.records.tables import lease_record, standby_record
+from isochrone.records.tables import standby_record
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import Bill, Books, ChainSnapshot, Deployment, Manifest
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.chain_desk import ChainDesk
+from isochrone.validator.chains import LATE_EPOCHS
+from isochrone.validator.evidence import KeyBook
 from isochrone.validator.exchanging import FETCH_WITHIN_S
 from isochrone.validator.holdings import Holdings, Mark
+from isochrone.validator.papers import check_lease
 from isochrone.validator.recomputing import Computed, recompute
-from isochrone.validator.sifting import Sound
 from isochrone.validator.vouchers import NoAnswer, ask, homes
 
 
@@ -132,11 +133,18 @@ class Reviewer:
             if there.get(name.hex(), 0) < least:
                 raise Refused(f"Chain {name.hex()} is not counted up to position {least}.")
         leases = {record.terms.lease for record in computed.inputs.leases if record.epoch == epoch}
+        keys = KeyBook(chain.bonds)
         nodes = {f"{record.node}/{record.gateway}" for record in computed.inputs.standby}
-        for kind, about in _papers(ours, epoch):
-            known = (kind, epoch, about) in mark.papers
-            if known and about not in (leases if kind == LEASE_RECORD else nodes):
-                raise Refused(f"The {kind} of {about} is missing.")
+        for packed in ours.leases:
+            lease = check_lease(packed, (epoch - LATE_EPOCHS, epoch), keys)
+            known = (LEASE_RECORD, epoch, lease.record.terms.lease) in mark.papers
+            if known and lease.record.epoch == epoch and lease.name not in leases:
+                raise Refused(f"The record of lease {lease.name} is missing.")
+        for packed in ours.standby:
+            record = standby_record(packed)
+            about = f"{record.node}/{record.gateway}"
+            if (STANDBY_RECORD, epoch, about) in mark.papers and about not in nodes:
+                raise Refused(f"The standby record of {about} is missing.")
 
     async def _check_vouchers(self, computed: Computed, *, patient: bool) -> None:
         """A purpose that does not cover its bill must be empty, or its key must refuse."""
@@ -171,14 +179,3 @@ class Reviewer:
             return
         if made is not None and await asyncio.to_thread(self._desk.movable_microusd, made) > 0:
             raise Refused(f"A voucher for {bill.service} was to be had, and is not redeemed.")
-
-
-def _papers(sound: Sound, epoch: int) -> Iterator[tuple[str, str]]:
-    """What the lease and standby records of an epoch are about, as ``collecting`` names it."""
-    for packed in sound.leases:
-        lease = lease_record(packed)
-        if lease.epoch == epoch:
-            yield LEASE_RECORD, lease.terms.lease
-    for packed in sound.standby:
-        standby = standby_record(packed)
-        yield STANDBY_RECORD, f"{standby.node}/{standby.gateway}"

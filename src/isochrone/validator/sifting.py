@@ -5,9 +5,9 @@ runs the same checks first and leaves out what fails, each with its reason. Leav
 record is what the other validators watch for: they know what they forwarded.
 
 Rules of this file: the result depends on the content alone, never on the order or number of copies.
-Of several records of one lease and epoch the widest promise counts: whoever gave two owes the
-larger one. Of several heads of a chain the newest that its links lead to counts, with the highest
-count that the tenant signed.
+Of several records of one lease, epoch and operator the widest promise counts: whoever gave two owes
+the larger one. Another operator's record of the same id is another lease. Of several heads of a
+chain the newest that its links lead to counts, with the highest count that the tenant signed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from isochrone.schema.tally import LINK, LINK_BYTES
 from isochrone.validator.chains import ALREADY, LATE_EPOCHS, Start, check_head, start_of, usage_of
 from isochrone.validator.checking import counted_before
 from isochrone.validator.evidence import FalseRecord, KeyBook
-from isochrone.validator.papers import KnownLease, check_lease, check_standby
+from isochrone.validator.papers import KnownLease, LeaseKey, check_lease, check_standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,16 @@ def sift(
     sieve = _Sieve(epoch, deployment, KeyBook(chain.bonds))
     known, packed_of = _leases(sieve, leases)
     counted = counted_before(books)
-    kept: list[tuple[SignedHead, Links | None]] = []
+    kept: list[tuple[SignedHead, KnownLease, Links | None]] = []
     for candidates in _by_chain(sieve, heads):
         start = start_of(candidates[0], counted)
         sound = _newest(sieve, candidates, start, links.get(candidates[0].chain.id), known)
         if sound is not None:
             kept.append(sound)
-    needed = {(head.chain.lease, head.chain.epoch) for head, _ in kept}
+    needed = {lease.key for _, lease, _ in kept}
     return Sound(
-        heads=tuple(head for head, _ in kept),
-        links=tuple(piece for _, piece in kept if piece is not None),
+        heads=tuple(head for head, _, _ in kept),
+        links=tuple(piece for _, _, piece in kept if piece is not None),
         leases=tuple(packed_of[key] for key in sorted(known) if key[1] == epoch or key in needed),
         standby=_standby(sieve, standby),
         refused=tuple(sieve.refused),
@@ -89,20 +89,19 @@ def sift(
 
 def _leases(
     sieve: _Sieve, documents: Iterable[bytes]
-) -> tuple[dict[tuple[str, int], KnownLease], dict[tuple[str, int], bytes]]:
+) -> tuple[dict[LeaseKey, KnownLease], dict[LeaseKey, bytes]]:
     epochs = tuple(range(sieve.epoch - LATE_EPOCHS, sieve.epoch + 1))
-    known: dict[tuple[str, int], KnownLease] = {}
-    packed_of: dict[tuple[str, int], bytes] = {}
+    known: dict[LeaseKey, KnownLease] = {}
+    packed_of: dict[LeaseKey, bytes] = {}
     for packed in sorted(set(documents), reverse=True):
         try:
             lease = check_lease(packed, epochs, sieve.keys)
         except FalseRecord as error:
             sieve.refused.append(error)
             continue
-        key = (lease.record.terms.lease, lease.record.epoch)
-        before = known.get(key)
+        before = known.get(lease.key)
         if before is None or _breadth(lease.record) > _breadth(before.record):
-            known[key], packed_of[key] = lease, packed
+            known[lease.key], packed_of[lease.key] = lease, packed
     return known, packed_of
 
 
@@ -133,19 +132,19 @@ def _newest(
     candidates: list[SignedHead],
     start: Start,
     links: Links | None,
-    known: Mapping[tuple[str, int], KnownLease],
-) -> tuple[SignedHead, Links | None] | None:
+    known: Mapping[LeaseKey, KnownLease],
+) -> tuple[SignedHead, KnownLease, Links | None] | None:
     """The first candidate that passes, with the links it needs; None when none does."""
     for head in candidates:
         try:
-            check_head(head, known, sieve.epoch, sieve.deployment.domain, sieve.keys)
+            lease = check_head(head, known, sieve.epoch, sieve.deployment.domain, sieve.keys)
             piece = _piece(head, start, links)
-            usage_of(head, start, _runs(piece), sieve.epoch)
+            usage_of(head, lease, start, _runs(piece), sieve.epoch)
         except FalseRecord as error:
             if error.why != ALREADY:
                 sieve.refused.append(error)
             continue
-        return head, piece
+        return head, lease, piece
     return None
 
 
