@@ -30,6 +30,7 @@ from isochrone.schema.settlement import RecordBatch, RootStatement
 from isochrone.schema.settling import S_FINAL, S_FUNDS, S_ROOT, FinalNews, FundsNews, SignedRoot
 from isochrone.validator import vouchers
 from isochrone.validator.agreeing import proposer_of
+from isochrone.validator.proposing import Proposer
 from isochrone.validator.recomputing import Computed
 from isochrone.validator.validator import Validator
 
@@ -124,18 +125,26 @@ async def test_what_one_validator_heard_counts_for_all(town: Town) -> None:
 
 
 def make_lying(validator: Validator, how: str) -> None:
-    """A proposer that leaves everything out, or signs books that its records do not give."""
+    """Its proposals leave records out, name an invented root, let payees go short by asking for no
+    voucher, or by settling with a block from before the vouchers."""
     honest = validator._agreement._hands.propose
-    holdings = validator.holdings
+    desk, holdings = validator._desk, validator.holdings
+    assert desk is not None
+    old = desk.look().block
+    sound, snapshot = holdings.sound, desk.snapshot
+
+    async def no_vouchers(*_: Any, **__: Any) -> tuple[Any, ...]:
+        return ()
 
     async def propose(epoch: int, round_: int) -> Computed:
-        sound = holdings.sound
-        if how == "withholds":
-            holdings.sound = lambda *given: _emptied(sound(*given))  # type: ignore[method-assign]
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            if how == "withholds":
+                patch.setattr(holdings, "sound", lambda *given: _emptied(sound(*given)))
+            elif how == "starves":
+                patch.setattr(Proposer, "_vouchers", no_vouchers)
+            elif how == "backdates":
+                patch.setattr(desk, "snapshot", lambda of, block=None: snapshot(of, block or old))
             computed = await honest(epoch, round_)
-        finally:
-            holdings.sound = sound  # type: ignore[method-assign]
         if how == "invents":
             false = msgspec.structs.replace(computed.statement, root="ab" * 32)
             computed = msgspec.structs.replace(computed, statement=false)
@@ -150,7 +159,7 @@ def _emptied(sound: Any) -> Any:
     return type(sound)(heads=(), links=(), leases=sound.leases, standby=(), refused=())
 
 
-@pytest.mark.parametrize("how", ["withholds", "invents"])
+@pytest.mark.parametrize("how", ["withholds", "invents", "starves", "backdates"])
 async def test_a_lying_proposer_gets_no_signature(
     town: Town, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,7 +317,7 @@ async def test_a_vetoed_epoch_is_proposed_again_in_a_higher_round(town: Town) ->
     await until(lambda: newest(town).epoch == 2 and newest(town).round > root.round)
     await town.to_epoch(4)
     await settled(town, 3)
-
+    assert 0 < town.contracts.vault.pot_received() < USE, "half of it"
 
 async def test_records_of_a_settled_epoch_are_acknowledged_and_late_ones_counted(
     town: Town,
@@ -321,7 +330,7 @@ async def test_records_of_a_settled_epoch_are_acknowledged_and_late_ones_counted
     await town.work(2, links=4)  # the same chain, two links more
     await town.to_epoch(4)
     await settled(town, 3)
-    assert town.contracts.vault.pot_received() == first * 2
+    assert town.contracts.vault.pot_received() == USE + RELAY + FEE, "the whole epoch, once"
     await town.to_epoch(5)
     await settled(town, 4)
     old: RecordBatch = batch(town.deployment.domain, 1, 0, links=9)

@@ -19,10 +19,11 @@ from typing import Final
 
 import msgspec
 
+from isochrone.records.segments import RECORD_BYTES_MAX
 from isochrone.records.spool import Spool
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
-from isochrone.schema.errors import InvalidInput, IsochroneError
+from isochrone.schema.errors import InvalidInput, IsochroneError, TooLarge
 from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
@@ -70,6 +71,8 @@ class Holdings:
         self._lock = threading.Lock()
         self._collection = Collection(deployment.domain)
         self._accused = 0
+        self._keeping = asyncio.Lock()
+        self._owed: list[tuple[int, bytes]] = []
         self.settled = -1
         self.changes = 0
 
@@ -111,19 +114,26 @@ class Holdings:
         return msgspec.json.encode(RecordsAck(validator=self._me))
 
     async def take(self, batch: RecordBatch) -> bool:
-        """Take a batch; False for one of an epoch that is not there yet."""
+        """Take a batch; False for one of an epoch that is not there yet.
+
+        Raises TooLarge for more than the spool takes at once, Unavailable when it takes nothing.
+        """
         now = self._deployment.epoch_at(self._unix_ms())
         if not 0 <= batch.epoch <= now + EPOCHS_AHEAD:
             return False
         if batch.epoch < self.settled:  # of the newest settled one, late records still count
             return True
+        data = _encode(batch)
+        if len(data) > RECORD_BYTES_MAX:
+            raise TooLarge(f"A batch of {len(data)} bytes; {RECORD_BYTES_MAX} are taken at once.")
         if await asyncio.to_thread(self._add, batch):
             self.changes += 1
-            await self._spool.append(batch.epoch, [_encode(batch)])
+            self._owed.append((batch.epoch, data))
+        await self._keep()
         return True
 
     async def take_file(self, data: bytes) -> int:
-        """Take another validator's file of holdings; how many batches of it were new.
+        """Take another validator's file of holdings; how many chains in it were new.
 
         Raises InvalidInput when it cannot be read.
         """
@@ -170,12 +180,14 @@ class Holdings:
         with self._lock:
             return self._collection.incomplete(epoch)
 
-    def new_faults(self) -> list[Fault]:
-        """Proofs of lies that were not told before."""
+    def open_faults(self) -> list[Fault]:
+        """Proofs of lies that the chain was not told yet, the oldest first."""
         with self._lock:
-            found = self._collection.faults[self._accused :]
-            self._accused += len(found)
-            return found
+            return self._collection.faults[self._accused :]
+
+    def accused(self) -> None:
+        """The chain was told the oldest of them."""
+        self._accused += 1
 
     async def settled_to(self, epoch: int, final: int) -> None:
         """Books of ``epoch`` are made; drop what nothing needs once ``final`` is final.
@@ -195,6 +207,15 @@ class Holdings:
     def _add(self, batch: RecordBatch) -> bool:
         with self._lock:
             return self._collection.add(batch)
+
+    async def _keep(self) -> None:
+        """Put on disk what is in memory only. Whoever brings the same again waits for it as well,
+        and a write that failed is owed to the next one: nothing is acknowledged before."""
+        async with self._keeping:
+            owed = list(self._owed)
+            for epoch in sorted({of for of, _ in owed}):
+                await self._spool.append(epoch, [data for of, data in owed if of == epoch])
+            del self._owed[: len(owed)]
 
     def _mark(self, epoch: int) -> Mark:
         positions = {

@@ -86,6 +86,7 @@ class Validator:
         self._config = config
         self._fabric = fabric
         self._deployment = config.ledger
+        self._journal = journal
         self._opening = opening
         self._unix_ms = unix_ms
         self._desk: ChainDesk | None = None
@@ -220,6 +221,7 @@ class Validator:
         epoch = look.next_epoch
         await self.holdings.settled_to(epoch - 1, look.final_epoch)
         await self._exchange.forget_before(epoch)
+        await asyncio.to_thread(self._journal.forget_before, look.final_epoch)
         ended_ms = self._deployment.start_unix_ms(epoch + 1)
         standing = Standing(
             epoch=epoch,
@@ -230,11 +232,12 @@ class Validator:
         )
         ready_ms = ended_ms + self._allowance_ms
         await self._agreement.see(Seen(standing, ready_ms=ready_ms, ended_ms=ended_ms))
-        for fault in self.holdings.new_faults():
-            log.error("two heads of one position are signed: %s", fault.one.chain)
-            await asyncio.to_thread(self._desk.accuse_tally, fault)
         bills = self._kept.bills if self._kept else ()
         self._teller.tell(epoch - 1, bills, look.deposits, look.roots, look.final_epoch)
+        for fault in self.holdings.open_faults():  # one that fails is told at the next look
+            log.error("two heads of one position are signed: %s", fault.one.chain)
+            await asyncio.to_thread(self._desk.accuse_tally, fault)
+            self.holdings.accused()
 
     async def _tick(self) -> None:
         state = self._agreement.state
