@@ -325,8 +325,11 @@ def test_after_any_number_of_epochs_a_veto_voids_the_round(till: Till) -> None:
         till.post(books(till))
         till.network.pass_epochs(1)
     said = till.post(books(till))
+    till.network.pass_epochs(5)
     till.veto(said, providers)
     refused(till.post, said, why="vault: round is void")
+    till.post(books(till, epoch=said.epoch + 2, round_=1))
+    refused(till.post, books(till, epoch=said.epoch + 3), why="vault: round is void")
 
 
 def test_an_epoch_is_vetoed_at_most_twice(till: Till) -> None:
