@@ -317,7 +317,7 @@ async def test_a_vetoed_epoch_is_proposed_again_in_a_higher_round(town: Town) ->
     await until(lambda: newest(town).epoch == 2 and newest(town).round > root.round)
     await town.to_epoch(4)
     await settled(town, 3)
-    assert 0 < town.contracts.vault.pot_received() < USE, "half of it"
+
 
 async def test_records_of_a_settled_epoch_are_acknowledged_and_late_ones_counted(
     town: Town,
@@ -326,7 +326,7 @@ async def test_records_of_a_settled_epoch_are_acknowledged_and_late_ones_counted
     await town.work(2, links=2)
     await town.to_epoch(3)
     await settled(town, 2)
-    first = town.contracts.vault.pot_received()
+    assert 0 < town.contracts.vault.pot_received() < USE, "half of it"
     await town.work(2, links=4)  # the same chain, two links more
     await town.to_epoch(4)
     await settled(town, 3)
