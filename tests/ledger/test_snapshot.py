@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from tests.ledger.rpc_proxy import Refused, RpcProxy
 from tests.ledger.worlds import DOLLAR, AnvilWorld, key
@@ -99,6 +100,17 @@ def test_an_auditor_makes_the_same_one_later(settled: AnvilWorld, proxy: RpcProx
     with pytest.raises(NoState):
         auditor.take(epoch, old)
     assert auditor.take(epoch, old, strict=False) == snapshot
+
+
+def test_older_blocks_after_newer_ones(settled: AnvilWorld) -> None:
+    snapshots = settled.snapshots()
+    newest = snapshots.facts(settled.chain.final())
+    for number in range(settled.deployment.block, settled.chain.final().number, 7):
+        old = settled.chain.block(number)
+        assert snapshots.facts(old).funds == settled.snapshots().facts(old).funds
+        with pytest.raises(ChainRewound):
+            snapshots.facts(msgspec.structs.replace(old, hash="0x" + "77" * 32))
+    assert snapshots.facts(settled.chain.final()).funds == newest.funds
 
 
 def test_one_reader_goes_on_where_it_was(settled: AnvilWorld, proxy: RpcProxy) -> None:

@@ -10,6 +10,7 @@ Amounts are micro-USD, times Unix seconds, accounts and keys lower-case addresse
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import msgspec
@@ -115,6 +116,13 @@ class Facts:
         self.pot_received = 0
         self.pot_paid = 0
         self.changed: dict[tuple[str, str], int] = {}
+
+    def copy(self) -> Facts:
+        """Another one, to be folded on by itself."""
+        other = copy.copy(self)
+        for name in ("bonds", "keys", "voters", "funds", "claimed", "roots", "changed"):
+            setattr(other, name, copy.copy(getattr(self, name)))
+        return other
 
     def final_roots(self, at_s: int) -> list[PostedRoot]:
         """The roots that are final at a time, by rising epoch."""

@@ -27,6 +27,7 @@ class History:
             Contract("vault", deployment.vault),
         )
         self._kept: list[tuple[Event, int]] = []
+        self._folded: Facts | None = None
         self._upto: Block | None = None
         self._lock = threading.Lock()
 
@@ -37,17 +38,28 @@ class History:
         """
         with self._lock:
             self._keep_final(at)
-            upto = self._upto.number if self._upto else self._deployment.block - 1
-            kept = [(event, at_s) for event, at_s in self._kept if event.block <= at.number]
-            newer = self._timed(upto + 1, at) if at.number > upto else []
-            facts = Facts(self._deployment, self._challenge())
-            try:
-                return facts.add_all(kept + newer)
-            except LookupError as error:
-                raise ChainDisagrees(
-                    f"The chain's logs do not add up: nothing is known of {error}.",
-                    fix="The server hides logs: ask another one.",
-                ) from error
+            folded, upto = self._folded, self._upto
+            if folded is None or upto is None:
+                return self._fold(self._nothing(), self._timed(self._deployment.block, at))
+            if at.number >= upto.number:
+                newer = self._timed(upto.number + 1, at) if at.number > upto.number else []
+                return self._fold(folded.copy(), newer)
+            if self._chain.block(at.number).hash != at.hash:
+                raise ChainRewound(f"Block {at.number} has been replaced.")
+            older = [(event, at_s) for event, at_s in self._kept if event.block <= at.number]
+            return self._fold(self._nothing(), older)
+
+    def _nothing(self) -> Facts:
+        return Facts(self._deployment, self._challenge())
+
+    def _fold(self, facts: Facts, events: list[tuple[Event, int]]) -> Facts:
+        try:
+            return facts.add_all(events)
+        except LookupError as error:
+            raise ChainDisagrees(
+                f"The chain's logs do not add up: nothing is known of {error}.",
+                fix="The server hides logs: ask another one.",
+            ) from error
 
     def _challenge(self) -> int:
         """Built into the vault, so the newest block's answer holds for all."""
@@ -60,7 +72,7 @@ class History:
         """Read on as far as both ``at`` and finality go."""
         known = self._upto
         if known is not None and self._chain.block(known.number).hash != known.hash:
-            self._upto, self._kept = None, []
+            self._upto, self._folded, self._kept = None, None, []
             raise ChainRewound(f"Block {known.number}, up to which events were read, is gone.")
         first = known.number + 1 if known else self._deployment.block
         if at.number < first:
@@ -68,7 +80,10 @@ class History:
         final = self._chain.final()
         end = at if at.number <= final.number else final
         if end.number >= first:
-            self._kept += self._timed(first, end)
+            events = self._timed(first, end)
+            before = self._folded or self._nothing()
+            self._folded = self._fold(before.copy(), events)
+            self._kept += events
             self._upto = end
 
     def _timed(self, first: int, last: Block) -> list[tuple[Event, int]]:

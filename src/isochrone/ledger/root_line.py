@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import msgspec
 
+KEPT = 64
+"""Newest roots that are kept; the vault lets at most 32 epochs of them be pending."""
+
 
 class RootLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of standing roots. ``epochs``: those that have one, rising.
+    """The line of standing roots. ``epochs``: the newest ``KEPT`` that have one, rising.
 
     ``next_epoch``: the lowest that can be posted. ``final_next``: one above the newest that was
     known to be final at the last change (0: none). ``late_at``: when a late one was last posted.
@@ -36,7 +39,7 @@ class RootLine(msgspec.Struct, frozen=True, kw_only=True):
         """After a root for ``epoch`` was posted in epoch ``now``."""
         return msgspec.structs.replace(
             self,
-            epochs=(*self.epochs, epoch),
+            epochs=(*self.epochs[1 - KEPT :], epoch),
             next_epoch=epoch + 1,
             final_next=self.final_below(now),
             late_at=now if epoch + 1 < now else self.late_at,
