@@ -54,7 +54,11 @@ def test_signed_amounts_only_grow_and_stay_within_what_was_used(
         base = redeemed if base is None else base
         assert known.signed_microusd >= before
         most = price_ms + sum(prices) * spending.SLACK_MS
-        relays = (replica_ms + len(prices) * spending.SLACK_MS) * 200 // 1000
+        relays = (
+            (replica_ms + len(prices) * spending.SLACK_MS)
+            * spending.RELAY_REQUESTS_PER_S_MAX
+            // 1000
+        )
         limit = base + most * 1.02 / 3_600_000 + relays * 0.2 + spending.ROUNDING_MICROUSD + 3
         assert known.signed_microusd <= max(before, limit)
         assert known.signed_microusd <= max(before, cumulative)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from isochrone.controller.shelf import Shelf
+from isochrone.controller.spending import RELAY_REQUESTS_PER_S_MAX
 from isochrone.controller.view import World
 from isochrone.controller.vouchers import VoucherDesk, prices_now
 from isochrone.schema.errors import InvalidInput
@@ -133,7 +134,7 @@ async def test_more_than_was_used_is_not_signed_and_less_is_never_signed_again(
     assert greedy.code == "over_bound"
     assert greedy.voucher is not None
     # an hour of use, 2 %, relays at the stated rate, ten seconds and rounding on top
-    relays = 3_610 * 200 * 200 // 1000
+    relays = 3_610 * RELAY_REQUESTS_PER_S_MAX * 200 // 1000
     assert PRICE <= greedy.voucher.cumulative_microusd <= PRICE * 1.03 + relays + 110
     lower = await ask(desk, 1)
     assert lower.voucher is not None

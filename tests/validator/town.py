@@ -296,7 +296,7 @@ class Town:
             "chain_urls": (self.anvil.url,),
             "grace_s": 0.2,
             "exchange_s": 0.3,
-            "round_s": 3.0,
+            "round_s": 1.5,
             "poll_s": 0.1,
             **changes,
         }

@@ -27,8 +27,9 @@ HOUR_MS = 3_600_000
 FEE_BPS_MAX = 200
 """The council cannot set the protocol fee higher (contracts/council.vy)."""
 
-RELAY_REQUESTS_PER_S_MAX = 200
-"""Of one replica, over its life: above what one engine process answers for long."""
+RELAY_REQUESTS_PER_S_MAX = 1_000
+"""Of one replica, over its life: above what one engine process answers for long. A loose bound on
+the small part of a bill; the vault's bound per day and key stands behind it."""
 
 SLACK_MS = 10_000
 """Replicas serve a moment before a controller sees it, and clocks differ: so much of the present
