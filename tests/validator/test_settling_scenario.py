@@ -336,3 +336,20 @@ async def test_records_of_a_settled_epoch_are_acknowledged_and_late_ones_counted
     old: RecordBatch = batch(town.deployment.domain, 1, 0, links=9)
     await town.hand_over(old)
     assert town.validators["v1"].holdings.chains == 1
+
+
+async def test_a_root_that_its_records_do_not_give_is_never_adopted(town: Town) -> None:
+    (v1,) = await opened(town, "v1", bonded=("v1", "v2", "v3"))
+    await until(lambda: v1._look is not None, why="v1 has seen the chain")
+    computed = await v1._propose(0, 0)
+    false = msgspec.structs.replace(computed.statement, root="ab" * 32)
+    digest = signing_digest(town.deployment, false)
+    signatures = [key(name).sign(digest) for name in ("v1", "v2", "v3")]
+    town.contracts.vault.post_root(key("deployer"), false, signatures)
+    await until(
+        lambda: any("its records give" in note for note in v1.status().notes), why="v1 says so"
+    )
+    assert v1.status().settled == -1
+    assert v1._kept is None
+    await asyncio.sleep(1.0)
+    assert town.settled() == 0, "and goes on with nothing that is built on it"
