@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from isochrone.lab.invented import Invented, Settled
-from isochrone.records.manifest import KINDS, copy, fetch, file_of, missing, parse
+from isochrone.records.manifest import KINDS, content, copy, fetch, file_of, parse
 from isochrone.records.store import Store
 from isochrone.schema.digests import canonical
-from isochrone.schema.errors import InvalidInput, NotFound
+from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound
 from isochrone.schema.settlement import Manifest
 
 
@@ -70,17 +70,17 @@ def test_an_epoch_is_copied_whole_and_damage_is_repaired(
     source: Store, settled: Settled, tmp_path: Path
 ) -> None:
     target = Store.open(tmp_path / "target")
-    assert missing(target, settled.manifest) == settled.manifest.files
     assert copy(source, target, settled.manifest.digest) == settled.manifest
-    assert missing(target, settled.manifest) == ()
     assert fetch(target, settled.manifest.digest) == settled.manifest
     victim = settled.manifest.files[1]
     path = tmp_path / "target" / "sha256" / victim.sha256
     for damage in (path.read_bytes()[:-1], path.read_bytes() + b"x", b""):
         path.write_bytes(damage)
-        assert missing(target, settled.manifest) == (victim,)
+        with pytest.raises(IsochroneError):
+            content(target, victim)
         copy(source, target, settled.manifest.digest)
-        assert missing(target, settled.manifest) == ()
+        for file in settled.manifest.files:
+            assert content(target, file) == content(source, file)
 
 
 def test_a_withheld_or_changed_file_is_not_copied(

@@ -22,13 +22,13 @@ from isochrone.records.spool import Spool
 from isochrone.schema.errors import OurFault, TooLarge, Unavailable
 
 WRITER = """
-import sys
+import asyncio, sys
 from pathlib import Path
 from isochrone.records.spool import Spool
 spool = Spool.open(Path(sys.argv[1]))
 number = 0
 while True:
-    spool.append_now(7, [b"record %d" % number])
+    asyncio.run(spool.append(7, [b"record %d" % number]))
     print(number, flush=True)
     number += 1
 """
@@ -111,7 +111,7 @@ def test_a_killed_process_has_kept_all_that_it_acknowledged(tmp_path: Path) -> N
 
 def test_a_torn_tail_is_cut_and_told_and_writing_goes_on(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
-    spool.append_now(1, [b"whole", b"torn later"])
+    asyncio.run(spool.append(1, [b"whole", b"torn later"]))
     spool.close()
     (path,) = tmp_path.glob("*.spool")
     data = path.read_bytes()
@@ -119,7 +119,7 @@ def test_a_torn_tail_is_cut_and_told_and_writing_goes_on(tmp_path: Path) -> None
     spool = Spool.open(tmp_path)
     assert list(spool.read(1)) == [b"whole"]
     assert [(d.torn, d.size_bytes) for d in spool.damages] == [(True, 12 + 7)]
-    spool.append_now(1, [b"next"])
+    asyncio.run(spool.append(1, [b"next"]))
     spool = reopened(spool, tmp_path)
     assert list(spool.read(1)) == [b"whole", b"next"]
     assert spool.damages == ()
@@ -128,7 +128,7 @@ def test_a_torn_tail_is_cut_and_told_and_writing_goes_on(tmp_path: Path) -> None
 
 def test_damage_in_the_middle_is_told_and_nothing_is_cut(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
-    spool.append_now(1, [b"first", b"second", b"third"])
+    asyncio.run(spool.append(1, [b"first", b"second", b"third"]))
     spool.close()
     (path,) = tmp_path.glob("*.spool")
     data = path.read_bytes().replace(b"second", b"sEcond")
@@ -142,7 +142,7 @@ def test_damage_in_the_middle_is_told_and_nothing_is_cut(tmp_path: Path) -> None
 
 
 def test_damage_that_comes_while_the_spool_is_open_is_told(spool: Spool, tmp_path: Path) -> None:
-    spool.append_now(1, [b"first", b"second"])
+    asyncio.run(spool.append(1, [b"first", b"second"]))
     (path,) = tmp_path.glob("*.spool")
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
@@ -156,12 +156,12 @@ def test_damage_that_comes_while_the_spool_is_open_is_told(spool: Spool, tmp_pat
 
 def test_a_failed_write_is_not_acknowledged_and_the_next_one_works(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
-    spool.append_now(1, [b"before"])
+    asyncio.run(spool.append(1, [b"before"]))
     with files_no_larger_than(4096), pytest.raises(Unavailable) as failure:
-        spool.append_now(1, [b"x" * 100_000])
+        asyncio.run(spool.append(1, [b"x" * 100_000]))
     assert failure.value.code == "spool_disk"
     assert list(spool.read(1)) == [b"before"]
-    spool.append_now(1, [b"after"])
+    asyncio.run(spool.append(1, [b"after"]))
     spool = reopened(spool, tmp_path)
     assert list(spool.read(1)) == [b"before", b"after"]
     spool.close()
@@ -179,23 +179,23 @@ async def test_a_failing_disk_fails_everybody_who_shared_the_write(spool: Spool)
 
 def test_paid_work_stops_before_the_spool_is_full(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, bytes_max=100_000)
-    assert spool.room().takes_paid_work
-    spool.append_now(1, [b"z" * 81_000])
-    assert not spool.room().takes_paid_work
+    assert not spool.room().reason
+    asyncio.run(spool.append(1, [b"z" * 81_000]))
+    assert spool.room().reason
     assert "81" in spool.room().reason
-    spool.append_now(1, [b"still room for what is under way"])
+    asyncio.run(spool.append(1, [b"still room for what is under way"]))
     with pytest.raises(Unavailable) as full:
-        spool.append_now(1, [b"z" * 30_000])
+        asyncio.run(spool.append(1, [b"z" * 30_000]))
     assert full.value.code == "spool_full"
-    spool.drop_now(1)
-    assert spool.room().takes_paid_work
+    asyncio.run(spool.drop(1))
+    assert not spool.room().reason
     spool.close()
 
 
 def test_a_nearly_full_disk_stops_paid_work(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, free_bytes_min=2**60)
     assert "free" in spool.room().reason
-    spool.append_now(1, [b"under way"])
+    asyncio.run(spool.append(1, [b"under way"]))
     spool.close()
 
 
@@ -212,7 +212,7 @@ def test_segments_are_rotated_sealed_and_few_stay_open(
     spool = Spool.open(tmp_path)
     for epoch in range(8):
         for number in range(5):
-            spool.append_now(epoch, [b"%d" % number * 300])
+            asyncio.run(spool.append(epoch, [b"%d" % number * 300]))
     opened = [file.path for file in psutil.Process().open_files() if file.path.endswith(".spool")]
     assert len(opened) <= 4
     for epoch in range(8):
@@ -225,20 +225,20 @@ def test_segments_are_rotated_sealed_and_few_stay_open(
 def test_bad_input_is_refused_and_harms_nothing(spool: Spool) -> None:
     for record in (b"", b"x" * (RECORD_BYTES_MAX + 1)):
         with pytest.raises(TooLarge):
-            spool.append_now(1, [record])
+            asyncio.run(spool.append(1, [record]))
     with pytest.raises(OurFault):
-        spool.append_now(-1, [b"x"])
-    spool.append_now(1, [])
+        asyncio.run(spool.append(-1, [b"x"]))
+    asyncio.run(spool.append(1, []))
     assert spool.epochs() == ()
 
 
 def test_a_closed_spool_says_so_and_gives_the_folder_back(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
-    spool.append_now(1, [b"x"])
+    asyncio.run(spool.append(1, [b"x"]))
     spool.close()
     spool.close()
     with pytest.raises(Unavailable):
-        spool.append_now(1, [b"y"])
+        asyncio.run(spool.append(1, [b"y"]))
     Spool.open(tmp_path).close()
 
 

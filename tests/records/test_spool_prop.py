@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import shutil
 import tempfile
@@ -39,7 +40,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(epoch=epochs, content=records)
     def append(self, epoch: int, content: list[bytes]) -> None:
-        self.spool.append_now(epoch, content)
+        asyncio.run(self.spool.append(epoch, content))
         self.kept.setdefault(epoch, []).extend(content)
 
     @rule(epoch=epochs)
@@ -49,13 +50,13 @@ class Life(RuleBasedStateMachine):
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
         try:
             with pytest.raises(Unavailable):
-                self.spool.append_now(epoch, [b"never" * 100])
+                asyncio.run(self.spool.append(epoch, [b"never" * 100]))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     @rule(epoch=epochs)
     def drop(self, epoch: int) -> None:
-        self.spool.drop_now(epoch)
+        asyncio.run(self.spool.drop(epoch))
         self.kept.pop(epoch, None)
 
     @rule()

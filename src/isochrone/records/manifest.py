@@ -154,11 +154,6 @@ def copy(source: Store, target: Store, digest: str) -> Manifest:
     return manifest
 
 
-def missing(store: Store, manifest: Manifest) -> tuple[RecordFile, ...]:
-    """The files that the store does not hold whole."""
-    return tuple(file for file in manifest.files if not _holds(store, file))
-
-
 def _holds(store: Store, file: RecordFile) -> bool:
     try:
         content(store, file)

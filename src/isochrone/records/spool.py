@@ -46,14 +46,7 @@ class Room:
     """How full the spool is. ``reason``: why no paid work should be taken; empty when it may."""
 
     used_bytes: int
-    bytes_max: int
-    free_bytes: int
     reason: str
-
-    @property
-    def takes_paid_work(self) -> bool:
-        """Whether there is room for the tallies of new paid work."""
-        return not self.reason
 
 
 @dataclass(slots=True)
@@ -154,13 +147,13 @@ class Spool:
         try:
             free = shutil.disk_usage(self._folder).free
         except OSError:
-            return Room(used, self._bytes_max, 0, "the spool's disk does not answer")
+            return Room(used, "the spool's disk does not answer")
         reason = ""
         if used >= self._bytes_max * PAID_SHARE:
             reason = f"the spool holds {used} of {self._bytes_max} bytes"
         elif free < self._free_bytes_min:
             reason = f"the spool's disk has {free} bytes free, {self._free_bytes_min} are needed"
-        return Room(used, self._bytes_max, free, reason)
+        return Room(used, reason)
 
     # --- changing it -----------------------------------------------------------------------------
 
@@ -172,17 +165,9 @@ class Spool:
         """
         await asyncio.wrap_future(self._submit(epoch, records))
 
-    def append_now(self, epoch: int, records: Sequence[bytes]) -> None:
-        """As ``append``, blocking the calling thread."""
-        self._submit(epoch, records).result()
-
     async def drop(self, epoch: int) -> None:
         """Forget an epoch whose root is final; an absent one is no error."""
         await asyncio.wrap_future(self._enqueue(_Job(epoch, b"", Future())))
-
-    def drop_now(self, epoch: int) -> None:
-        """As ``drop``, blocking the calling thread."""
-        self._enqueue(_Job(epoch, b"", Future())).result()
 
     def close(self) -> None:
         """Write what waits, seal the open segments, give the folder back. Idempotent."""

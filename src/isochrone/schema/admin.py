@@ -32,9 +32,10 @@ GET        ``consent/{service}``    → ``ConsentAnswer``: the cell's spending k
 =========  =======================  ==============================================================
 
 Authorisation: a POSTed document is signed itself. Everything else but ``door``, ``status`` and
-``ledger`` carries ``Authorization: Isochrone <base64url of packed Signed admin-request>`` whose body is an
-``AdminRequest`` naming that method and path (with its query). It holds for ``REQUEST_WINDOW_S``
-either side of the gateway's clock and once per gateway (the nonce is remembered).
+``ledger`` carries ``Authorization: Isochrone <base64url of packed Signed admin-request>`` whose
+body is an ``AdminRequest`` naming that method and path (with its query). It holds for
+``REQUEST_WINDOW_S`` either side of the gateway's clock and once per gateway (the nonce is
+remembered).
 """
 
 from __future__ import annotations
