@@ -100,7 +100,7 @@ async def test_a_tenants_own_count_is_signed_and_kept_beside_the_heads(town: Tow
 
 
 async def test_a_gateway_that_dies_before_the_answer_proposes_the_same_again(town: Town) -> None:
-    terms = deployment(40)  # no epoch ends meanwhile, a link every 5 s at most
+    terms = deployment(3600)  # no epoch ends meanwhile, a link every 5 s at most
     gateway = await town.gateway("gw", FRANKFURT, ledger=terms)
     node = start_node(town, [gateway], 0, ledger=terms)
     await serve(town, gateway, [node])

@@ -312,7 +312,9 @@ class Dispatcher:
         upload = self.uploads.get(attempt.flight) if self.uploads else None
         asked_s = attempt.asked_s if upload is None else max(attempt.asked_s, upload.ended_s)
         attempt.latency_ms = (now_s - asked_s) * 1000
-        return header.count if attempt.tally is None else attempt.tally.told()
+        if attempt.tally is not None:
+            return attempt.tally.told()
+        return self._tallies.told_far(header.count, attempt.option.channel.peer.address)
 
     def _lost(self, attempt: Try, error: IsochroneError, now_s: float) -> None:
         """Drop a try, and do the next thing for its request."""

@@ -61,6 +61,7 @@ class News:
         parts = self._parts
         parts.tables.node_changed(address)
         parts.tables.orders.send(address)
+        parts.signer.soon()
         if self._digest_due is None and self.publisher is not None:
             self._digest_due = parts.loop.call_later(BETWEEN_S, self._digest_now)
 

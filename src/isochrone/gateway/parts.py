@@ -78,7 +78,14 @@ class Parts:
         self.dispatcher = Dispatcher(
             self.loop, self.fleet, config.limits, self.traffic, self.tallies
         )
-        self.relays = RelayDesk(self.loop, config.cell, self.book, self.fleet, self.tallies)
+        self.relays = RelayDesk(
+            self.loop,
+            config.cell,
+            self.book,
+            self.fleet,
+            self.tallies,
+            self.ledger_news.check,
+        )
         self.heard_s: dict[str, float] = {}
         # With the spool and the fabric:
         self.spool: Spool
@@ -158,7 +165,7 @@ class Parts:
         self.hand = RecordHand(
             address=self.key.address, cell=config.cell, fabric=self.fabric, signer=self.signer
         )
-        self.tenants = TenantDesk(self.signer, self.fleet)
+        self.tenants = TenantDesk(self.signer, self.tallies, self.fleet)
         self.ledger = TallyDesk(self.fleet, self.signer, self.hand, self.tenants, self.ledger_news)
 
     def ready(self) -> bool:

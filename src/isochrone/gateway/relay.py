@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -63,7 +64,10 @@ def refuse_stream(stream: Stream, error: IsochroneError) -> StreamSink:
 
 
 class RelayDesk:
-    """Takes relayed requests. ``counters``: ``relayed`` and refusals by code."""
+    """Takes relayed requests. ``counters``: ``relayed`` and refusals by code.
+
+    ``may_serve(service)`` raises when the service may not be served now (its deposit is low).
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class RelayDesk:
         book: RouteBook,
         fleet: Fleet,
         tallies: Tallies,
+        may_serve: Callable[[str], None],
     ) -> None:
         self.loop = loop
         self.fleet = fleet
@@ -80,6 +85,7 @@ class RelayDesk:
         self._cell = cell
         self._book = book
         self._tallies = tallies
+        self._may_serve = may_serve
 
     def open(
         self, stream: Stream, ask: Ask, body: bytes, ended: bool, country: str, cell: str
@@ -114,6 +120,7 @@ class RelayDesk:
                 code="residency",
                 retry="elsewhere",
             )
+        self._may_serve(service.id)
         for replica in service.legal:
             if replica.lease == ask.lease and replica.node == ask.node:
                 option = self.fleet.direct(replica, monotonic())

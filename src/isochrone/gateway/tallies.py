@@ -91,11 +91,20 @@ class Tally:
         return now_s - self.since_s if self.since_s else 0.0
 
 
+STRAYS_MAX: Final = 4096
+"""Tallies of leases that no table has told of; their counts are nobody's."""
+
+FAR_CHAINS_MAX: Final = 4096
+"""Chains of other gateways under which our callers were told counts; the oldest is forgotten."""
+
+
 class Tallies:
-    """All tallies. ``full``: why no paid work may be taken now, or ""."""
+    """All tallies. ``full``: why no paid work may be taken now, or "". ``far``: chains (hex) that
+    other gateways hold and our callers were told of → that gateway's address."""
 
     def __init__(self) -> None:
         self.full = ""
+        self.far: dict[str, str] = {}
         self._own: dict[str, Tally] = {}
         self._relayed: dict[tuple[str, str], Tally] = {}
 
@@ -103,6 +112,7 @@ class Tallies:
         """The tally of a replica for our own callers."""
         tally = self._own.get(lease)
         if tally is None:
+            self._make_room()
             tally = self._own[lease] = Tally(lease, "")
         return tally
 
@@ -110,8 +120,18 @@ class Tallies:
         """The tally of a replica for another cell's callers."""
         tally = self._relayed.get((lease, audience))
         if tally is None:
+            self._make_room()
             tally = self._relayed[lease, audience] = Tally(lease, audience)
         return tally
+
+    def told_far(self, count: str, gateway: str) -> str:
+        """A caller is told a count that another gateway keeps; the header's value."""
+        if count:
+            chain = count.partition(":")[0]
+            if chain not in self.far and len(self.far) >= FAR_CHAINS_MAX:
+                del self.far[next(iter(self.far))]
+            self.far[chain] = gateway
+        return count
 
     def all(self) -> list[Tally]:
         """Every tally."""
@@ -123,6 +143,12 @@ class Tallies:
             self._relayed.pop((tally.id, tally.audience), None)
         else:
             self._own.pop(tally.id, None)
+
+    def _make_room(self) -> None:
+        if len(self._own) + len(self._relayed) < STRAYS_MAX:
+            return
+        for tally in [tally for tally in self.all() if tally.lease is None]:
+            self.forget(tally)
 
     # -- on the timer ----------------------------------------------------------------------------
 

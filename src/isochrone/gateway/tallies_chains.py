@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from typing import Final
 
 import msgspec
 
@@ -27,6 +28,9 @@ from isochrone.schema.tally import (
     terms_digest,
     terms_of,
 )
+
+SET_BACK_MS: Final = 60_000
+"""A clock that is set back by less changes no epoch: it wanders around the boundary."""
 
 
 class Writing:
@@ -92,13 +96,15 @@ class Chains:
         if current is None:
             self._begin(epoch, terms, tallying.NOTHING)
             return
-        # A clock that was set back opens nothing older.
-        if epoch <= current.chain.epoch and terms == current.chain.terms:
+        if epoch < current.chain.epoch:
+            ahead_ms = deployment.start_unix_ms(current.chain.epoch) - now_unix_ms
+            if ahead_ms <= SET_BACK_MS:
+                epoch = current.chain.epoch
+        if epoch == current.chain.epoch and terms == current.chain.terms:
             return
         if epoch > current.chain.epoch:
             self._disputes = 0
-        else:  # terms may change back: a chain's id must not come again
-            epoch = current.chain.epoch
+        else:  # the clock was set back, or terms changed: a chain's id must never come again
             self._session = secrets.token_hex(16)
         current.end = self.tally.counter.totals()
         if current.end == current.drawn.base and current.drawn.pending is None:

@@ -15,6 +15,7 @@ Without a chain of money (``NO_CHAIN``) all of it happens just the same, and epo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ from isochrone.schema.typed_data import tally_head
 
 TICK_S: Final = 0.5
 """How often tallies are looked at: a tenth of a period."""
+
+SOON_S: Final = 0.02
 
 RESEND_S: Final = 2.0
 """A proposal without an answer: twice before its work counts as unmatched."""
@@ -91,6 +94,7 @@ class TallySigner:
         self._answers: asyncio.Queue[TallyAccepted] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: list[asyncio.Task[None]] = []
+        self._soon = asyncio.Event()
         self._room_s = 0.0
 
     @property
@@ -144,10 +148,18 @@ class TallySigner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def soon(self) -> None:
+        """Something changed at a node: do not wait for the next tick (a chain may be due)."""
+        self._soon.set()
+
     async def _look_on(self) -> None:
         while True:
             self.look()
-            await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._soon.wait()
+                    await asyncio.sleep(SOON_S)  # twenty nodes that come at once cause one look
+            self._soon.clear()
 
     def look(self) -> None:
         """One tick: live time, epochs, links that are due, what is to be proposed again."""
@@ -231,7 +243,7 @@ class TallySigner:
             return
         self._index(chains)
         gone = tally.id not in leases.get(tally.node, {})
-        if gone and len(chains.writings) == 1 and not tally.since_s:
+        if gone and len(chains.writings) == 1 and not (tally.since_s or tally.barred):
             self._tallies.forget(tally)
             self._chains.pop(tally, None)
 

@@ -2,8 +2,8 @@
 
 An answer tells its caller the tally chain and a running number. Whoever counts for the tenant
 posts a signature over the number now and then; the greatest is kept, a lower one never replaces
-it, and none beyond what was told is taken. A chain that another gateway holds (the answer was
-relayed) is passed on to the gateways that we have channels to.
+it, and none beyond what was told is taken. A count of a chain that another gateway holds (the
+answer was relayed) is passed on to that one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from isochrone.gateway.fleet import Fleet
+from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.tallies_signing import TallySigner
 from isochrone.schema.admin import TenantCounts, TenantCountsTaken
-from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
+from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError, NotFound
 from isochrone.schema.frames import Counted
 from isochrone.schema.identity import recover
 from isochrone.schema.typed_data import tenant_count
@@ -25,8 +26,9 @@ COUNTS_MAX: Final = 256
 class TenantDesk:
     """Takes counts from clients and from other gateways."""
 
-    def __init__(self, signer: TallySigner, fleet: Fleet) -> None:
+    def __init__(self, signer: TallySigner, tallies: Tallies, fleet: Fleet) -> None:
         self._signer = signer
+        self._tallies = tallies
         self._fleet = fleet
 
     async def take(self, counts: TenantCounts) -> TenantCountsTaken:
@@ -72,9 +74,11 @@ class TenantDesk:
         return True
 
     def _pass_on(self, message: Counted) -> bool:
-        for peer in self._fleet.peers.values():
-            peer.line.channel.send_control(message)
-        return bool(self._fleet.peers)
+        peer = self._fleet.peers.get(self._tallies.far.get(message.chain.hex(), ""))
+        if peer is None:
+            raise NotFound("No chain of that id is open here.")
+        peer.line.channel.send_control(message)
+        return True
 
 
 def _bytes(text: str) -> bytes:
