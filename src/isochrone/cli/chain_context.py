@@ -8,7 +8,7 @@ made where they are missing, and the verb says so; on any other chain they must 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,11 @@ class Money:
         self._urls = urls or tuple(filter(None, os.environ.get("ISOCHRONE_CHAIN", "").split(",")))
         self._file = deployment or os.environ.get("ISOCHRONE_DEPLOYMENT", "")
         self._records = records or os.environ.get("ISOCHRONE_RECORDS", "")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Money:
+        """By a verb's options (``chain_options``, ``gateway_option``)."""
+        return cls(options["gateway"], options["chain_urls"], options["deployment"])
 
     @cached_property
     def view(self) -> LedgerView:

@@ -6,12 +6,12 @@ with commits. A state is one word and one sentence, with the time or block when 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 import msgspec
 
 from isochrone.cli.chain_context import Money
+from isochrone.cli.tables import utc
 from isochrone.ledger.chain import Event
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import recover
@@ -61,11 +61,6 @@ class ParameterRow(msgspec.Struct, frozen=True, kw_only=True):
     maximum: int
 
 
-def when(unix_s: int) -> str:
-    """A Unix second as UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(unix_s))
-
-
 def disputes(money: Money) -> list[DisputeRow]:
     """All disputes ever opened, the newest first."""
     contracts = money.contracts
@@ -104,7 +99,7 @@ def _dispute_state(money: Money, dispute: int, verdict: bool | None) -> tuple[st
     if head.timestamp_s > case.deadline:
         return "expired", "`isochrone dispute close`: acquitted"
     if any(case.seed):
-        return "judging", f"verdict until {when(case.deadline)}"
+        return "judging", f"verdict until {utc(case.deadline)}"
     # A transaction sent now is in the next block at the earliest.
     if head.number + 1 < first:
         return "waiting", f"draw in block {first:,} to {last:,}; now {head.number:,}"
@@ -150,11 +145,11 @@ def _proposal_state(money: Money, deadline: int, passed_at: int) -> tuple[str, s
     if not passed_at:
         if now_s > deadline:
             return "failed", ""
-        return "voting", f"more than half by {when(deadline)}"
+        return "voting", f"more than half by {utc(deadline)}"
     if now_s < passed_at + timelock_s:
-        return "timelocked", f"executable from {when(passed_at + timelock_s)}"
+        return "timelocked", f"executable from {utc(passed_at + timelock_s)}"
     if now_s <= passed_at + 2 * timelock_s:
-        return "executable", f"`isochrone council execute` by {when(passed_at + 2 * timelock_s)}"
+        return "executable", f"`isochrone council execute` by {utc(passed_at + 2 * timelock_s)}"
     return "lapsed", ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 import click
@@ -58,6 +59,11 @@ def count(number: int, noun: str) -> str:
 def ms(value: float) -> str:
     """Milliseconds with one decimal; ``-`` when unknown."""
     return "-" if value != value or value < 0 else f"{value:.1f}"
+
+
+def utc(unix_s: int) -> str:
+    """A Unix second as a date and time of day, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(unix_s))
 
 
 def area(residency: Residency) -> str:

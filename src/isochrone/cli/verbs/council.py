@@ -44,7 +44,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         return
     from isochrone.cli.council_facts import SHOWN_HEX, parameters, proposals
 
-    money = _money(options)
+    money = Money.of(options)
     numbers, motions = parameters(money), proposals(money)
     paused = money.contracts.council.paused()
     if options["output"] == "json":
@@ -91,7 +91,7 @@ def propose(name: str, value: int, **options: Any) -> None:
         raise InvalidInput(
             f"{name} is between {known.minimum:,} and {known.maximum:,}; no vote can change that."
         )
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     money.fuel(signer)
     number = f"{money.contracts.council.propose(signer, name, value):064x}"
     say(
@@ -106,7 +106,7 @@ def propose(name: str, value: int, **options: Any) -> None:
 @_shared
 def sign(number: str, **options: Any) -> None:
     """Print your account's signature for a proposal, for whoever hands it in."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     proposal = _find(money, number)
     epoch, bonds = money.contracts.council.proposal(proposal).epoch, money.contracts.bonds
     weight = sum(bonds.voting_bond(signer.address, role, epoch) for role in ROLES)
@@ -127,7 +127,7 @@ def sign(number: str, **options: Any) -> None:
 @_shared
 def support(number: str, signatures: tuple[str, ...], **options: Any) -> None:
     """Hand in signatures for a proposal; more of them may come later."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     proposal = _find(money, number)
     from isochrone.cli.council_facts import read_signature
 
@@ -152,7 +152,7 @@ def support(number: str, signatures: tuple[str, ...], **options: Any) -> None:
 @_shared
 def execute(number: str, **options: Any) -> None:
     """Carry out a proposal after its timelock, from the second epoch after this one."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     proposal = _find(money, number)
     money.fuel(signer)
     receipt = money.contracts.council.execute(signer, proposal)
@@ -179,7 +179,7 @@ def pause(signatures: tuple[str, ...], epoch: int | None, **options: Any) -> Non
     from isochrone.cli.council_facts import epoch_now, read_signature, written
     from isochrone.schema import typed_data
 
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     number = epoch if epoch is not None else epoch_now(money)
     digest = typed_data.pause(money.deployment.domain, number)
     if not signatures:
@@ -195,10 +195,6 @@ def pause(signatures: tuple[str, ...], epoch: int | None, **options: Any) -> Non
         epoch=number,
         paused=True,
     )
-
-
-def _money(options: dict[str, Any]) -> Money:
-    return Money(options["gateway"], options["chain_urls"], options["deployment"])
 
 
 def _signer(options: dict[str, Any]) -> PrivateKey:

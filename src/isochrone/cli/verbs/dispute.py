@@ -50,7 +50,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         return
     from isochrone.cli.council_facts import SHOWN_HEX, disputes
 
-    rows = disputes(_money(options))
+    rows = disputes(Money.of(options))
     if options["output"] == "json":
         print_json(rows)
         return
@@ -88,7 +88,7 @@ def open_(
 
     Takes a bond from you, at least a tenth of the claim; it burns unless the jury says guilty.
     """
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     harmed, accused, papers = _address(harmed or signer.address), _address(accused), _hash(evidence)
     council = money.contracts.council
     bond = council.bond_for(amount)
@@ -115,7 +115,7 @@ def open_(
 @_shared
 def draw(number: str, **options: Any) -> None:
     """Draw a jury. Anybody may, and only in the blocks that `open` named."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     dispute = _find(money, number)
     money.fuel(signer)
     from isochrone.cli.council_facts import draw_blocks
@@ -140,7 +140,7 @@ def draw(number: str, **options: Any) -> None:
 @_shared
 def sign(number: str, guilty: bool, **options: Any) -> None:
     """Print your verdict as a juror, for whoever hands it in. Read the evidence first."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     dispute = _find(money, number)
     seats = money.contracts.council.seats_of(dispute, signer.address)
     if not seats:
@@ -161,7 +161,7 @@ def sign(number: str, guilty: bool, **options: Any) -> None:
 @_shared
 def decide(number: str, signatures: tuple[str, ...], guilty: bool, **options: Any) -> None:
     """Hand in a verdict that jurors with enough seats have signed."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     dispute = _find(money, number)
     from isochrone.cli.council_facts import read_signature
 
@@ -183,15 +183,11 @@ def decide(number: str, signatures: tuple[str, ...], guilty: bool, **options: An
 @_shared
 def close(number: str, **options: Any) -> None:
     """End a dispute that found no verdict: acquitted, and the opener's bond burns."""
-    money, signer = _money(options), _signer(options)
+    money, signer = Money.of(options), _signer(options)
     dispute = _find(money, number)
     money.fuel(signer)
     money.contracts.council.close(signer, dispute)
     say(options["output"], "Acquitted.", dispute=f"{dispute:064x}", verdict="acquitted")
-
-
-def _money(options: dict[str, Any]) -> Money:
-    return Money(options["gateway"], options["chain_urls"], options["deployment"])
 
 
 def _signer(options: dict[str, Any]) -> PrivateKey:

@@ -17,7 +17,7 @@ import msgspec
 
 from isochrone.cli.chain_context import DOLLARS, Command, Money, chain_options, dollars
 from isochrone.cli.context import gateway_option, key_path, load_key, output_option
-from isochrone.cli.tables import count, print_json, print_table
+from isochrone.cli.tables import count, print_json, print_table, utc
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey, is_address
 from isochrone.schema.settlement import ROLES, Role
@@ -72,7 +72,7 @@ def command(
                 dollars(row.stake_microusd),
                 dollars(row.voting_microusd),
                 dollars(row.thawing_microusd),
-                _when(row.withdrawable_unix_s) if row.thawing_microusd else "-",
+                utc(row.withdrawable_unix_s) if row.thawing_microusd else "-",
             ]
             for row in rows
         ],
@@ -144,7 +144,7 @@ def consent(file: str, account: str, **options: Any) -> None:
     """Print a key's word that it works for an account, for `stake keys --consent`."""
     if not is_address(account.lower()):
         raise InvalidInput(f"{account[:60]!r} is not an address.")
-    money = Money(options["gateway"], options["chain_urls"], options["deployment"])
+    money = Money.of(options)
     machine = load_key("provider", file)
     from isochrone.schema.typed_data import key_consent
 
@@ -165,7 +165,7 @@ def thaw(amount: int, role: Role, **options: Any) -> None:
     free = bonds.bond_of(signer.address, role).thaw_end
     _say(
         options,
-        f"{dollars(amount)} thaw until {_when(free)}.",
+        f"{dollars(amount)} thaw until {utc(free)}.",
         account=signer.address,
         amount_microusd=amount,
         withdrawable_unix_s=free,
@@ -186,7 +186,7 @@ def withdraw(role: Role, **options: Any) -> None:
 
 
 def _open(options: dict[str, Any], role: Role) -> tuple[Money, PrivateKey]:
-    money = Money(options["gateway"], options["chain_urls"], options["deployment"])
+    money = Money.of(options)
     return money, load_key(role, options["key"])
 
 
@@ -236,7 +236,3 @@ def _parse_consent(text: str) -> tuple[str, bytes]:
     if not is_address(address.lower()) or len(consent) != 65:
         raise InvalidInput(f"{text[:60]!r} is not ADDRESS:HEX.", fix="See `stake consent`.")
     return address.lower(), consent
-
-
-def _when(unix_s: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(unix_s))
