@@ -116,7 +116,7 @@ async def test_a_gateway_that_dies_before_the_answer_proposes_the_same_again(tow
     assert again.signer.counters["resumed"] == 1
     await until(lambda: again.signer.counters["accepted"] >= 1, 20)
     chain, position = heard[-1].chain, heard[-1].position
-    messages = again.signer.messages(again.signer.epoch)
+    messages = again.kept.messages(again.signer.epoch)
     proposals = [
         m
         for m in messages
@@ -178,13 +178,13 @@ async def test_final_epochs_leave_both_spools(town: Town) -> None:
     gateway = await town.gateway("gw", FRANKFURT, ledger=terms, validators=(key.address,))
     node = start_node(town, [gateway], 0, ledger=terms)
     await serve(town, gateway, [node])
-    await until(lambda: len(gateway.spool.epochs()) >= 3, 20)
-    epoch = gateway.spool.epochs()[-2]
+    await until(lambda: len(gateway.kept.epochs()) >= 3, 20)
+    epoch = gateway.kept.epochs()[-2]
     stranger = PrivateKey.generate()
     news = FinalNews(epoch=epoch, root="")
     town.fabric.publish(S_FINAL, pack(seal(FINAL_NEWS, news, stranger)))
     town.fabric.publish(S_FINAL, pack(seal(FINAL_NEWS, news, key)))
-    await until(lambda: gateway.spool.epochs() and gateway.spool.epochs()[0] > epoch, 10)
+    await until(lambda: gateway.kept.epochs() and gateway.kept.epochs()[0] > epoch, 10)
     assert gateway.ledger_news.refused == 1
     folder = Path(node.config.state_dir) / "spool"
 

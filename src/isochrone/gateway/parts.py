@@ -37,6 +37,7 @@ from isochrone.gateway.tables import CellTables
 from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.tallies_desk import TallyDesk
 from isochrone.gateway.tallies_handing import RecordHand
+from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.gateway.tallies_signing import Leases, TallySigner
 from isochrone.gateway.tallies_standby import StandbyBook
 from isochrone.gateway.tallies_tenants import TenantDesk
@@ -88,7 +89,7 @@ class Parts:
         )
         self.heard_s: dict[str, float] = {}
         # With the spool and the fabric:
-        self.spool: Spool
+        self.kept: KeptTallies
         self.signer: TallySigner
         self.hand: RecordHand
         self.tenants: TenantDesk
@@ -112,7 +113,7 @@ class Parts:
         see."""
         config = self.config
         self.fabric = fabric
-        self.spool = spool
+        self.kept = KeptTallies(spool, config.ledger)
         self.tables = CellTables(fabric, config.cell, self.fleet, self.state_dir)
         self.tables.declarations.on_newer.append(
             lambda declared: self.book.declare(declared.id, declared.service)
@@ -159,14 +160,20 @@ class Parts:
             tallies=self.tallies,
             fleet=self.fleet,
             leases=self.leases,
-            spool=self.spool,
+            kept=self.kept,
             now_unix_ms=lambda: time.time_ns() // 1_000_000,
         )
         self.hand = RecordHand(
-            address=self.key.address, cell=config.cell, fabric=self.fabric, signer=self.signer
+            address=self.key.address,
+            cell=config.cell,
+            fabric=self.fabric,
+            kept=self.kept,
+            epoch=lambda: self.signer.epoch,
         )
-        self.tenants = TenantDesk(self.signer, self.tallies, self.fleet)
-        self.ledger = TallyDesk(self.fleet, self.signer, self.hand, self.tenants, self.ledger_news)
+        self.tenants = TenantDesk(self.signer, self.kept, self.tallies, self.fleet)
+        self.ledger = TallyDesk(
+            self.fleet, self.kept, self.signer, self.hand, self.tenants, self.ledger_news
+        )
 
     def ready(self) -> bool:
         """Whether requests can be routed: a routing table has come, now or from disk."""

@@ -100,8 +100,8 @@ class Gateway(Parts):
         )
         self._closers += [fabric.close, self.rounds.save_routes]
         spool = await asyncio.to_thread(Spool.open, self.state_dir / "spool")
-        self._closers.append(partial(asyncio.to_thread, spool.close))
         self.join(fabric, spool, self.news.node_changed)
+        self._closers.append(self.kept.close)
         await self.tables.open()
         self._closers += [self.tables.close, self.fetches.close, self.ledger.close]
         await self.signer.restore()
@@ -182,7 +182,7 @@ class Gateway(Parts):
             self.rounds.review(),
             self.rounds.repeat(),
             self.rounds.sweep_files(),
-            self.standby.run(self.signer, self.fleet, self.leases),
+            self.standby.run(self.kept, lambda: self.signer.epoch, self.fleet, self.leases),
             self.hand.run(),
         ):
             self._tasks.append(self.loop.create_task(work))

@@ -15,6 +15,7 @@ from isochrone.fabric.connection import Fabric
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.ledger_news import LedgerNews
 from isochrone.gateway.tallies_handing import RecordHand
+from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.gateway.tallies_signing import TallySigner
 from isochrone.gateway.tallies_tenants import TenantDesk
 from isochrone.schema.errors import IsochroneError
@@ -35,12 +36,14 @@ class TallyDesk:
     def __init__(
         self,
         fleet: Fleet,
+        kept: KeptTallies,
         signer: TallySigner,
         hand: RecordHand,
         tenants: TenantDesk,
         news: LedgerNews,
     ) -> None:
         self._fleet = fleet
+        self._kept = kept
         self._signer = signer
         self._hand = hand
         self._tenants = tenants
@@ -91,7 +94,7 @@ class TallyDesk:
         self._signer.node_joined(channel.peer.address)
 
     def _final(self, epoch: int) -> None:
-        self._signer.final(epoch)
+        self._kept.final(epoch)
         for known in self._fleet.nodes.values():
             if known.line is not None:
                 known.line.channel.send_control(EpochFinal(epoch=epoch))

@@ -16,12 +16,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from isochrone.fabric.connection import Fabric
-from isochrone.gateway.tallies_signing import TallySigner
+from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.rules.tally_batches import Copy, assemble, batches
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
@@ -41,7 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class RecordHand:
-    """Hands over one gateway's records. ``behind``: ended epochs with records nobody has taken."""
+    """Hands over one gateway's records. ``epoch()``: the one that runs.
+
+    ``behind``: ended epochs with records nobody has taken.
+    """
 
     def __init__(
         self,
@@ -49,13 +53,15 @@ class RecordHand:
         address: str,
         cell: str,
         fabric: Fabric,
-        signer: TallySigner,
+        kept: KeptTallies,
+        epoch: Callable[[], int],
     ) -> None:
         self.handed = self.dropped = 0
         self._address = address
         self._subject = records_subject(cell)
         self._fabric = fabric
-        self._signer = signer
+        self._kept = kept
+        self._epoch = epoch
         self._copies: deque[bytes] = deque()
         self._copies_bytes = 0
         self._acked: dict[int, dict[bytes, tuple[int, int]]] = {}
@@ -66,7 +72,7 @@ class RecordHand:
     @property
     def behind(self) -> list[int]:
         """Ended epochs of which something is still to be handed over."""
-        return sorted(epoch for epoch in self._signer.changed if epoch < self._signer.epoch)
+        return sorted(epoch for epoch in self._kept.changed if epoch < self._epoch())
 
     async def run(self) -> None:
         """Hand over what there is, until cancelled."""
@@ -88,10 +94,10 @@ class RecordHand:
             epoch = msgspec.json.decode(data, type=RecordsWanted).epoch
         except UNREADABLE:
             return
-        if epoch in self._signer.spool.epochs():
+        if epoch in self._kept.epochs():
             self._acked.pop(epoch, None)
             self._documents.pop(epoch, None)
-            self._signer.changed.add(epoch)
+            self._kept.changed.add(epoch)
         self._asked.set()
 
     def copies(self, node: str, message: Records) -> None:
@@ -116,23 +122,23 @@ class RecordHand:
             await self._hand_over_epoch(epoch)
 
     async def _hand_over_epoch(self, epoch: int) -> None:
-        self._signer.changed.discard(epoch)
+        self._kept.changed.discard(epoch)
         try:
             packed, states, documents = await asyncio.to_thread(self._gather, epoch)
             for batch in packed:
                 await self._request(batch)
         except IsochroneError:
-            self._signer.changed.add(epoch)
+            self._kept.changed.add(epoch)
             raise
         self._acked.setdefault(epoch, {}).update(states)
         self._documents.setdefault(epoch, set()).update(documents)
-        for old in [old for old in self._acked if old not in self._signer.spool.epochs()]:
+        for old in [old for old in self._acked if old not in self._kept.epochs()]:
             self._acked.pop(old)
             self._documents.pop(old, None)
 
     def _gather(self, epoch: int) -> tuple[list[bytes], dict[bytes, tuple[int, int]], list[bytes]]:
         """The batches of what no validator has yet. Blocking."""
-        copies, documents = assemble(self._signer.messages(epoch))
+        copies, documents = assemble(self._kept.messages(epoch))
         acked, sent = self._acked.get(epoch, {}), self._documents.get(epoch, set())
         states = {chain: _state(copy) for chain, copy in copies.items()}
         fresh = [copy for chain, copy in copies.items() if acked.get(chain) != states[chain]]

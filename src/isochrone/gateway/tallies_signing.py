@@ -8,8 +8,7 @@ links that are due together; the request path knows nothing of it.
 
 Rules: a link is proposed again every ``RESEND_S`` and when its node comes back, until the node
 answers. A refusal that may pass is waited for; any other gives the chain up (``tallies_chains``).
-Without a chain of money (``NO_CHAIN``) all of it happens just the same, and epochs older than
-``KEPT_EPOCHS`` are dropped, since no root will ever release them.
+Without a chain of money (``NO_CHAIN``) all of it happens just the same.
 """
 
 from __future__ import annotations
@@ -25,12 +24,9 @@ from typing import Final
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.tallies import SPOOL_FULL, Tallies, Tally, Told
 from isochrone.gateway.tallies_chains import Chains, Writing
-from isochrone.records.spool import Spool
-from isochrone.rules.tally_batches import Message, unpack_message
+from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.rules.tallying import PATIENT
-from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
-from isochrone.schema.frames import Counted, Records, pack
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.lease import Lease
 from isochrone.schema.settlement import Deployment
@@ -53,16 +49,12 @@ CLOSING_LOOKS: Final = 50
 """A second for the last links when the process ends; what is not answered then is proposed by the
 next process."""
 
-KEPT_EPOCHS: Final = 24
-"""Without a chain of money: a day, for whoever wants to look."""
-
 log = logging.getLogger(__name__)
 Leases = Mapping[str, Mapping[str, Lease]]
 
 
 class TallySigner:
-    """Signs for one gateway process. ``counters``: links by fate; ``changed``: epochs in which
-    something became signed by both, for whoever hands records on. ``told``: by chain, what callers
+    """Signs for one gateway process. ``counters``: links by fate. ``told``: by chain, what callers
     were told, of this epoch and the one before."""
 
     def __init__(
@@ -74,13 +66,12 @@ class TallySigner:
         tallies: Tallies,
         fleet: Fleet,
         leases: Callable[[], Leases],
-        spool: Spool,
+        kept: KeptTallies,
         now_unix_ms: Callable[[], int],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.changed: set[int] = set()
         self.deployment = deployment
-        self.spool = spool
+        self._kept = kept
         self._key = key
         self._cell = cell
         self._tallies = tallies
@@ -104,9 +95,9 @@ class TallySigner:
 
     async def restore(self) -> None:
         """Take up what a former process signed and nobody answered."""
-        for epoch in self.spool.epochs():
-            messages = await asyncio.to_thread(self.messages, epoch)
-            self.changed.add(epoch)
+        for epoch in self._kept.epochs():
+            messages = await asyncio.to_thread(self._kept.messages, epoch)
+            self._kept.changed.add(epoch)
             newest: dict[bytes, TallyProposal] = {}
             answered: set[tuple[bytes, int]] = set()
             for message in messages:
@@ -119,16 +110,6 @@ class TallySigner:
                 if ours and (chain, proposal.position) not in answered:
                     self.counters["resumed"] += 1
                     self._resume(proposal)
-
-    def messages(self, epoch: int) -> list[Message]:
-        """What the spool holds of an epoch. Blocking."""
-        found = []
-        for record in self.spool.read(epoch):
-            try:
-                found.append(unpack_message(record))
-            except UNREADABLE:
-                log.error("a record of epoch %d in the spool cannot be read", epoch)
-        return found
 
     def start(self) -> None:
         """Look at the tallies again and again from now on."""
@@ -301,7 +282,7 @@ class TallySigner:
             )
             for epoch in sorted({writing.chain.epoch for writing, _ in signed}):
                 group = [(w, proposal) for w, proposal in signed if w.chain.epoch == epoch]
-                await self.spool.append(epoch, [pack(proposal) for _, proposal in group])
+                await self._kept.keep(epoch, [proposal for _, proposal in group], tell=False)
                 for writing, proposal in group:
                     writing.proposal = proposal
                     self.counters["proposed"] += 1
@@ -348,8 +329,7 @@ class TallySigner:
         good = await asyncio.to_thread(self._genuine, found)
         for epoch in sorted({writing.chain.epoch for _, writing, _ in good}):
             group = [item for item in good if item[1].chain.epoch == epoch]
-            await self.spool.append(epoch, [pack(message) for _, _, message in group])
-            self.changed.add(epoch)
+            await self._kept.keep(epoch, [message for _, _, message in group], tell=True)
             for chains, _, message in group:
                 self.counters["accepted"] += chains.accepted(message.chain, message.position)
                 self._index(chains)
@@ -380,37 +360,7 @@ class TallySigner:
         self._room_s = now_s
         for chain in [c for c, told in self.told.items() if told.epoch < self.epoch - 1]:
             del self.told[chain]
-        if not self.deployment.settles:
-            for epoch in self.spool.epochs():
-                if epoch < self.epoch - KEPT_EPOCHS:
-                    self._forget_epoch(epoch)
-            return
-        reason = self.spool.room().reason
+        reason = self._kept.look(self.epoch)
         if reason and not self._tallies.full:
             log.error("no paid work is taken: %s", reason)
         self._tallies.full = SPOOL_FULL if reason else ""
-
-    def _forget_epoch(self, epoch: int) -> None:
-        async def drop() -> None:
-            try:
-                await self.spool.drop(epoch)
-            except IsochroneError as error:
-                log.warning("%s", error.sentence())
-
-        task = asyncio.get_running_loop().create_task(drop())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def keep(self, epoch: int, record: Counted | Records) -> None:
-        """Keep something else of an epoch (a tenant's count, documents) until it is final.
-
-        Raises Unavailable when the disk refuses.
-        """
-        await self.spool.append(epoch, [pack(record)])
-        self.changed.add(epoch)
-
-    def final(self, epoch: int) -> None:
-        """Every root up to ``epoch`` is final: what it counts need not be kept any longer."""
-        for held in self.spool.epochs():
-            if held <= epoch:
-                self._forget_epoch(held)

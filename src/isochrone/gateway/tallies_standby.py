@@ -15,7 +15,8 @@ import msgspec
 
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import KnownNode
-from isochrone.gateway.tallies_signing import TICK_S, Leases, TallySigner
+from isochrone.gateway.tallies_kept import KeptTallies
+from isochrone.gateway.tallies_signing import TICK_S, Leases
 from isochrone.rules.tallying import GAP_S_MAX
 from isochrone.schema.documents import STANDBY_RECORD, pack, seal
 from isochrone.schema.errors import IsochroneError
@@ -50,16 +51,24 @@ class StandbyBook:
         self._epoch = -1
         self._standings: dict[str, _Standing] = {}
 
-    async def run(self, signer: TallySigner, fleet: Fleet, leases: Callable[[], Leases]) -> None:
+    async def run(
+        self,
+        kept: KeptTallies,
+        epoch_now: Callable[[], int],
+        fleet: Fleet,
+        leases: Callable[[], Leases],
+    ) -> None:
         """Count on a timer and keep what ended, until cancelled."""
         while True:
-            epoch, documents = self.look(signer.epoch, fleet, leases())
+            epoch, documents = self.look(epoch_now(), fleet, leases())
             if documents:
                 batch = RecordBatch(
                     epoch=epoch, source=self._key.address, documents=tuple(documents)
                 )
                 try:
-                    await signer.keep(epoch, Records(batch=msgspec.msgpack.encode(batch)))
+                    await kept.keep(
+                        epoch, [Records(batch=msgspec.msgpack.encode(batch))], tell=True
+                    )
                 except IsochroneError as error:
                     log.error("standby records are lost: %s", error.sentence())
             await asyncio.sleep(TICK_S)

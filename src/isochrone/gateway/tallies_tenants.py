@@ -12,6 +12,7 @@ from typing import Final
 
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.tallies import Tallies
+from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.gateway.tallies_signing import TallySigner
 from isochrone.schema.admin import TenantCounts, TenantCountsTaken
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError, NotFound
@@ -26,8 +27,11 @@ COUNTS_MAX: Final = 256
 class TenantDesk:
     """Takes counts from clients and from other gateways."""
 
-    def __init__(self, signer: TallySigner, tallies: Tallies, fleet: Fleet) -> None:
+    def __init__(
+        self, signer: TallySigner, kept: KeptTallies, tallies: Tallies, fleet: Fleet
+    ) -> None:
         self._signer = signer
+        self._kept = kept
         self._tallies = tallies
         self._fleet = fleet
 
@@ -69,7 +73,7 @@ class TenantDesk:
         digest = tenant_count(domain, message.chain, message.requests)
         if recover(digest, message.signature) != told.tenant:
             raise Forbidden("The count is not signed by the service's tenant.")
-        await self._signer.keep(told.epoch, message)
+        await self._kept.keep(told.epoch, [message], tell=True)
         told.counted = max(told.counted, message.requests)
         return True
 
