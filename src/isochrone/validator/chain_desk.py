@@ -37,7 +37,8 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """The chain at its final block. ``roots``: those that stand, by epoch; ``final_epoch``: the
     newest that no veto reaches (-1: none). ``peers``: voting validators by key, as of now.
-    ``accounts``: voting key → account. ``deposits``: what is left by tenant and purpose (hex)."""
+    ``accounts``: voting key → account. ``operators``: all keys that work for a bonded operator.
+    ``deposits``: what is left by tenant and purpose (hex)."""
 
     block: int
     block_at_s: int
@@ -47,6 +48,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     min_round: int
     peers: tuple[Peer, ...]
     accounts: dict[str, str]
+    operators: frozenset[str]
     deposits: dict[tuple[str, str], int]
 
 
@@ -85,6 +87,13 @@ class ChainDesk:
             min_round=self._contracts.vault.min_round(next_epoch, at=block),
             peers=tuple(Peer(key=key, weight=weights[key]) for key in sorted(weights)),
             accounts=voters,
+            operators=frozenset(
+                key
+                for (role, key), who in facts.keys.items()
+                if role == "operator"
+                and (bond := facts.bonds.get((who, "operator"))) is not None
+                and bond.slashable > 0
+            ),
             deposits={purse: left for purse, (left, _) in facts.funds.items()},
         )
 

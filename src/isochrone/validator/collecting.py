@@ -9,12 +9,16 @@ Rules of this file: taking the same thing twice changes nothing; the result does
 order of arrival (ties are broken by bytes). No I/O, no clock. Not thread-safe: one caller at a
 time.
 
-What it does not do: know whose keys are registered, or whether a lease record tells the truth;
-that needs the chain (``gathering``, ``checking``). A document is kept once per signer.
+Anybody can make keys and sign with them. So once the chain was read, only records of bonded
+operators' keys are taken (``admit``), and what lies about without a proven head has a limit.
+
+What it does not do: know whether a lease record tells the truth (``papers``, ``checking``). A
+document is kept once per signer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection as Keys
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,7 +30,7 @@ from isochrone.schema.documents import (
     unpack,
     unseal,
 )
-from isochrone.schema.errors import IsochroneError
+from isochrone.schema.errors import IsochroneError, Unavailable
 from isochrone.schema.identity import recover
 from isochrone.schema.settlement import (
     LeaseRecord,
@@ -37,15 +41,22 @@ from isochrone.schema.settlement import (
 )
 from isochrone.schema.tally import LINK_BYTES, TallyChain, next_head
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
+from isochrone.validator.evidence import WORD_MAX
 
 SIGNERS_MAX: Final = 16
 """Documents kept of one lease or node and epoch: a cell has at most a few controllers, and whoever
 floods the fabric with made-up signers fills no memory."""
 
+CHAIN_BYTES: Final = 32
+"""A chain's id and its heads are SHA-256."""
+
 POSITIONS_MAX: Final = 100_000
 """Links of one chain: an epoch of a day has 17,280 periods."""
 
 FAULTS_MAX: Final = 1_000
+
+LOOSE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Links that no head proves yet, of all chains together: a million periods in disorder."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +92,11 @@ class Copy:
         self.counts: dict[str, tuple[int, bytes]] = {}
 
     @property
+    def loose_bytes(self) -> int:
+        """What lies about."""
+        return sum(map(len, self.loose.values()))
+
+    @property
     def position(self) -> int:
         """The newest proven position; 0: none."""
         return self.best.position if self.best else 0
@@ -96,7 +112,8 @@ class Copy:
 
 
 class Collection:
-    """Chains by id, documents by what they are about. ``refused``: records that prove nothing."""
+    """Chains by id, documents by what they are about. ``refused``: records that prove nothing;
+    ``strange``: those by keys that nobody bonded for, perhaps not yet."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
@@ -104,18 +121,41 @@ class Collection:
         self.papers: dict[tuple[str, int, str], dict[str, Paper]] = {}
         self.faults: list[Fault] = []
         self.refused = 0
+        self.strange = 0
         self._changes = 0
+        self._loose_bytes = 0
+        self._operators: Keys[str] | None = None
+
+    def admit(self, operators: Keys[str]) -> None:
+        """From now on only records by these keys are taken; those of others go."""
+        self._operators = operators
+        self.chains = {
+            key: copy
+            for key, copy in self.chains.items()
+            if copy.chain is None or copy.chain.gateway in operators
+        }
+        for about, papers in list(self.papers.items()):
+            self.papers[about] = {who: papers[who] for who in papers if who in operators}
+            if not self.papers[about]:
+                del self.papers[about]
+        self._loose_bytes = sum(copy.loose_bytes for copy in self.chains.values())
 
     def add(self, batch: RecordBatch) -> bool:
-        """Take a batch; whether anything in it was new."""
+        """Take a batch; whether anything in it was new.
+
+        What is not of the batch's epoch is left out. Raises Unavailable when too much lies about
+        already: the batch should come again.
+        """
         before = self._changes
-        touched = [self._take_links(links) for links in batch.links]
-        touched += [self._take_head(head) for head in batch.heads]
+        heads = [head for head in batch.heads if head.chain.epoch == batch.epoch]
+        touched = [self._take_head(head) for head in heads]
+        touched += [self._take_links(links) for links in batch.links]
         for copy in touched:
             if copy is not None:
                 self._prove(copy)
         for packed in batch.documents:
-            self._take_document(packed)
+            self._take_document(packed, batch.epoch)
+        self.refused += len(batch.heads) - len(heads)
         return self._changes != before
 
     def incomplete(self, epoch: int) -> bool:
@@ -147,20 +187,32 @@ class Collection:
             if copy.chain is not None and copy.chain.epoch >= epoch
         }
         self.papers = {key: papers for key, papers in self.papers.items() if key[1] >= epoch}
+        self._loose_bytes = sum(copy.loose_bytes for copy in self.chains.values())
 
     # --- chains ----------------------------------------------------------------------------------
 
     def _take_links(self, links: Links) -> Copy | None:
         count, rest = divmod(len(links.bodies), LINK_BYTES)
         last = links.first + count - 1
-        if rest or not count or links.first < 1 or last > POSITIONS_MAX:
+        fits = links.first >= 1 and last <= POSITIONS_MAX and len(links.chain) == CHAIN_BYTES
+        if rest or not count or not fits:
             self.refused += 1
             return None
-        copy = self.chains.setdefault(links.chain, Copy())
-        if last <= copy.position or copy.loose.get(links.first) == links.bodies:
+        copy = self.chains.get(links.chain) or Copy()
+        before = copy.loose.get(links.first, b"")
+        if last <= copy.position or before == links.bodies:
             return None
-        if len(links.bodies) >= len(copy.loose.get(links.first, b"")):
+        more = len(links.bodies) - len(before)
+        if self._loose_bytes + more > LOOSE_BYTES_MAX:
+            raise Unavailable(
+                f"Over {LOOSE_BYTES_MAX} bytes of links wait for heads.",
+                fix="Hand them over again, heads first.",
+                code="too_many_links",
+            )
+        if more >= 0:
+            self.chains[links.chain] = copy
             copy.loose[links.first] = links.bodies
+            self._loose_bytes += more
             self._changes += 1
         return copy
 
@@ -176,7 +228,8 @@ class Collection:
             return None
         if copy is not None and head.position < copy.position:
             return None
-        if not 1 <= head.position <= POSITIONS_MAX or not self._signed(head):
+        fits = 1 <= head.position <= POSITIONS_MAX and len(head.head) == CHAIN_BYTES
+        if not fits or not self._admits(head.chain.gateway) or not self._signed(head):
             self.refused += 1
             return None
         if known is not None:
@@ -190,7 +243,7 @@ class Collection:
         return copy
 
     def _take_count(self, copy: Copy, head: SignedHead) -> None:
-        if not head.tenant_requests:
+        if not 0 < head.tenant_requests < WORD_MAX:
             return
         digest = tenant_count(self._domain, head.chain.id, head.tenant_requests)
         try:
@@ -202,6 +255,12 @@ class Collection:
         if head.tenant_requests > requests and (requests or len(copy.counts) < SIGNERS_MAX):
             copy.counts[signer] = (head.tenant_requests, head.tenant_signature)
             self._changes += 1
+
+    def _admits(self, key: str) -> bool:
+        if self._operators is None or key in self._operators:
+            return True
+        self.strange += 1
+        return False
 
     def _signed(self, head: SignedHead) -> bool:
         digest = tally_head(self._domain, head.chain.id, head.position, head.head)
@@ -215,6 +274,7 @@ class Collection:
         """Move the proven end to the highest head that the links hash to."""
         if copy.chain is None or not copy.waiting:
             return
+        self._loose_bytes -= copy.loose_bytes
         bodies = _joined(copy)
         heads = _heads(copy.chain.id, bodies, max(copy.waiting))
         reached = [position for position in copy.waiting if position < len(heads)]
@@ -233,6 +293,7 @@ class Collection:
             }
         elif reached:
             copy.loose = {}  # not this chain's links: whoever has the right ones sends them again
+        self._loose_bytes += copy.loose_bytes
 
     def _fault(self, one: SignedHead, other: SignedHead) -> None:
         self._changes += 1
@@ -241,9 +302,9 @@ class Collection:
 
     # --- documents -------------------------------------------------------------------------------
 
-    def _take_document(self, packed: bytes) -> None:
+    def _take_document(self, packed: bytes, epoch: int) -> None:
         paper = read_paper(packed)
-        if paper is None:
+        if paper is None or paper.record.epoch != epoch or not self._admits(paper.signer):
             self.refused += 1
             return
         kept = self.papers.setdefault(_about(paper), {})

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from collections.abc import Collection as Keys
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from isochrone.records.segments import RECORD_BYTES_MAX
 from isochrone.records.spool import Spool
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
-from isochrone.schema.errors import InvalidInput, IsochroneError, TooLarge
+from isochrone.schema.errors import InvalidInput, IsochroneError, TooLarge, Unavailable
 from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
@@ -71,6 +72,7 @@ class Holdings:
         self._lock = threading.Lock()
         self._collection = Collection(deployment.domain)
         self._accused = 0
+        self._operators: Keys[str] | None = None
         self._keeping = asyncio.Lock()
         self._owed: list[tuple[int, bytes]] = []
         self.settled = -1
@@ -84,7 +86,10 @@ class Holdings:
         holdings = cls(deployment, Spool.open(folder), me, unix_ms)
         for epoch in holdings._spool.epochs():
             for data in holdings._spool.read(epoch):
-                holdings._collection.add(_decode_batch(data))
+                try:
+                    holdings._collection.add(_decode_batch(data))
+                except Unavailable as error:  # it was handed over in another order
+                    log.error("held records are left out: %s", error.sentence())
         for damage in holdings._spool.damages:
             log.error("the holdings are damaged: %s", damage)
         return holdings
@@ -97,6 +102,12 @@ class Holdings:
     def chains(self) -> int:
         """How many chains are known."""
         return len(self._collection.chains)
+
+    async def admit(self, operators: Keys[str]) -> None:
+        """The chain was read: only records by these bonded operators' keys are taken now."""
+        if operators != self._operators:
+            self._operators = operators
+            await asyncio.to_thread(self._admit, operators)
 
     async def on_batch(self, data: bytes) -> bytes | None:
         """Take a batch that was handed over; the acknowledgement, or None when it is not taken."""
@@ -114,7 +125,7 @@ class Holdings:
         return msgspec.json.encode(RecordsAck(validator=self._me))
 
     async def take(self, batch: RecordBatch) -> bool:
-        """Take a batch; False for one of an epoch that is not there yet.
+        """Take a batch; False for one of an epoch, or by an operator, that is not there yet.
 
         Raises TooLarge for more than the spool takes at once, Unavailable when it takes nothing.
         """
@@ -126,11 +137,12 @@ class Holdings:
         data = _encode(batch)
         if len(data) > RECORD_BYTES_MAX:
             raise TooLarge(f"A batch of {len(data)} bytes; {RECORD_BYTES_MAX} are taken at once.")
-        if await asyncio.to_thread(self._add, batch):
+        new, strange = await asyncio.to_thread(self._add, batch)
+        if new:
             self.changes += 1
             self._owed.append((batch.epoch, data))
         await self._keep()
-        return True
+        return not strange
 
     async def take_file(self, data: bytes) -> int:
         """Take another validator's file of holdings; how many chains in it were new.
@@ -204,9 +216,16 @@ class Holdings:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _add(self, batch: RecordBatch) -> bool:
+    def _add(self, batch: RecordBatch) -> tuple[bool, bool]:
+        """Whether anything in it was new, and whether anything was a stranger's."""
         with self._lock:
-            return self._collection.add(batch)
+            before = self._collection.strange
+            new = self._collection.add(batch)
+            return new, self._collection.strange > before
+
+    def _admit(self, operators: Keys[str]) -> None:
+        with self._lock:
+            self._collection.admit(operators)
 
     async def _keep(self) -> None:
         """Put on disk what is in memory only. Whoever brings the same again waits for it as well,

@@ -215,6 +215,7 @@ class Validator:
         if self._desk is None:
             self._desk = await asyncio.to_thread(self._opening, self._config, self._unix_ms)
         look = await asyncio.to_thread(self._desk.look)
+        await self.holdings.admit(look.operators)
         self._looked_s = time.monotonic()
         kept = await self._adopter.adopt(look.roots)
         self._look, self._kept = look, kept
