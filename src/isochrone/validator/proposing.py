@@ -13,16 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+
+import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import EpochRecords, write_files, write_manifest
 from isochrone.records.store import Store
+from isochrone.records.tables import CHAIN, VOUCHERS
+from isochrone.rules.roots import statement
+from isochrone.rules.settlement import settle
 from isochrone.schema.settlement import (
     Bill,
     Books,
     ChainSnapshot,
     Deployment,
     Manifest,
+    RecordFile,
     Terms,
     Voucher,
 )
@@ -36,6 +43,18 @@ REDEEMED_AT_ONCE = 8
 """Transactions under way together; each waits in a thread of its own until it is final."""
 
 log = logging.getLogger(__name__)
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a proposal is made for. ``books``, ``previous``: books and manifest of the root before;
+    ``account``: whose bond proposes."""
+
+    epoch: int
+    round: int
+    terms: Terms
+    books: Books | None
+    previous: str
+    account: str
 
 
 class Proposer:
@@ -71,20 +90,69 @@ class Proposer:
         ``patient``: raise NoAnswer rather than settle without a voucher. Raises what chain, store
         and rules raise.
         """
-        terms = await asyncio.to_thread(self._desk.terms, epoch)
-        before = await asyncio.to_thread(self._desk.snapshot, epoch)
-        first = await asyncio.to_thread(self._draft, epoch, terms, before, books)
-        vouchers = await self._vouchers(epoch, first, patient=patient)
-        manifest = await asyncio.to_thread(
-            self._write, epoch, round_, terms, books, previous, account, vouchers
+        turn = Turn(
+            epoch=epoch,
+            round=round_,
+            terms=await asyncio.to_thread(self._desk.terms, epoch),
+            books=books,
+            previous=previous,
+            account=account,
         )
-        return await asyncio.to_thread(recompute, self._store, manifest)
+        chain = await asyncio.to_thread(self._desk.snapshot, epoch)
+        first = await asyncio.to_thread(self._settled, turn, chain)
+        vouchers = await self._vouchers(epoch, first, patient=patient)
+        return await asyncio.to_thread(self._settled_again, turn, first, vouchers)
 
-    def _draft(
-        self, epoch: int, terms: Terms, chain: ChainSnapshot, books: Books | None
+    def _settled(
+        self, turn: Turn, chain: ChainSnapshot, vouchers: tuple[Voucher, ...] = ()
     ) -> Computed:
-        manifest = self._write_with(epoch, 0, terms, chain, books, "", "", ())
-        return recompute(self._store, manifest)
+        """Everything held, written, checked and settled by a snapshot."""
+        sound = self._holdings.sound(turn.epoch, chain, turn.books)
+        for refused in sound.refused:
+            log.warning("epoch %d: left out: %s", turn.epoch, refused.message)
+        records = _records(sound, chain, turn.books, vouchers)
+        return recompute(self._store, self._manifest(turn, write_files(self._store, records)))
+
+    def _settled_again(
+        self, turn: Turn, first: Computed, vouchers: tuple[Voucher, ...]
+    ) -> Computed:
+        """The same records by what the chain says after the vouchers.
+
+        While bonds and roots are the same, so is what counts, and only the money is looked at anew.
+        """
+        chain = self._desk.snapshot(turn.epoch)
+        if not _same_parties(chain, first.inputs.chain):
+            return self._settled(turn, chain, vouchers)
+        written = {
+            "vouchers": self._put("vouchers", *VOUCHERS.write(vouchers)),
+            "chain": self._put("chain", *CHAIN.write(chain)),
+        }
+        files = [written.get(file.kind, file) for file in first.manifest.files]
+        manifest = self._manifest(turn, files)
+        inputs = msgspec.structs.replace(first.inputs, chain=chain)
+        made = settle(inputs)
+        return Computed(
+            manifest=manifest,
+            inputs=inputs,
+            settlement=made,
+            statement=statement(made.books, manifest),
+        )
+
+    def _manifest(self, turn: Turn, files: Iterable[RecordFile]) -> Manifest:
+        return write_manifest(
+            self._store,
+            epoch=turn.epoch,
+            round_=turn.round,
+            proposer=turn.account,
+            deployment=self._deployment,
+            terms=turn.terms,
+            previous=turn.previous,
+            files=files,
+        )
+
+    def _put(self, kind: str, data: bytes, rows: int) -> RecordFile:
+        sha256 = self._store.put(data)
+        return RecordFile(kind=kind, sha256=sha256, rows=rows, size_bytes=len(data))
 
     async def _vouchers(self, epoch: int, draft: Computed, *, patient: bool) -> tuple[Voucher, ...]:
         """Ask for and redeem a voucher of every service that owes something."""
@@ -118,43 +186,11 @@ class Proposer:
         made = await asyncio.gather(*(one(bill) for bill in owing))
         return tuple(voucher for voucher in made if voucher is not None)
 
-    def _write(
-        self,
-        epoch: int,
-        round_: int,
-        terms: Terms,
-        books: Books | None,
-        previous: str,
-        account: str,
-        vouchers: tuple[Voucher, ...],
-    ) -> Manifest:
-        chain = self._desk.snapshot(epoch)
-        return self._write_with(epoch, round_, terms, chain, books, previous, account, vouchers)
 
-    def _write_with(
-        self,
-        epoch: int,
-        round_: int,
-        terms: Terms,
-        chain: ChainSnapshot,
-        books: Books | None,
-        previous: str,
-        account: str,
-        vouchers: tuple[Voucher, ...],
-    ) -> Manifest:
-        sound = self._holdings.sound(epoch, chain, books)
-        for refused in sound.refused:
-            log.warning("epoch %d: left out: %s", epoch, refused.message)
-        return write_manifest(
-            self._store,
-            epoch=epoch,
-            round_=round_,
-            proposer=account,
-            deployment=self._deployment,
-            terms=terms,
-            previous=previous,
-            files=write_files(self._store, _records(sound, chain, books, vouchers)),
-        )
+def _same_parties(one: ChainSnapshot, other: ChainSnapshot) -> bool:
+    """Whether two snapshots differ about money in the vault at most."""
+    money = {"block": 0, "block_hash": "", "funds": (), "pot_received_microusd": 0}
+    return bool(msgspec.structs.replace(one, **money) == msgspec.structs.replace(other, **money))
 
 
 def _records(

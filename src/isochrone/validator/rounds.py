@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from isochrone.rules.epochs import FALLBACK_MS
 from isochrone.schema.settlement import RootStatement
 from isochrone.schema.settling import SignedRoot
 
@@ -37,9 +38,6 @@ RETRY_MS = 2_000
 
 POST_APART_MS = 15_000
 """A posted root is in a block within 12 s on Ethereum; the next validator posts after that."""
-
-FALLBACK_MS = 72 * 3_600_000
-"""After an epoch's end: more than half of the bond is enough (contracts/vault.vy)."""
 
 AHEAD = 2
 """Rounds ahead that are reviewed, in whole turns of all validators."""
