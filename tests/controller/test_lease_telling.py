@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from isochrone.controller.lease_telling import BATCH_BYTES_MAX, LeaseTelling
+from isochrone.controller.lease_telling import BATCH_BYTES_MAX, EPOCHS_KEPT, LeaseTelling
 from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells
@@ -29,6 +29,7 @@ from .worlds import declare, lease, node, quota, seen, service, world
 
 CHAIN = Deployment(chain_id=31337, genesis_unix_s=1_000_000, epoch_s=60)
 KEY = PrivateKey(b"\x06" * 32)
+VALIDATORS = tuple(PrivateKey(bytes([n]) * 32) for n in (11, 12, 13))
 KNOWN = declare(service())
 NODES = tuple(node(n + 1, "frankfurt", grant=bytes(40_000)) for n in range(20))
 
@@ -54,6 +55,7 @@ class Desk:
             Shelf(self.folder / "records"),
             lambda: self.leads,
             lambda: self.now_ms,
+            [key.address for key in VALIDATORS],
         )
 
     async def hear(self, data: bytes) -> bytes | None:
@@ -148,8 +150,33 @@ async def test_final_epochs_are_forgotten(desk: Desk) -> None:
     await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
     desk.now_ms = CHAIN.start_unix_ms(6) + 5
     desk.fabric.publish(S_FINAL, b"nonsense")
-    news = pack(seal(FINAL_NEWS, FinalNews(epoch=5, root="aa"), KEY))
-    desk.fabric.publish(S_FINAL, news)
+    for key in VALIDATORS[:2]:
+        news = pack(seal(FINAL_NEWS, FinalNews(epoch=5, root="aa"), key))
+        desk.fabric.publish(S_FINAL, news)
     await until(lambda: not desk.telling._book)
     await desk.telling.observe(world())
+    assert Shelf(desk.folder / "records").keys() == []
+
+
+async def test_strangers_and_a_third_of_the_validators_make_nothing_forgotten(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(6) + 5
+    liars = (KEY, *(PrivateKey(bytes([n]) * 32) for n in (21, 22, 23)), VALIDATORS[0])
+    for key in liars:
+        for epoch in (5, 2**40):
+            news = pack(seal(FINAL_NEWS, FinalNews(epoch=epoch, root="aa"), key))
+            desk.fabric.publish(S_FINAL, news)
+    await until(lambda: VALIDATORS[0].address in desk.telling._finals)
+    await desk.telling.tell()
+    assert [r.terms.lease for r in desk.records()] == ["l0", "l1"]
+
+
+async def test_what_nobody_calls_final_is_given_up_after_a_while(desk: Desk) -> None:
+    await desk.serve(2, CHAIN.start_unix_ms(5) + 10)
+    desk.now_ms = CHAIN.start_unix_ms(5 + EPOCHS_KEPT)
+    await desk.telling.observe(world())
+    assert desk.telling._book
+    desk.now_ms = CHAIN.start_unix_ms(6 + EPOCHS_KEPT)
+    await desk.telling.observe(world())
+    assert not desk.telling._book
     assert Shelf(desk.folder / "records").keys() == []

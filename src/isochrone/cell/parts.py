@@ -85,6 +85,7 @@ def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSp
         fabric_domain=config.name,
         ledger=config.ledger,
         spending_key_path=str(spending_key_path(config)),
+        validators=believed(config),
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
@@ -104,6 +105,12 @@ def controller_key(config: CellConfig, number: int) -> PrivateKey:
 def validator_key(config: CellConfig, number: int) -> PrivateKey:
     """The key of validator ``number`` (from 1), which votes for its bond; made when missing."""
     return PrivateKey.load_or_create(config.folder / f"validator-{number}" / "validator.key")
+
+
+def believed(config: CellConfig) -> tuple[str, ...]:
+    """The validators whose news this cell believes: its own and those it names."""
+    own = (validator_key(config, number + 1).address for number in range(config.validators))
+    return (*own, *config.validator_keys)
 
 
 def validator_port(config: CellConfig, number: int, ports: Ports) -> int:
@@ -180,10 +187,7 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
         records_urls=tuple(
             f"http://{config.http_host}:{validator_port(config, one, ports)}" for one in validators
         ),
-        validators=(
-            *(validator_key(config, one).address for one in validators),
-            *config.validator_keys,
-        ),
+        validators=believed(config),
         paid_only=config.paid_only,
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,

@@ -22,6 +22,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     once it stands by or leads (JSON: pid, controller, cell). ``ledger``: where money is settled;
     without a chain neither vouchers are signed nor leases put on record. ``spending_key_path``:
     the key that signs vouchers, shared by a cell's controllers (empty: one in ``state_dir``).
+    ``validators``: addresses of those whose word on final epochs is believed.
     """
 
     key_path: str
@@ -34,6 +35,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warm_s: float = 1.5
     ledger: Deployment = NO_CHAIN
     spending_key_path: str = ""
+    validators: tuple[str, ...] = ()
     ready_file: str = ""
     log_level: str = "INFO"
 

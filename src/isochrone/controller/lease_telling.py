@@ -3,14 +3,15 @@
 Every controller of a cell keeps the book; whoever leads tells. After an epoch's end its records go
 out as ``RecordBatch``es on ``iso.<cell>.records``, again and again until acknowledged, and once
 more when a validator asks for them (``RecordsWanted``). They are forgotten when their epoch is
-final.
+final, as more than a third of the configured validators say, or after ``EPOCHS_KEPT``. Whoever else
+calls an epoch final would have records thrown away that nobody settled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from isochrone.controller.lease_records import Book, Watched, looked, records_of
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
 from isochrone.fabric.connection import Fabric
+from isochrone.rules.epochs import told_final
 from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
@@ -45,7 +47,10 @@ log = logging.getLogger(__name__)
 
 
 class LeaseTelling:
-    """The book, on disk and on the fabric. ``may_act``: whether this controller leads."""
+    """The book, on disk and on the fabric. ``may_act``: whether this controller leads.
+
+    ``validators``: keys of those whose word on final epochs is believed.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class LeaseTelling:
         shelf: Shelf,
         may_act: Callable[[], bool],
         unix_ms: Callable[[], int],
+        validators: Collection[str] = (),
     ) -> None:
         self._fabric = fabric
         self._cell = cell
@@ -64,6 +70,8 @@ class LeaseTelling:
         self._shelf = shelf
         self._may_act = may_act
         self._unix_ms = unix_ms
+        self._validators = frozenset(validators)
+        self._finals: dict[str, int] = {}
         self._kept: dict[str, Watched] = dict(_read(shelf))
         self._book: Book = dict(self._kept)
         self._due: set[int] = set()
@@ -80,6 +88,7 @@ class LeaseTelling:
         if world.doubt:
             return
         self._book = looked(self._book, world, self._unix_ms())
+        self._forget_before(self._epoch() - EPOCHS_KEPT)
         await self._save()
 
     async def tell(self) -> None:
@@ -134,12 +143,17 @@ class LeaseTelling:
 
     def _on_final(self, _subject: str, data: bytes) -> None:
         try:
-            news, _signer = unseal(unpack(data), FINAL_NEWS, FinalNews)
+            news, signer = unseal(unpack(data), FINAL_NEWS, FinalNews)
         except IsochroneError as error:
             log.debug("news of a final epoch: %s", error.sentence())
             return
-        end_ms = self._deployment.start_unix_ms(min(news.epoch, self._epoch() - 1) + 1)
-        self._book = without_before(self._book, end_ms)
+        if signer in self._validators:
+            self._finals[signer] = max(news.epoch, self._finals.get(signer, -1))
+            final = told_final(self._finals, self._validators)
+            self._forget_before(min(final + 1, self._epoch()))
+
+    def _forget_before(self, epoch: int) -> None:
+        self._book = without_before(self._book, self._deployment.start_unix_ms(epoch))
 
     async def _save(self) -> None:
         """Write what changed: a new lease or release at once, a mere sight once an epoch."""

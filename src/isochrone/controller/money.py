@@ -60,6 +60,7 @@ class Money:
             Shelf(state / "lease-records"),
             may_act,
             unix_ms,
+            config.validators,
         )
 
     async def listen(self) -> None:

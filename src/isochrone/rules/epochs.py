@@ -9,6 +9,8 @@ Rules of this file: Unix milliseconds; epochs count from the deployment's genesi
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from isochrone.schema.settlement import Deployment
 
 FALLBACK_MS = 72 * 3_600_000
@@ -33,6 +35,21 @@ def missing(deployment: Deployment, now_unix_ms: int, grace_ms: int, settled: in
     range(2, 5)
     """
     return range(settled + 1, newest_over(deployment, now_unix_ms, grace_ms) + 1)
+
+
+def told_final(told: Mapping[str, int], validators: Collection[str]) -> int:
+    """The epoch up to which one more than a third of the named validators call all final; -1: none.
+
+    ``told``: the newest final epoch by signer. At most a third may lie, so an honest one says it.
+
+    >>> told_final({"0xa": 9, "0xb": 7, "0xstranger": 99}, ("0xa", "0xb", "0xc"))
+    7
+    >>> told_final({"0xstranger": 99}, ())
+    -1
+    """
+    said = sorted((told[name] for name in validators if name in told), reverse=True)
+    enough = len(validators) // 3 + 1
+    return said[enough - 1] if len(said) >= enough else -1
 
 
 def half_suffices(deployment: Deployment, epoch: int, now_unix_ms: int) -> bool:
