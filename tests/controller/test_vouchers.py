@@ -10,7 +10,7 @@ import pytest
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.spending import RELAY_REQUESTS_PER_S_MAX
 from isochrone.controller.view import World
-from isochrone.controller.vouchers import VoucherDesk, prices_now
+from isochrone.controller.vouchers import MOVING, VoucherDesk, prices_now
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.plans import CellOffers, HeldReplica
@@ -55,7 +55,7 @@ def serving(state: str = "serving", desired: str = "serving") -> World:
     return world({HERE: seen(("l1", state))}, (row,), (KNOWN,), grants)
 
 
-def other(state: str, desired: str = "serving") -> dict[str, CellOffers]:
+def other(state: str, desired: str = "serving", *prices: int) -> dict[str, CellOffers]:
     row = HeldReplica(
         service=KNOWN.id,
         service_revision=1,
@@ -75,7 +75,10 @@ def other(state: str, desired: str = "serving") -> dict[str, CellOffers]:
         gateways=(),
         nodes=(),
         rtt_ms={},
-        replicas=(row,),
+        replicas=tuple(
+            msgspec.structs.replace(row, price_microusd_per_hour=price)
+            for price in prices or (7_000,)
+        ),
     )
     return {"par": offers}
 
@@ -180,3 +183,16 @@ async def test_the_key_consents_to_work_for_a_tenant(desk: VoucherDesk) -> None:
     digest = spending_consent(DOMAIN, TENANT.address, purpose_of(KNOWN.id), KEY.address)
     assert recover(digest, answer.signature) == KEY.address == answer.key
     assert answer.purpose == purpose_of(KNOWN.id).hex()
+
+
+def test_another_cells_replicas_count_within_what_the_tenant_declared() -> None:
+    most = KNOWN.service.replicas.max
+    flood = other("serving", "serving", *([10**15] * 50 + [7_000] * most))
+    prices = prices_now(serving(), flood)[KNOWN.id]
+    assert len(prices) == MOVING * most
+    assert prices[:2] == [PRICE, 7_000]
+    assert prices.count(7_000) == most
+    modest = declare(msgspec.structs.replace(service(), max_price_microusd_per_hour=7_000))
+    grants = (quota(modest, {"frankfurt": 1}),)
+    empty = world({}, (), (modest,), grants)
+    assert prices_now(empty, other("serving", "serving", 7_001, 7_000, -5)) == {modest.id: [7_000]}

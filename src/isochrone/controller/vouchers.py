@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,6 +38,9 @@ from isochrone.schema.typed_data import Domain, purpose_of, spending_consent
 
 SAVE_EVERY_MS: Final = 5_000
 """What a crash may forget of the bound; ``spending.SLACK_MS`` is twice that."""
+
+MOVING: Final = 2
+"""While replicas move, old and new ones serve side by side."""
 
 NOT_YET: Final[tuple[LeaseState, ...]] = ("offered", "accepted", "fetching", "warming")
 OVER: Final[tuple[LeaseState, ...]] = ("ended", "failed")
@@ -155,7 +158,9 @@ class VoucherDesk:
 def prices_now(world: World, others: Mapping[str, CellOffers]) -> dict[str, list[int]]:
     """Service at home here → prices (micro-USD per hour) of its replicas that serve, in all cells.
 
-    A replica whose node says nothing counts as serving: gateways may still be using it.
+    A replica whose node says nothing counts as serving: gateways may still be using it. Another
+    cell's word has limits, so that none can use up a deposit by inventing replicas: no price above
+    the tenant's highest, and no more replicas than ``MOVING`` times those the tenant declared.
     """
     found: dict[str, list[int]] = {}
 
@@ -168,10 +173,21 @@ def prices_now(world: World, others: Mapping[str, CellOffers]) -> dict[str, list
         if lease.desired != "ended":
             state = status.state if status else None
             count(lease.service, state, lease.price_microusd_per_hour)
-    for cell in sorted(others):
-        for row in _rows(others[cell], world.cell):
-            count(row[0], row[1], row[2])
+    rows = sorted(
+        (row[2], row[0], row[1]) for cell in others for row in _rows(others[cell], world.cell)
+    )
+    for price, service, state in rows:  # the cheapest first: a liar's are dear
+        if service in world.services and _may_be(world, service, price, found.get(service, ())):
+            count(service, state, price)
     return found
+
+
+def _may_be(world: World, service: str, price: int, counted: Sequence[int]) -> bool:
+    """Whether one more replica elsewhere is within what the tenant declared."""
+    declared = world.services[service].service
+    ceiling = declared.max_price_microusd_per_hour
+    few = len(counted) < MOVING * declared.replicas.max
+    return few and price >= 0 and (ceiling is None or price <= ceiling)
 
 
 def _rows(offers: CellOffers, own_cell: str) -> Iterable[tuple[str, LeaseState, int]]:
