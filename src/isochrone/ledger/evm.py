@@ -22,7 +22,7 @@ from isochrone.ledger.errors import (
 )
 from isochrone.ledger.finality import DEPTH, LAG_S, Finality
 from isochrone.ledger.landed import Landed, reason_of
-from isochrone.ledger.rpc import DEADLINE_S, Rpc, RpcError
+from isochrone.ledger.rpc import DEADLINE_S, Rpc, RpcError, quantity
 from isochrone.ledger.sending import Pace, Sender
 from isochrone.schema.errors import Conflict
 from isochrone.schema.identity import PrivateKey
@@ -59,7 +59,7 @@ class EvmChain:
     ) -> None:
         """``chain_id`` 0: whichever the servers say. Raises WrongChain or ChainUnreachable."""
         self.rpc = Rpc(urls, deadline_s=deadline_s)
-        found = self.rpc.each(_number, "eth_chainId")
+        found = self.rpc.each(quantity, "eth_chainId")
         for one in found:
             if one != (chain_id or found[0]):
                 raise WrongChain(
@@ -166,11 +166,11 @@ class EvmChain:
 
     def nonce(self, address: str) -> int:
         """Transactions of an address in blocks."""
-        return self.rpc.ask(_number, "eth_getTransactionCount", address, "latest")
+        return self.rpc.ask(quantity, "eth_getTransactionCount", address, "latest")
 
     def ether(self, address: str) -> int:
         """An address's wei."""
-        return self.rpc.ask(_number, "eth_getBalance", address, "latest")
+        return self.rpc.ask(quantity, "eth_getBalance", address, "latest")
 
     def sender(self, key: PrivateKey) -> Sender:
         """The one sender of a key in this process."""
@@ -213,10 +213,6 @@ def _checked(
         if event is not None:
             events.append(event)
     return sorted(events, key=lambda event: (event.block, event.index))
-
-
-def _number(answer: Any) -> int:
-    return int(answer, 16)
 
 
 def _bytes(answer: Any) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from isochrone.ledger.chain import Block
 from isochrone.ledger.errors import ChainRewound, ChainUnreachable
-from isochrone.ledger.rpc import Rpc, RpcError
+from isochrone.ledger.rpc import Rpc, RpcError, quantity
 
 DEPTH: Final = 64
 """Two Ethereum epochs: deeper reorganisations have not happened without a person's decision."""
@@ -74,7 +74,7 @@ class Finality:
         named = [block.number for block in blocks if block is not None]
         if named:
             return named
-        return [max(0, head - self._depth) for head in self._rpc.each(_number, "eth_blockNumber")]
+        return [max(0, head - self._depth) for head in self._rpc.each(quantity, "eth_blockNumber")]
 
     def _gone(self, known: Block) -> bool:
         now = time.monotonic()
@@ -105,7 +105,3 @@ def read_block(answer: Any) -> Block:
 
 def _block_or_none(answer: Any) -> Block | None:
     return None if answer is None else read_block(answer)
-
-
-def _number(answer: Any) -> int:
-    return int(answer, 16)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from isochrone.ledger.rpc import Rpc, RpcError
+from isochrone.ledger.rpc import Rpc, RpcError, quantity
 
 GAS_MARGIN: Final = (5, 4)
 """A quarter above the estimate: a root that arrives a block later touches other storage slots."""
@@ -19,14 +19,14 @@ BUMP: Final = (5, 4)
 def estimate(rpc: Rpc, sender: str, to: str, data: bytes) -> int:
     """Gas for a call (``to`` empty: a deployment); raises RpcError when it would be refused."""
     call = {"from": sender, "data": "0x" + data.hex()} | ({"to": to} if to else {})
-    return rpc.ask(_number, "eth_estimateGas", call) * GAS_MARGIN[0] // GAS_MARGIN[1]
+    return rpc.ask(quantity, "eth_estimateGas", call) * GAS_MARGIN[0] // GAS_MARGIN[1]
 
 
 def fees(rpc: Rpc) -> tuple[int, int]:
     """The most that is paid for a unit of gas, and the tip in it, in wei."""
     head = rpc.ask(dict, "eth_getBlockByNumber", "latest", False)
     try:
-        tip_wei = rpc.ask(_number, "eth_maxPriorityFeePerGas")
+        tip_wei = rpc.ask(quantity, "eth_maxPriorityFeePerGas")
     except RpcError:
         tip_wei = TIP_WEI
     return 2 * int(head.get("baseFeePerGas", "0x0"), 16) + tip_wei, tip_wei
@@ -35,7 +35,3 @@ def fees(rpc: Rpc) -> tuple[int, int]:
 def raised(wei: int) -> int:
     """A fee that may replace one of ``wei``."""
     return wei * BUMP[0] // BUMP[1]
-
-
-def _number(answer: Any) -> int:
-    return int(answer, 16)

@@ -169,6 +169,11 @@ class Rpc:
         return answers
 
 
+def quantity(answer: Any) -> int:
+    """A number, as servers write it: hex digits after ``0x``."""
+    return int(answer, 16)
+
+
 class _NoAnswer(Exception):
     """A server that cannot be reached now, or asks for patience."""
 

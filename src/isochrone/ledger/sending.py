@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from eth_account import Account
@@ -30,7 +30,7 @@ from isochrone.ledger.finality import Finality
 from isochrone.ledger.gas import estimate, fees, raised
 from isochrone.ledger.journal import Flight, Journal
 from isochrone.ledger.landed import Landed, landed_or_none, place_of, reason_of
-from isochrone.ledger.rpc import Rpc, RpcError
+from isochrone.ledger.rpc import Rpc, RpcError, quantity
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, keccak256
 
@@ -172,7 +172,7 @@ class Sender:
         return max(ours, self._count("pending"))
 
     def _count(self, when: str) -> int:
-        return self._rpc.ask(_number, "eth_getTransactionCount", self._key.address, when)
+        return self._rpc.ask(quantity, "eth_getTransactionCount", self._key.address, when)
 
     def _refused(self, error: RpcError, what: str) -> Reverted | InvalidInput:
         if any(word in error.message.lower() for word in POOR):
@@ -240,7 +240,7 @@ class Sender:
     def _count_at(self, block: Block) -> int:
         try:
             return self._rpc.agreed(
-                _number, "eth_getTransactionCount", self._key.address, hex(block.number)
+                quantity, "eth_getTransactionCount", self._key.address, hex(block.number)
             )
         except RpcError:
             return 0  # a server without that state: never take a transaction for lost
@@ -283,7 +283,3 @@ class Sender:
         except RpcError as error:
             return reason_of(error)
         return ""
-
-
-def _number(answer: Any) -> int:
-    return int(answer, 16)
