@@ -48,7 +48,7 @@ class LedgerNews:
             name = service.partition(".")[2]
             raise DepositLow(
                 f"The deposit for {name} does not cover another epoch of its use.",
-                fix=f"Add to it with `isochrone deposit {name}`.",
+                fix=f"Add to it with `isochrone deposit USD --service {name}`.",
             )
 
     def funds(self, _subject: str, data: bytes) -> None:
