@@ -274,8 +274,8 @@ class Town:
             await asyncio.sleep(0.05)
 
     async def to_epoch(self, epoch: int) -> None:
-        """Move every clock to a second after an epoch's beginning."""
-        missing_ms = self.deployment.start_unix_ms(epoch) + 1000 - self.unix_ms()
+        """Move every clock to an epoch's beginning."""
+        missing_ms = self.deployment.start_unix_ms(epoch) - self.unix_ms()
         self.offset_ms += max(0, missing_ms)
         if missing_ms > 0:
             with contextlib.suppress(IsochroneError):

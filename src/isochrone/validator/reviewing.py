@@ -12,6 +12,7 @@ not answer) means: not now.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import copy
@@ -125,8 +126,10 @@ class Reviewer:
             computed.inputs.chain,
             computed.inputs.previous,
         )
-        ours = self._holdings.sound(epoch, chain, books)
         there = {usage.chain: usage.position for usage in computed.inputs.usages}
+        if _holds(computed, mark, there):
+            return  # as nearly always; whether what is missing would count takes a second check
+        ours = self._holdings.sound(epoch, chain, books)
         for head in ours.heads:
             name = head.chain.id
             least = min(head.position, mark.positions.get(name, 0))
@@ -179,3 +182,18 @@ class Reviewer:
             return
         if made is not None and await asyncio.to_thread(self._desk.movable_microusd, made) > 0:
             raise Refused(f"A voucher for {bill.service} was to be had, and is not redeemed.")
+
+
+def _holds(computed: Computed, mark: Mark, there: Mapping[str, int]) -> bool:
+    """Whether every chain and every paper of a mark is in a proposal. ``there``: positions."""
+    epoch, inputs = computed.manifest.epoch, computed.inputs
+    before = inputs.previous.counted if inputs.previous else ()
+    counted = {usage.chain: usage.position for usage in before}
+    leases = {r.terms.lease.partition("@")[0] for r in inputs.leases if r.epoch == epoch}
+    nodes = {f"{row.node}/{row.gateway}" for row in inputs.standby}
+    return all(
+        max(there.get(chain.hex(), 0), counted.get(chain.hex(), 0)) >= position
+        for chain, position in mark.positions.items()
+    ) and all(
+        about in (leases if kind == LEASE_RECORD else nodes) for kind, _, about in mark.papers
+    )

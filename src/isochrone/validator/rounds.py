@@ -68,11 +68,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The chain was read. ``ready_ms``: when the epoch's records can be complete."""
+    """The chain was read. ``ready_ms``: when the epoch's records can be complete;
+    ``exchange_ms``: what validators need to show each other what they hold, also when that was
+    long ago."""
 
     standing: Standing
     ready_ms: int
     ended_ms: int
+    exchange_ms: int = 0
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -248,7 +251,8 @@ class _Machine:
         if same and old is not None and new.min_round == old.min_round:
             self.change(standing=new)
             return
-        began_ms = max(event.ready_ms, min(new.since_unix_ms or event.ready_ms, self.now_ms))
+        since_ms = min(new.since_unix_ms or event.ready_ms, self.now_ms)
+        began_ms = max(event.ready_ms, since_ms + event.exchange_ms)
         self.state = State(
             me=self.state.me,
             round_ms=self.state.round_ms,

@@ -232,7 +232,8 @@ class Validator:
             peers=look.peers,
         )
         ready_ms = ended_ms + self._allowance_ms
-        await self._agreement.see(Seen(standing, ready_ms=ready_ms, ended_ms=ended_ms))
+        exchange_ms = round(self._config.exchange_s * 1000)
+        await self._agreement.see(Seen(standing, ready_ms, ended_ms, exchange_ms))
         bills = self._kept.bills if self._kept else ()
         self._teller.tell(epoch - 1, bills, look.deposits, look.roots, look.final_epoch)
         for fault in self.holdings.open_faults():  # one that fails is told at the next look
