@@ -283,7 +283,7 @@ async def test_a_service_whose_deposit_is_low_is_not_served_where_only_paid_work
     await until(lambda: gateway.ledger_news.low)
     low = await infer(town, gateway)
     assert low.status == 402
-    assert "isochrone deposit speech" in low.json()["error"]
+    assert "isochrone deposit USD --service speech" in low.json()["error"]
     await say(validators[1])
     await until(lambda: not gateway.ledger_news.low)
     assert (await infer(town, gateway)).status == 200

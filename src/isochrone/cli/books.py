@@ -60,7 +60,10 @@ def books_after(money: Money, root: PostedRoot) -> Books:
 
     entry = money.store.published(root.epoch)
     if not entry.books:
-        raise NotFound(f"{money.records_url} has no books of epoch {root.epoch}.")
+        raise NotFound(
+            f"{money.records_url} has no books of epoch {root.epoch}.",
+            fix="Name another validator's --records.",
+        )
     data = money.store.get(entry.books, BOOKS_BYTES_MAX)
     books: Books = BOOKS.read(data, 1)
     found = AccountTree.of(books.accounts).root.hex()

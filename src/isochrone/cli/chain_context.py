@@ -18,7 +18,7 @@ import click
 
 from isochrone.cli.context import gateway_url, public_admin
 from isochrone.schema.errors import InvalidInput, NotFound
-from isochrone.schema.identity import PrivateKey
+from isochrone.schema.identity import PrivateKey, is_address
 from isochrone.schema.settlement import Deployment
 from isochrone.schema.settling import LedgerView
 
@@ -61,6 +61,13 @@ def dollars(microusd: int) -> str:
     """Whole micro-dollars as dollars, all six decimals: ``$0.000042``, ``-$1.500000``."""
     sign, value = ("-", -microusd) if microusd < 0 else ("", microusd)
     return f"{sign}${value // MICRO:,}.{value % MICRO:06d}"
+
+
+def read_address(text: str) -> str:
+    """An account's address as people write it, in lower case; raises InvalidInput."""
+    if not is_address(text.lower()):
+        raise InvalidInput(f"{text[:60]!r} is not an address.", fix="One is 0x and 40 hex digits.")
+    return text.lower()
 
 
 class Money:

@@ -181,7 +181,10 @@ def find_number(known: Iterable[str], text: str, noun: str) -> int:
     if len(found) > 1:
         raise InvalidInput(f"{text[:64]} begins {len(found)} {noun}s.", fix="Give more digits.")
     if not found:
-        raise NotFound(f"There is no {noun} {text[:64]!r}.")
+        raise NotFound(
+            f"There is no {noun} {text[:64]!r}.",
+            fix=f"`isochrone {'council' if noun == 'proposal' else noun}` lists them.",
+        )
     return int(found[0], 16)
 
 

@@ -87,7 +87,10 @@ def deployment_told(records: str | Path, epoch: int) -> Deployment:
     store = Store.open(records)
     deployment = fetch(store, store.published(epoch).statement.manifest).deployment
     if not deployment.settles:
-        raise InvalidInput(f"{store.name} names no chain for epoch {epoch}.")
+        raise InvalidInput(
+            f"{store.name} names no chain for epoch {epoch}.",
+            fix="Name the deployment, or another validator's store.",
+        )
     return deployment
 
 

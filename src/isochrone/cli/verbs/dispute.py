@@ -14,12 +14,19 @@ from typing import Any
 
 import click
 
-from isochrone.cli.chain_context import DOLLARS, Command, Money, chain_options, dollars
+from isochrone.cli.chain_context import (
+    DOLLARS,
+    Command,
+    Money,
+    chain_options,
+    dollars,
+    read_address,
+)
 from isochrone.cli.context import ROLES as KEY_ROLES
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, say, short
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.identity import PrivateKey, is_address
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import ROLES, Role
 
 
@@ -89,7 +96,8 @@ def open_(
     Takes a bond from you, at least a tenth of the claim; it burns unless the jury says guilty.
     """
     money, signer = Money.of(options), _signer(options)
-    harmed, accused, papers = _address(harmed or signer.address), _address(accused), _hash(evidence)
+    harmed, accused = read_address(harmed or signer.address), read_address(accused)
+    papers = _hash(evidence)
     council = money.contracts.council
     bond = council.bond_for(amount)
     money.fuel(signer, bond)
@@ -204,12 +212,6 @@ def _digest(money: Money, dispute: int, guilty: bool) -> bytes:
     from isochrone.schema.typed_data import verdict
 
     return verdict(money.deployment.domain, dispute, guilty)
-
-
-def _address(text: str) -> str:
-    if not is_address(text.lower()):
-        raise InvalidInput(f"{text[:60]!r} is not an address.")
-    return text.lower()
 
 
 def _hash(evidence: str) -> bytes:

@@ -13,13 +13,19 @@ import click
 import msgspec
 
 from isochrone.cli.books import manifest_of, posted_roots
-from isochrone.cli.chain_context import DOLLARS, Money, chain_options, dollars, records_option
+from isochrone.cli.chain_context import (
+    DOLLARS,
+    Money,
+    chain_options,
+    dollars,
+    read_address,
+    records_option,
+)
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import print_json, print_table
 from isochrone.rules.earnings import Earnings, earnings
 from isochrone.rules.forecast import Costs, Forecast, forecast
 from isochrone.schema.errors import InvalidInput, NotFound
-from isochrone.schema.identity import is_address
 from isochrone.schema.settlement import ROLES, Books, Line
 
 EPOCHS_MAX = 24 * 31
@@ -72,10 +78,8 @@ def command(
     output: str,
 ) -> None:
     """Show what an account earned, by which rule, and what is held until when."""
-    if account is not None and not is_address(account.lower()):
-        raise InvalidInput(f"{account[:60]!r} is not an address.")
+    whose = read_address(account) if account is not None else load_key(role, key).address
     money = Money(gateway, chain_urls, deployment, records_url)
-    whose = account.lower() if account else load_key(role, key).address
     lines, books, first = _recomputed(money, epochs)
     found = earnings(whose, lines, books)
     costs = Costs(

@@ -15,7 +15,14 @@ from typing import Any
 import click
 import msgspec
 
-from isochrone.cli.chain_context import DOLLARS, Command, Money, chain_options, dollars
+from isochrone.cli.chain_context import (
+    DOLLARS,
+    Command,
+    Money,
+    chain_options,
+    dollars,
+    read_address,
+)
 from isochrone.cli.context import gateway_option, key_path, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, utc
 from isochrone.schema.errors import InvalidInput, NotFound
@@ -93,7 +100,10 @@ def post(amount: int, role: Role, voting_key: str | None, **options: Any) -> Non
     voter = load_key(role, voting_key) if voting_key else None
     if bonds.voting_key(signer.address, role):
         if voter is not None:
-            raise InvalidInput(f"{signer.address} has its voting key already, for ever.")
+            raise InvalidInput(
+                f"{signer.address} has its voting key already, for ever.",
+                fix="Leave --voting-key out to add to the bond.",
+            )
         bonds.top_up(signer, role, amount)
     else:
         bonds.register(signer, role, amount, voting_key=voter)
@@ -142,13 +152,12 @@ def keys(files: tuple[str, ...], consents: tuple[str, ...], role: Role, **option
 @_shared
 def consent(file: str, account: str, **options: Any) -> None:
     """Print a key's word that it works for an account, for `stake keys --consent`."""
-    if not is_address(account.lower()):
-        raise InvalidInput(f"{account[:60]!r} is not an address.")
+    holder = read_address(account)
     money = Money.of(options)
     machine = load_key("provider", file)
     from isochrone.schema.typed_data import key_consent
 
-    word = machine.sign(key_consent(money.deployment.domain, account.lower(), machine.address))
+    word = machine.sign(key_consent(money.deployment.domain, holder, machine.address))
     _say(options, f"{machine.address}:{word.hex()}", key=machine.address, consent=word.hex())
 
 
