@@ -120,6 +120,7 @@ class TallySigner:
         """Sign what is counted by now with the nodes that are there, shortly; then stop."""
         if self._runners:
             self._runners[0].cancel()
+            self._tallies.look(self._fleet, self._leases())  # what was counted a moment ago, too
         for _ in range(CLOSING_LOOKS):
             if not self._step(monotonic(), period_s=0.0):
                 break
