@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,25 @@ from isochrone.records.manifest import EpochRecords
 from isochrone.records.store import Store
 from isochrone.records.tables import lease_record, standby_record
 from isochrone.rules.settlement import settle
-from isochrone.schema.documents import LEASE_RECORD, NODE_GRANT, STANDBY_RECORD, pack, seal
+from isochrone.schema.documents import (
+    LEASE_RECORD,
+    NODE_GRANT,
+    SERVICE,
+    STANDBY_RECORD,
+    pack,
+    seal,
+    unpack,
+)
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
+from isochrone.schema.service import Service
 from isochrone.schema.settlement import Bonded, LeaseRecord, Settlement
+from isochrone.validator import reviewing
 from isochrone.validator.checking import check
 from isochrone.validator.evidence import FalseRecord
 from isochrone.validator.sifting import sift
+from isochrone.validator.vouchers import homes
 
 EPOCH = 5
 INTEGERS = st.one_of(
@@ -195,3 +207,31 @@ def test_one_operator_tells_of_a_lease_once(network: Invented, store: Store) -> 
     both = replace(records, leases=(*records.leases, again))
     with pytest.raises(FalseRecord, match="twice"):
         check(network.manifest(store, EPOCH, both, ""), reader(store))
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_an_old_declaration_sends_nobody_to_an_earlier_home(
+    network: Invented, store: Store, at: int
+) -> None:
+    records = with_intruder(network, network.records(EPOCH))
+    record = lease_record(records.leases[0])
+    newest = msgspec.json.decode(unpack(record.service_document).body, type=Service)
+    earlier = msgspec.structs.replace(newest, revision=0, home_cell="an-earlier-home")
+    document = pack(seal(SERVICE, earlier, network.key("tenant-0")))
+    hostile = claimed(
+        msgspec.structs.replace(record, service_document=document), network.key("intruder")
+    )
+    leases = list(records.leases)
+    leases.insert(at if at == 0 else len(leases), hostile)
+    result = check(
+        network.manifest(store, EPOCH, replace(records, leases=tuple(leases)), ""), reader(store)
+    )
+    assert len(result.leases) == len(leases)
+    assert homes(result)[record.terms.service] == newest.home_cell
+    backwards = msgspec.structs.replace(result, leases=result.leases[::-1])
+    assert homes(backwards) == homes(result)
+
+
+def test_the_worked_example_of_slack_holds() -> None:
+    tried = doctest.testmod(reviewing)
+    assert (tried.attempted, tried.failed) == (2, 0)

@@ -3,7 +3,9 @@
 The cheapest lies that are caught: a record left out that this validator held before the cut-off; a
 record that does not hold; a snapshot that the chain never had; a voucher that was to be had and was
 not redeemed, so that payees go short; terms, books or deployment of one's own; a sum. What is
-missed: a record that nobody but the proposer ever held, and nobody knows of.
+missed: a record that nobody but the proposer ever held, and nobody knows of; and payees that go
+short by less than ``slack_microusd``, since a tenant can move that much at any moment, and would
+otherwise stop everybody's settlement by a drop into its deposit before every review.
 
 ``Refused`` is final for that proposal; everything else that is raised (a store or chain that does
 not answer) means: not now.
@@ -30,6 +32,22 @@ from isochrone.validator.holdings import Holdings, Mark
 from isochrone.validator.papers import check_lease
 from isochrone.validator.recomputing import Computed, recompute
 from isochrone.validator.vouchers import NoAnswer, ask, homes
+
+SLACK_MICROUSD = 10_000
+"""A cent: what a purpose may be moved by between a proposal and its review."""
+
+
+def slack_microusd(bill: Bill) -> int:
+    """What a bill may be short of by an honest proposal, whatever its tenant does meanwhile.
+
+    Who drips more than this pays its bill in at most a hundred reviews.
+
+    >>> bill = Bill(service="0xt.s", tenant="0xt", purpose="aa", use_microusd=4_000_000,
+    ...     relay_microusd=0, fee_microusd=0, available_microusd=0, cumulative_microusd=0)
+    >>> slack_microusd(bill)
+    40000
+    """
+    return max(SLACK_MICROUSD, bill.charge_microusd // 100)
 
 
 class Refused(InvalidInput):
@@ -165,7 +183,8 @@ class Reviewer:
             for fund in computed.inputs.chain.funds
         }.get((bill.tenant, bill.purpose), 0)
         purse = await asyncio.to_thread(self._desk.purse, bill.tenant, bill.purpose)
-        if moved < min(purse.redeemed_microusd, bill.cumulative_microusd):
+        slack = slack_microusd(bill)
+        if moved + slack < min(purse.redeemed_microusd, bill.cumulative_microusd):
             raise Refused(f"Its snapshot is older than what was redeemed for {bill.service}.")
         try:
             made = await ask(
@@ -180,7 +199,7 @@ class Reviewer:
             if patient and purse.left_microusd:
                 raise
             return
-        if made is not None and await asyncio.to_thread(self._desk.movable_microusd, made) > 0:
+        if made is not None and await asyncio.to_thread(self._desk.movable_microusd, made) > slack:
             raise Refused(f"A voucher for {bill.service} was to be had, and is not redeemed.")
 
 

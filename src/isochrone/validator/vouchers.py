@@ -30,12 +30,16 @@ class NoAnswer(Unavailable):
 
 
 def homes(inputs: EpochInput) -> dict[str, str]:
-    """Service → its home cell, from the tenants' own declarations in the lease records."""
-    found = {}
+    """Service → its home cell, from the tenants' own declarations in the lease records.
+
+    The newest declaration counts: whoever shows an old one sends nobody to an earlier home.
+    """
+    found: dict[str, tuple[int, str]] = {}
     for record in inputs.leases:
         service, _ = unseal(unpack(record.service_document), SERVICE, Service)
-        found[record.terms.service] = service.home_cell
-    return found
+        told = (service.revision, service.home_cell)
+        found[record.terms.service] = max(told, found.get(record.terms.service, told))
+    return {name: cell for name, (_, cell) in found.items()}
 
 
 async def ask(
