@@ -23,7 +23,7 @@ from isochrone.ledger.evm import EvmChain
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settling import ValidatorStatus
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(300)]
 
 EPOCH_S = 10
 SERVICE = "first-service"

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,10 @@ from isochrone.validator.validator import Validator
 ENDING_MAX_S = 4.0
 """Threads may wait minutes for the chain; what counts is on disk by then, so nobody waits for them.
 Below the grace that a cell gives its parts."""
+
+THREADS = 64
+"""A call to a chain that hangs holds its thread for up to two minutes; records are taken meanwhile.
+Threads are made when they are needed."""
 
 USAGE = "Usage: python -m isochrone.validator [--config] CONFIG.json\n"
 
@@ -42,6 +47,7 @@ async def run(config: ValidatorConfig) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     validator = await Validator.open(config)
     try:
         _write_ready(config, validator)
