@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from isochrone.controller.lease_telling import BATCH_BYTES_MAX, EPOCHS_KEPT, LeaseTelling
+from isochrone.controller.lease_telling import EPOCHS_KEPT, LeaseTelling
 from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells
+from isochrone.rules.tally_batches import BATCH_BYTES_MAX
 from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import Deployment, LeaseRecord, RecordBatch

@@ -9,7 +9,7 @@ import pytest
 WITH_EXAMPLES = {
     "billing": ("fee_microusd", "relay_microusd", "shared"),
     "earnings": ("earnings",),
-    "epochs": ("newest_over", "missing", "half_suffices"),
+    "epochs": ("newest_over", "missing", "told_final"),
     "forecast": ("forecast",),
     "holding": ("held_part", "added", "taken", "released"),
     "merkle": ("leaf", "levels"),

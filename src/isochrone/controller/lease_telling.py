@@ -21,11 +21,12 @@ from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.epochs import told_final
+from isochrone.rules.tally_batches import batches
 from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, RecordBatch
+from isochrone.schema.settlement import Deployment
 from isochrone.schema.settling import (
     S_FINAL,
     S_WANTED,
@@ -34,9 +35,6 @@ from isochrone.schema.settling import (
     RecordsWanted,
     records_subject,
 )
-
-BATCH_BYTES_MAX: Final = 512 * 1024
-"""Half of what the fabric carries in a message."""
 
 ACK_WITHIN_S: Final = 2.0
 
@@ -76,7 +74,6 @@ class LeaseTelling:
         self._book: Book = dict(self._kept)
         self._due: set[int] = set()
         self._told_to = self._first_untold() - 1
-        self._encoder = msgspec.msgpack.Encoder()
 
     async def listen(self) -> None:
         """Hear what validators want, and what is final."""
@@ -110,8 +107,9 @@ class LeaseTelling:
         return self._deployment.epoch_at(self._unix_ms())
 
     async def _hand_over(self, epoch: int) -> bool:
-        for batch in self._batches(epoch):
-            data = self._encoder.encode(batch)
+        records = records_of(self._book, self._deployment, epoch)
+        documents = (pack(seal(LEASE_RECORD, record, self._key)) for record in records)
+        for data in batches(epoch, self._key.address, (), documents):
             try:
                 reply = await self._fabric.request(records_subject(self._cell), data, ACK_WITHIN_S)
                 decode(reply, RecordsAck, "acknowledgement")
@@ -119,22 +117,6 @@ class LeaseTelling:
                 log.debug("lease records of epoch %d wait: %s", epoch, error.sentence())
                 return False
         return True
-
-    def _batches(self, epoch: int) -> Iterator[RecordBatch]:
-        documents: list[bytes] = []
-        size = 0
-        for record in records_of(self._book, self._deployment, epoch):
-            document = pack(seal(LEASE_RECORD, record, self._key))
-            if documents and size + len(document) > BATCH_BYTES_MAX:
-                yield self._batch(epoch, documents)
-                documents, size = [], 0
-            documents.append(document)
-            size += len(document)
-        if documents:
-            yield self._batch(epoch, documents)
-
-    def _batch(self, epoch: int, documents: list[bytes]) -> RecordBatch:
-        return RecordBatch(epoch=epoch, source=self._key.address, documents=tuple(documents))
 
     def _on_wanted(self, _subject: str, data: bytes) -> None:
         epoch = decode(data, RecordsWanted, "wish for records").epoch

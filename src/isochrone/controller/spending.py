@@ -19,10 +19,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from isochrone.rules.metering import HOUR_MS
 from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import VoucherRequest
-
-HOUR_MS = 3_600_000
 
 FEE_BPS_MAX = 200
 """The council cannot set the protocol fee higher (contracts/council.vy)."""

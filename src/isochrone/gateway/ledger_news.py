@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
+from isochrone.rules.epochs import told_final
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, unpack, unseal
 from isochrone.schema.errors import IsochroneError, TheirFault
 from isochrone.schema.settling import FinalNews, FundsNews
@@ -76,8 +77,8 @@ class LedgerNews:
             self.refused += 1
             return
         self._finals[signer] = max(news.epoch, self._finals.get(signer, -1))
-        told = sorted(self._finals.values(), reverse=True)
-        epoch = told[self._enough - 1] if len(told) >= self._enough else -1
+        named = self._validators
+        epoch = told_final(self._finals, named) if named else max(self._finals.values())
         if epoch > self.final_epoch:
             self.final_epoch = epoch
             for callback in self.on_final:

@@ -1,4 +1,4 @@
-"""Epoch arithmetic: what is over, what is missing, what suffices.
+"""Epoch arithmetic: what is over, what is missing, what is final.
 
 Intuition: settlement runs behind the clock on purpose (records need a moment to arrive) and may
 run far behind it against its will (the chain was away). Both are differences of epoch numbers, and
@@ -50,12 +50,3 @@ def told_final(told: Mapping[str, int], validators: Collection[str]) -> int:
     said = sorted((told[name] for name in validators if name in told), reverse=True)
     enough = len(validators) // 3 + 1
     return said[enough - 1] if len(said) >= enough else -1
-
-
-def half_suffices(deployment: Deployment, epoch: int, now_unix_ms: int) -> bool:
-    """Whether more than half of the voting bond may post that epoch's root by now.
-
-    >>> half_suffices(Deployment(genesis_unix_s=0, epoch_s=3600), 0, 73 * 3_600_000)
-    True
-    """
-    return now_unix_ms >= deployment.start_unix_ms(epoch + 1) + FALLBACK_MS
