@@ -95,6 +95,19 @@ async def test_a_replica_whose_work_stays_unsigned_rests_until_it_is_signed(
     assert len({msgspec.msgpack.encode(p) for p in node.proposals if p.position == 1}) == 1
 
 
+async def test_no_paid_work_is_taken_when_the_spool_fills_up(
+    town: Town, signing: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _, _ = await one_cell(town, signing)
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.kept, "look", lambda epoch: "the disk is full")
+        await until(lambda: gateway.tallies.barred(), 10)
+        assert (await infer(town, gateway)).status == 503
+        assert "spool_full" in " ".join(gateway.views.status().notes)
+    await until(lambda: not gateway.tallies.barred(), 10)
+    assert (await infer(town, gateway)).status == 200
+
+
 async def test_a_node_that_refuses_for_good_gets_another_chain_and_then_a_rest(
     town: Town, signing: Sign
 ) -> None:
