@@ -2,7 +2,8 @@
 
 A word counts when it is signed by a validator that the configuration names and one more than a
 third of them say it: then an honest one does, if at most a third are hostile. Where none
-is named, whoever signs is believed (a cell of one's own). Without news the last state stands.
+is named, whoever signs is believed about deposits (a cell of one's own), and nobody about what is
+final: records that are thrown away do not come back. Without news the last state stands.
 """
 
 from __future__ import annotations
@@ -73,12 +74,11 @@ class LedgerNews:
         except IsochroneError:
             self.refused += 1
             return
-        if not self._believes(signer, self._finals):
+        if signer not in self._validators:
             self.refused += 1
             return
         self._finals[signer] = max(news.epoch, self._finals.get(signer, -1))
-        named = self._validators
-        epoch = told_final(self._finals, named) if named else max(self._finals.values())
+        epoch = told_final(self._finals, self._validators)
         if epoch > self.final_epoch:
             self.final_epoch = epoch
             for callback in self.on_final:
