@@ -43,12 +43,13 @@ def test_the_rest_of_the_ledger_and_the_daemons_stay_light() -> None:
         "isochrone.gateway.process",
         "isochrone.node.process",
         "isochrone.controller.controller",
+        "isochrone.cell.cell",
     ]
     script = f"""
 import importlib, sys
 for name in {modules!r}:
     importlib.import_module(name)
-heavy = {HEAVY!r} | {{"aiohttp", "pyarrow", "duckdb"}}
+heavy = {HEAVY!r} | {{"aiohttp", "pyarrow", "duckdb", "obstore"}}
 sys.exit(", ".join(sorted(name for name in heavy if sys.modules.get(name))) or None)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

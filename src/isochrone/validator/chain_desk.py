@@ -41,7 +41,6 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     ``deposits``: what is left by tenant and purpose (hex)."""
 
     block: int
-    block_at_s: int
     roots: tuple[PostedRoot, ...]
     final_epoch: int
     next_epoch: int
@@ -80,7 +79,6 @@ class ChainDesk:
         }
         return Look(
             block=block.number,
-            block_at_s=block.timestamp_s,
             roots=roots,
             final_epoch=final[-1].epoch if final else -1,
             next_epoch=next_epoch,

@@ -101,15 +101,6 @@ class Copy:
         """The newest proven position; 0: none."""
         return self.best.position if self.best else 0
 
-    def head_for(self, tenant: str) -> SignedHead | None:
-        """The newest proven head, with that tenant's own count if it signed one."""
-        if self.best is None:
-            return None
-        requests, signature = self.counts.get(tenant, (0, b""))
-        return msgspec.structs.replace(
-            self.best, tenant_requests=requests, tenant_signature=signature
-        )
-
 
 class Collection:
     """Chains by id, documents by what they are about. ``refused``: records that prove nothing;
