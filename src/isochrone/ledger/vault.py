@@ -165,7 +165,7 @@ class Vault:
         return self._view("claimed_of", account, at=at)
 
     def root_of(self, epoch: int, *, at: Block | None = None) -> Standing | None:
-        """The root that stands for an epoch; None: none, or older than the newest 64."""
+        """The root that stands for an epoch; None: none, or older than the newest 32."""
         found = self._chain.view(self.contract, "root_of", epoch, at=at)
         if found["root"] == NO_ROOT:
             return None

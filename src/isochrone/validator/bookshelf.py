@@ -20,8 +20,8 @@ from isochrone.schema.settlement import Bill, Books
 from isochrone.schema.settling import PublishedEpoch, SignedRoot
 from isochrone.validator.recomputing import Computed
 
-KEPT = 66
-"""Epochs on this shelf; the store keeps all. At most 63 roots are pending (contracts/vault.vy), and
+KEPT = 34
+"""Epochs on this shelf; the store keeps all. At most 31 roots are pending (contracts/vault.vy), and
 a veto goes back behind the first of them."""
 
 
