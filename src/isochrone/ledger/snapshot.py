@@ -7,8 +7,8 @@ be equal, every bond and fund that changed since the last comparison too, and th
 hold at least the tokens that they owe. An auditor's server may have forgotten the state of an old
 block; then ``strict=False`` lets the logs stand alone.
 
-No sum tells whether a machine's key or an unspent deposit was hidden. So whoever settles also names
-the keys and funds that the records speak of, and those are asked for one by one.
+No sum tells whether a machine's key or an unspent deposit was hidden. Whoever doubts names the keys
+and funds that the records speak of, and those are asked for one by one.
 
 The cheapest lie that it misses: one server that forges logs and state alike. Two servers do not.
 """
