@@ -136,7 +136,7 @@ def test_epochs_settle_claims_are_paid_and_a_lost_chain_stops_nothing(home: Home
     with Load(home) as load:
         contracts = cell.contracts()
         until(lambda: contracts.vault.pot_received() > 0, 60.0, "an epoch's use is paid")
-        until(lambda: contracts.vault.final_epoch() is not None, 10.0, "a root is final")
+        until(lambda: contracts.vault.final_epoch() is not None, 30.0, "a root is final")
         paid_from = contracts.vault.next_epoch()
         until(
             lambda: (contracts.vault.final_epoch() or 0) >= paid_from,

@@ -7,13 +7,14 @@ is newer than final is not acted upon: a root that a reorganisation takes back w
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from isochrone.ledger.chain import Block, Chain
 from isochrone.ledger.contracts import Contracts
-from isochrone.ledger.errors import ChainDisagrees, Reverted
+from isochrone.ledger.errors import ChainDisagrees, ChainSlow, Reverted
 from isochrone.ledger.facts import PostedRoot
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.schema.identity import PrivateKey
@@ -23,6 +24,11 @@ from isochrone.validator.collecting import Fault
 from isochrone.validator.rounds import Peer
 
 DAY_S = 86_400
+
+FINAL_WITHIN_S = 1_200.0
+"""Finality takes 13 minutes on Ethereum."""
+
+FINAL_POLL_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -135,15 +141,31 @@ class ChainDesk:
         return min(amount, max(0, grant.per_day - spent))
 
     def redeem(self, voucher: Voucher) -> None:
-        """Move what a voucher says, and wait until that is final; nothing to move is no error."""
-        if not self.movable_microusd(voucher):
-            return
-        try:
-            self._contracts.vault.redeem(self._wallet, voucher, final=True)
-        except Reverted as error:
-            if self.movable_microusd(voucher):
-                raise
-            del error  # somebody else redeemed it meanwhile
+        """Move what a voucher says, and wait until that is final, whoever moved it.
+
+        Nothing to move is no error. Raises what the chain raises, ChainSlow when it takes too long.
+        """
+        if self.movable_microusd(voucher):
+            try:
+                self._contracts.vault.redeem(self._wallet, voucher, final=True)
+                return
+            except Reverted:
+                if self.movable_microusd(voucher):
+                    raise
+        self._wait_final(voucher)  # somebody else has moved it, perhaps a moment ago
+
+    def _wait_final(self, voucher: Voucher) -> None:
+        """Until what is moved at the newest block is moved at a final one."""
+        vault, word = self._contracts.vault, bytes.fromhex(voucher.purpose)
+        deadline_s = time.monotonic() + FINAL_WITHIN_S
+        head = self._chain.head().number
+        moved = vault.redeemed_of(voucher.tenant, word)
+        while (final := self._chain.final()).number < head:
+            if vault.redeemed_of(voucher.tenant, word, at=final) >= moved:
+                return
+            if time.monotonic() > deadline_s:
+                raise ChainSlow("What was redeemed is not final yet.")
+            time.sleep(FINAL_POLL_S)
 
     def post(self, statement: RootStatement, signatures: Sequence[bytes]) -> None:
         """Put a root up; that it is there already is no error."""
