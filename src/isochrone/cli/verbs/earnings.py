@@ -7,8 +7,6 @@ releases it. With the provider's own costs it says what a day brings and when a 
 
 from __future__ import annotations
 
-import time
-
 import click
 import msgspec
 
@@ -22,7 +20,7 @@ from isochrone.cli.chain_context import (
     records_option,
 )
 from isochrone.cli.context import gateway_option, load_key, output_option
-from isochrone.cli.tables import print_json, print_table
+from isochrone.cli.tables import print_json, print_table, utc
 from isochrone.rules.earnings import Earnings, earnings
 from isochrone.rules.forecast import Costs, Forecast, forecast
 from isochrone.schema.errors import InvalidInput, NotFound
@@ -163,8 +161,7 @@ def _show_held(money: Money, found: Earnings) -> None:
     shown = sorted(released)[:HELD_SHOWN]
     for epoch in shown:
         start_s = money.deployment.start_unix_ms(epoch) // 1000
-        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(start_s))
-        click.echo(f"  {dollars(released[epoch])} held until epoch {epoch} ({when})")
+        click.echo(f"  {dollars(released[epoch])} held until epoch {epoch} ({utc(start_s)})")
     if len(released) > len(shown):
         rest = sum(released.values()) - sum(released[epoch] for epoch in shown)
         click.echo(f"  {dollars(rest)} held until later, at most epoch {max(released)}")

@@ -15,7 +15,7 @@ import msgspec
 from isochrone.cli.books import posted_roots
 from isochrone.cli.chain_context import Money, chain_options, dollars, records_option
 from isochrone.cli.context import gateway_option, load_key, output_option
-from isochrone.cli.tables import count, print_json, print_table
+from isochrone.cli.tables import count, print_json, print_table, utc
 from isochrone.schema.errors import Conflict
 from isochrone.schema.settlement import ROLES
 
@@ -82,7 +82,7 @@ def command(
                 row.root[:16],
                 dollars(row.total_microusd),
                 str(row.signers),
-                time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row.posted_unix_s)),
+                utc(row.posted_unix_s),
                 "final" if row.final else "can be vetoed",
             ]
             for row in found.roots[-SHOWN:]

@@ -14,6 +14,7 @@ from isochrone.cli.books import newest
 from isochrone.cli.chain_context import Money, chain_options, dollars, records_option
 from isochrone.cli.context import admin, gateway_option, load_key, output_option
 from isochrone.cli.tables import print_json, print_table
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import Voucher
 from isochrone.schema.typed_data import purpose_of
 
@@ -80,13 +81,11 @@ def command(
 
 
 def _row(
-    money: Money, epoch: int, paper: Voucher, names: dict[str, str], redeemer: object
+    money: Money, epoch: int, paper: Voucher, names: dict[str, str], redeemer: PrivateKey | None
 ) -> VoucherRow:
-    from isochrone.schema.identity import PrivateKey
-
     purpose, vault = bytes.fromhex(paper.purpose), money.contracts.vault
     moved = vault.redeemed_of(paper.tenant, purpose)
-    if isinstance(redeemer, PrivateKey) and moved < paper.cumulative_microusd:
+    if redeemer is not None and moved < paper.cumulative_microusd:
         vault.redeem(redeemer, paper)
         moved = vault.redeemed_of(paper.tenant, purpose)
     return VoucherRow(
