@@ -34,6 +34,8 @@ from isochrone.schema.settlement import Bonded, LeaseRecord, Settlement
 from isochrone.validator import reviewing
 from isochrone.validator.checking import check
 from isochrone.validator.evidence import FalseRecord
+from isochrone.validator.holdings import Mark
+from isochrone.validator.reviewing import missing_papers
 from isochrone.validator.sifting import sift
 from isochrone.validator.vouchers import homes
 
@@ -230,6 +232,34 @@ def test_an_old_declaration_sends_nobody_to_an_earlier_home(
     assert homes(result)[record.terms.service] == newest.home_cell
     backwards = msgspec.structs.replace(result, leases=result.leases[::-1])
     assert homes(backwards) == homes(result)
+
+
+def test_another_operators_record_does_not_stand_in_for_one_that_is_withheld(
+    network: Invented, store: Store
+) -> None:
+    records = with_intruder(network, network.records(EPOCH))
+    hostile = claimed(lease_record(records.leases[0]), network.key("intruder"))
+    lacking = replace(
+        records,
+        heads=records.heads[1:],
+        links=records.links[1:],
+        leases=(hostile, *records.leases[1:]),
+        standby=records.standby[1:],
+    )
+    controller, gateway = network.key("controller-0").address, network.key("gateway-0-0").address
+    node = f"{network.key('node-0').address}/{gateway}"
+    papers = {
+        (LEASE_RECORD, "lease-000000", controller),
+        (LEASE_RECORD, "lease-000001", controller),
+        (LEASE_RECORD, "lease-000007", network.key("nobody").address),
+        (STANDBY_RECORD, node, gateway),
+    }
+    mark = Mark(positions={}, papers=frozenset(papers))
+    name = f"lease-000000@{network.key('operator-0').address}"
+    inputs = check(network.manifest(store, EPOCH, lacking, ""), reader(store))
+    assert missing_papers(inputs, mark) == {name, node}
+    whole = check(network.manifest(store, EPOCH, records, ""), reader(store))
+    assert missing_papers(whole, mark) == frozenset()
 
 
 def test_the_worked_example_of_slack_holds() -> None:

@@ -52,10 +52,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What was held: newest position by chain id, and what lease and standby records are about."""
+    """What was held: newest position by chain id; kind, subject and signer of lease and standby
+    records of the epoch."""
 
     positions: dict[bytes, int]
-    papers: frozenset[tuple[str, int, str]]
+    papers: frozenset[tuple[str, str, str]]
 
 
 class Holdings:
@@ -243,8 +244,12 @@ class Holdings:
             for copy in self._collection.of(of)
             if copy.best is not None
         }
-        wanted = {(LEASE_RECORD, epoch), (STANDBY_RECORD, epoch)}
-        papers = frozenset(about for about in self._collection.papers if about[:2] in wanted)
+        papers = frozenset(
+            (kind, about, signer)
+            for (kind, of, about), signed in self._collection.papers.items()
+            if of == epoch and kind in (LEASE_RECORD, STANDBY_RECORD)
+            for signer in signed
+        )
         return Mark(positions=positions, papers=papers)
 
     def _heads(self, epoch: int) -> Iterable[SignedHead]:

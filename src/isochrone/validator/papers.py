@@ -50,6 +50,11 @@ LeaseKey = tuple[str, int, str]
 """A lease's id, the epoch and the account of the operator that says so."""
 
 
+def lease_name(lease: str, operator: str) -> str:
+    """A lease's name in the books: its id, and the account of the operator that gave it."""
+    return f"{lease}@{operator}"
+
+
 class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
     """A lease record that holds, and the operator whose controller signed it.
 
@@ -69,7 +74,7 @@ class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The lease's name in the books."""
-        return f"{self.record.terms.lease}@{self.operator}"
+        return lease_name(self.record.terms.lease, self.operator)
 
     @property
     def booked(self) -> LeaseRecord:

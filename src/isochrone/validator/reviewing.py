@@ -20,16 +20,23 @@ from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import copy
 from isochrone.records.store import Store
 from isochrone.records.tables import standby_record
-from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
+from isochrone.schema.documents import LEASE_RECORD
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Bill, Books, ChainSnapshot, Deployment, Manifest
+from isochrone.schema.settlement import (
+    Bill,
+    Books,
+    ChainSnapshot,
+    Deployment,
+    EpochInput,
+    Manifest,
+)
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.chain_desk import ChainDesk
 from isochrone.validator.chains import LATE_EPOCHS
 from isochrone.validator.evidence import KeyBook
 from isochrone.validator.exchanging import FETCH_WITHIN_S
 from isochrone.validator.holdings import Holdings, Mark
-from isochrone.validator.papers import check_lease
+from isochrone.validator.papers import check_lease, lease_name
 from isochrone.validator.recomputing import Computed, recompute
 from isochrone.validator.vouchers import NoAnswer, ask, homes
 
@@ -145,7 +152,8 @@ class Reviewer:
             computed.inputs.previous,
         )
         there = {usage.chain: usage.position for usage in computed.inputs.usages}
-        if _holds(computed, mark, there):
+        missing = missing_papers(computed.inputs, mark)
+        if not missing and _counts(computed.inputs, mark, there):
             return  # as nearly always; whether what is missing would count takes a second check
         ours = self._holdings.sound(epoch, chain, books)
         for head in ours.heads:
@@ -153,19 +161,12 @@ class Reviewer:
             least = min(head.position, mark.positions.get(name, 0))
             if there.get(name.hex(), 0) < least:
                 raise Refused(f"Chain {name.hex()} is not counted up to position {least}.")
-        leases = {record.terms.lease for record in computed.inputs.leases if record.epoch == epoch}
         keys = KeyBook(chain.bonds)
-        nodes = {f"{record.node}/{record.gateway}" for record in computed.inputs.standby}
-        for packed in ours.leases:
-            lease = check_lease(packed, (epoch - LATE_EPOCHS, epoch), keys)
-            known = (LEASE_RECORD, epoch, lease.record.terms.lease) in mark.papers
-            if known and lease.record.epoch == epoch and lease.name not in leases:
-                raise Refused(f"The record of lease {lease.name} is missing.")
-        for packed in ours.standby:
-            record = standby_record(packed)
-            about = f"{record.node}/{record.gateway}"
-            if (STANDBY_RECORD, epoch, about) in mark.papers and about not in nodes:
-                raise Refused(f"The standby record of {about} is missing.")
+        leases = [check_lease(p, (epoch - LATE_EPOCHS, epoch), keys) for p in ours.leases]
+        held = {lease.name for lease in leases if lease.record.epoch == epoch}
+        held |= {f"{row.node}/{row.gateway}" for row in map(standby_record, ours.standby)}
+        for lacking in sorted(held & missing):
+            raise Refused(f"The record of {lacking} is missing.")
 
     async def _check_vouchers(self, computed: Computed, *, patient: bool) -> None:
         """A purpose that does not cover its bill must be empty, or its key must refuse."""
@@ -203,16 +204,25 @@ class Reviewer:
             raise Refused(f"A voucher for {bill.service} was to be had, and is not redeemed.")
 
 
-def _holds(computed: Computed, mark: Mark, there: Mapping[str, int]) -> bool:
-    """Whether every chain and every paper of a mark is in a proposal. ``there``: positions."""
-    epoch, inputs = computed.manifest.epoch, computed.inputs
+def missing_papers(inputs: EpochInput, mark: Mark) -> frozenset[str]:
+    """Leases (by their names in the books) and standby (``node/gateway``) that a mark has and a
+    proposal has not; what nobody bonded for cannot count and is not missed."""
+    keys = KeyBook(inputs.chain.bonds)
+    there = {record.terms.lease for record in inputs.leases if record.epoch == inputs.epoch}
+    there |= {f"{row.node}/{row.gateway}" for row in inputs.standby}
+    held = set()
+    for kind, about, signer in mark.papers:
+        operator = keys.account("operator", signer)
+        if operator is not None:
+            held.add(lease_name(about, operator) if kind == LEASE_RECORD else about)
+    return frozenset(held - there)
+
+
+def _counts(inputs: EpochInput, mark: Mark, there: Mapping[str, int]) -> bool:
+    """Whether every chain of a mark was counted as far. ``there``: positions in the proposal."""
     before = inputs.previous.counted if inputs.previous else ()
     counted = {usage.chain: usage.position for usage in before}
-    leases = {r.terms.lease.partition("@")[0] for r in inputs.leases if r.epoch == epoch}
-    nodes = {f"{row.node}/{row.gateway}" for row in inputs.standby}
     return all(
         max(there.get(chain.hex(), 0), counted.get(chain.hex(), 0)) >= position
         for chain, position in mark.positions.items()
-    ) and all(
-        about in (leases if kind == LEASE_RECORD else nodes) for kind, _, about in mark.papers
     )
