@@ -11,10 +11,10 @@ event loop use a thread.
 from __future__ import annotations
 
 import contextlib
-import os
 import urllib.parse
 from pathlib import Path
 
+from isochrone.records.durable import write_whole
 from isochrone.schema.errors import Unavailable
 
 SUFFIX = ".doc"
@@ -33,14 +33,8 @@ class Shelf:
     def keep(self, key: str, data: bytes) -> None:
         """Write a document durably; raises Unavailable with a sentence (disk full, no rights)."""
         path = self._path(key)
-        beside = path.with_suffix(".part")
         try:
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-            _sync_folder(self.folder)
+            write_whole(path, data)
         except OSError as error:
             raise _full(self.folder, error) from error
 
@@ -68,15 +62,6 @@ class Shelf:
 
     def _path(self, key: str) -> Path:
         return self.folder / (urllib.parse.quote(key, safe="") + SUFFIX)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _full(folder: Path, error: OSError) -> Unavailable:

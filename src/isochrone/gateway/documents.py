@@ -6,11 +6,11 @@ answered 202 only after it lies here, fsynced. What the fabric lost is put back 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from isochrone.gateway.store import disk_error, sync_folder
+from isochrone.gateway.store import disk_error
+from isochrone.records.durable import write_whole
 
 
 class DocumentFolder:
@@ -36,14 +36,8 @@ class DocumentFolder:
         Blocking: call it in a thread. Raises OurFault when the disk refuses.
         """
         path = self._folder / f"{key}.doc"
-        draft = path.with_suffix(".new")
         try:
-            with draft.open("wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(self._folder)
+            write_whole(path, packed)
         except OSError as error:
             raise disk_error(error, "the document", self._folder) from error
         self._documents = {**self._documents, key: packed}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isochrone.gateway.store import disk_error, sync_folder
+from isochrone.gateway.store import disk_error
+from isochrone.records.durable import sync
 
 
 class Proofs:
@@ -29,7 +30,7 @@ class Proofs:
         name = _name(sha256, tenant)
         try:
             (self._folder / name).touch()
-            sync_folder(self._folder)
+            sync(self._folder)
         except OSError as error:
             raise disk_error(error, "the record of the upload", self._folder) from error
         self._known.add(name)

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from isochrone.records.durable import sync
 from isochrone.schema.errors import (
     Conflict,
     InvalidInput,
@@ -197,19 +198,10 @@ class BlobStore:
                     code="wrong_digest",
                 )
             path.replace(self.path(sha256))
-            sync_folder(self._folder)
+            sync(self._folder)
         except OSError as error:
             raise disk_error(error, f"file {sha256[:12]}…", self._folder) from error
         return size
 
     def _part(self, sha256: str, owner: str) -> Path:
         return self._folder / (f"{sha256}.{owner}.part" if owner else f"{sha256}.part")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from isochrone.records.durable import sync
 from isochrone.schema.errors import InvalidInput, Overloaded, Unavailable
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -208,7 +209,7 @@ class Part:
         try:
             os.fsync(self._descriptor)
             os.replace(self._path, target)
-            sync_folder(self._cache.folder)
+            sync(self._cache.folder)
         except OSError as error:
             raise self._cache._trouble(error) from error
         finally:
@@ -226,15 +227,6 @@ class Part:
         """Stop writing and delete the bytes."""
         self.abandon()
         self._path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checked(sha256: str) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from isochrone.node.cache import sync_folder
+from isochrone.records.durable import sync
 from isochrone.schema.errors import Unavailable
 
 
@@ -46,6 +46,6 @@ class StateDir:
         try:
             fresh.write_bytes(data)
             os.replace(fresh, path)
-            sync_folder(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise Unavailable(f"{path} cannot be written: {error.strerror}.") from error

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from isochrone.records.durable import sync
 from isochrone.records.segments import HEADER, SEAL, scan
 
 SEGMENT_BYTES = 8 * 1024**2
@@ -134,7 +135,7 @@ class SpoolFiles:
         try:
             file.write(HEADER)
             file.flush()
-            _sync_folder(self._folder)
+            sync(self._folder)
         except OSError:
             _close(file)
             path.unlink(missing_ok=True)
@@ -219,12 +220,3 @@ def _close(file: BinaryIO) -> None:
         file.close()
     except OSError:
         return
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make new names in ``folder`` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,6 @@ What it does not do: collect garbage, list files (HTTP cannot), or judge what a 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import obstore
 from obstore import exceptions as foreign
 from obstore import store as stores
 
+from isochrone.records.durable import sync
 from isochrone.schema.digests import UNREADABLE, canonical, sha256_hex
 from isochrone.schema.errors import Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from isochrone.schema.settling import PublishedEpoch
@@ -170,8 +170,8 @@ class Store:
         with _mapped(self.name):
             obstore.put(self._store, path, data)
             if self._folder is not None:
-                _sync(self._folder / path)
-                _sync((self._folder / path).parent)
+                sync(self._folder / path)
+                sync((self._folder / path).parent)
 
     def _get(self, path: str, size_bytes_max: int, what: str) -> bytes:
         chunks: list[bytes] = []
@@ -192,15 +192,6 @@ def _path_of(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise InvalidInput(f"{digest[:80]!r} is not a SHA-256 in lower-case hex.")
     return f"sha256/{digest}"
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or a folder's names, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

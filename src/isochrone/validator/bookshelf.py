@@ -7,11 +7,11 @@ by which auditors find everything.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from isochrone.records.durable import write_whole
 from isochrone.records.manifest import write_books
 from isochrone.records.store import Store
 from isochrone.schema.digests import canonical, decode
@@ -79,13 +79,8 @@ class Bookshelf:
             (self._folder / f"{epoch:012d}.json").unlink(missing_ok=True)
 
     def _write(self, path: Path, data: bytes) -> None:
-        beside = path.with_suffix(".part")
         try:
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            write_whole(path, data)
         except OSError as error:
             raise _disk(self._folder, error) from error
 

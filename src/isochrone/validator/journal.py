@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.records.durable import sync
 from isochrone.schema.digests import UNREADABLE, canonical
 from isochrone.schema.errors import Conflict, InvalidInput, Unavailable
 from isochrone.schema.settling import SignedRoot
@@ -79,11 +80,7 @@ class Journal:
                 os.fsync(file.fileno())
             os.link(beside, path)
             beside.unlink()
-            descriptor = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(self._folder)
         except OSError as error:
             raise _disk(self._folder, error) from error
 
