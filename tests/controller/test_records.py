@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -79,10 +80,9 @@ async def test_without_fabric_they_wait_and_are_handed_over_later(
         await kept.hand_over()
         return f"{VAD.id}.sites" in table.entries
 
-    for _ in range(500):
-        if await handed_over():
-            break
-        await until(lambda: fabric.connected)
+    async with asyncio.timeout(10.0):
+        while not await handed_over():  # noqa: ASYNC110  (the table is followed elsewhere)
+            await asyncio.sleep(0.01)
     assert table.entries[f"{VAD.id}.sites"].value == [decision]
 
 

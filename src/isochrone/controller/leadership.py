@@ -14,7 +14,8 @@ The awkward cases:
 * The fabric is away: nobody can renew, the leader stops acting, and no standby counts that time
   as silence (``Tick(connected=False)`` restarts its count).
 * The entry vanished (a new, empty fabric): who led writes it again at once with a higher epoch;
-  a standby waits its three seconds first.
+  a standby waits its three seconds first. Whoever has not heard of the newest epoch may give it
+  a second time; then two act in it until one cannot renew, ``ACT_S`` at most.
 * Our own earlier process wrote the entry: we hold its directory's lock, so it is dead and we need
   not wait.
 * Somebody knows a higher epoch of this cell than we do (our disk was lost): ``Learned`` raises
