@@ -198,6 +198,8 @@ def test_without_anvil_the_cell_serves_and_says_what_is_missing(home: Home) -> N
     assert "Nothing is settled for now" in done.stderr
     assert "no program" in done.stderr
     assert "0 nodes" in home.good("status")
+    told = json.loads((home.folder / "cell" / "gateway-1" / "config.json").read_text())
+    assert len(told["validators"]) == 1, "nobody else's news is believed meanwhile"
 
 
 def test_a_cell_can_do_without(home: Home) -> None:

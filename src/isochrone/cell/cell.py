@@ -130,6 +130,7 @@ class Cell:
             ledger=deployment,
             chain_url=url,
             validators=self.config.validators if settles else 0,
+            validator_keys=self.config.validator_keys if settles else parts.believed(self.config),
         )
 
     async def stop(self) -> None:
