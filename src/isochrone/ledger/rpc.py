@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ if sys.modules.get("aiohttp", sys) is None:
     # The fabric keeps aiohttp out of its daemons with this mark; web3 cannot do without it.
     del sys.modules["aiohttp"]
 
+import requests
 from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
@@ -60,14 +62,19 @@ class Rpc:
     def __init__(self, urls: Sequence[str], *, deadline_s: float = DEADLINE_S) -> None:
         self.urls = tuple(urls)
         self.deadline_s = deadline_s
-        self._providers = [
-            HTTPProvider(
-                url,
-                request_kwargs={"timeout": ANSWER_WITHIN_S},
-                exception_retry_configuration=None,
-            )
-            for url in urls
-        ]
+        self._providers = [self._provider(url) for url in urls]
+
+    def _provider(self, url: str) -> HTTPProvider:
+        """A server's provider, with connections that end with us (web3 would keep a pool a thread
+        and close none)."""
+        session = requests.Session()
+        weakref.finalize(self, session.close)
+        return HTTPProvider(
+            url,
+            request_kwargs={"timeout": ANSWER_WITHIN_S},
+            session=session,
+            exception_retry_configuration=None,
+        )
 
     def __repr__(self) -> str:
         return f"Rpc({', '.join(self.urls)})"
