@@ -18,6 +18,7 @@ from isochrone.records.store import Store
 from isochrone.records.tables import lease_record, standby_record
 from isochrone.rules.settlement import settle
 from isochrone.schema.documents import (
+    INVITATION,
     LEASE_RECORD,
     NODE_GRANT,
     SERVICE,
@@ -30,7 +31,7 @@ from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Bonded, LeaseRecord, Settlement
+from isochrone.schema.settlement import Bonded, Invitation, LeaseRecord, Settlement
 from isochrone.validator import reviewing
 from isochrone.validator.checking import check
 from isochrone.validator.evidence import FalseRecord
@@ -162,9 +163,20 @@ def paid(records: EpochRecords) -> EpochRecords:
     return replace(records, chain=chain)
 
 
-def claimed(record: LeaseRecord, by: PrivateKey) -> bytes:
-    """The same lease, promised from the beginning of time, in somebody else's word."""
-    return pack(seal(LEASE_RECORD, msgspec.structs.replace(record, served_from_unix_ms=1), by))
+def invitation(
+    network: Invented, record: LeaseRecord, to: PrivateKey, by: str = "spending", **changes: str
+) -> bytes:
+    """An invitation to serve the record's service in its cell, as its home would give it."""
+    fields = {"service": record.terms.service, "cell": record.terms.cell, **changes}
+    return pack(seal(INVITATION, Invitation(controller=to.address, **fields), network.key(by)))
+
+
+def claimed(network: Invented, record: LeaseRecord, by: PrivateKey) -> bytes:
+    """The same lease, promised from the beginning of time, in another's word, who is invited."""
+    told = msgspec.structs.replace(
+        record, served_from_unix_ms=1, invitation=invitation(network, record, by)
+    )
+    return pack(seal(LEASE_RECORD, told, by))
 
 
 def test_another_operators_record_does_not_push_a_lease_aside(
@@ -173,7 +185,7 @@ def test_another_operators_record_does_not_push_a_lease_aside(
     records = with_intruder(network, network.records(EPOCH))
     honest = settled(network, store, records)
     assert use_of(honest, "lease-000000") > 0
-    hostile = claimed(lease_record(records.leases[0]), network.key("intruder"))
+    hostile = claimed(network, lease_record(records.leases[0]), network.key("intruder"))
     for leases in ((hostile, *records.leases), (*records.leases, hostile)):
         result = settled(network, store, replace(records, leases=leases))
         assert use_of(result, "lease-000000") == use_of(honest, "lease-000000")
@@ -195,7 +207,7 @@ def test_another_operators_record_takes_no_credit_from_what_a_lease_has_held(
         paid(with_intruder(network, later)),
         heads=later.heads[1:],
         links=later.links[1:],
-        leases=(claimed(record, network.key("intruder")), *later.leases[1:]),
+        leases=(claimed(network, record, network.key("intruder")), *later.leases[1:]),
     )
     result = settle(check(network.manifest(store, EPOCH + 1, silent, ""), reader(store)))
     kept = {row.lease: row.total_microusd for row in result.books.held}
@@ -205,7 +217,7 @@ def test_another_operators_record_takes_no_credit_from_what_a_lease_has_held(
 
 def test_one_operator_tells_of_a_lease_once(network: Invented, store: Store) -> None:
     records = network.records(EPOCH)
-    again = claimed(lease_record(records.leases[0]), network.key("controller-0"))
+    again = claimed(network, lease_record(records.leases[0]), network.key("controller-0"))
     both = replace(records, leases=(*records.leases, again))
     with pytest.raises(FalseRecord, match="twice"):
         check(network.manifest(store, EPOCH, both, ""), reader(store))
@@ -221,7 +233,7 @@ def test_an_old_declaration_sends_nobody_to_an_earlier_home(
     earlier = msgspec.structs.replace(newest, revision=0, home_cell="an-earlier-home")
     document = pack(seal(SERVICE, earlier, network.key("tenant-0")))
     hostile = claimed(
-        msgspec.structs.replace(record, service_document=document), network.key("intruder")
+        network, msgspec.structs.replace(record, service_document=document), network.key("intruder")
     )
     leases = list(records.leases)
     leases.insert(at if at == 0 else len(leases), hostile)
@@ -238,7 +250,7 @@ def test_another_operators_record_does_not_stand_in_for_one_that_is_withheld(
     network: Invented, store: Store
 ) -> None:
     records = with_intruder(network, network.records(EPOCH))
-    hostile = claimed(lease_record(records.leases[0]), network.key("intruder"))
+    hostile = claimed(network, lease_record(records.leases[0]), network.key("intruder"))
     lacking = replace(
         records,
         heads=records.heads[1:],

@@ -26,7 +26,7 @@ from isochrone.ledger.evm import EvmChain
 from isochrone.ledger.sending import Pace
 from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema import typed_data
-from isochrone.schema.documents import LEASE_RECORD, NODE_GRANT, SERVICE, pack, seal
+from isochrone.schema.documents import INVITATION, LEASE_RECORD, NODE_GRANT, SERVICE, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.node import NodeGrant, Offer, Resources
@@ -35,6 +35,7 @@ from isochrone.schema.service import AudienceShare, Model, Objective, Service
 from isochrone.schema.settlement import (
     NO_CHAIN,
     Deployment,
+    Invitation,
     LeaseRecord,
     Links,
     RecordBatch,
@@ -84,6 +85,7 @@ def service_document() -> bytes:
         audience=(AudienceShare(where="frankfurt"),),
         objective=Objective(latency_ms=100.0),
         resources=RESOURCES,
+        home_key=key("spending").address,
     )
     return pack(seal(SERVICE, declared, key("tenant")))
 
@@ -107,6 +109,11 @@ def terms(lease: str = "lease-1") -> LeaseTerms:
     )
 
 
+def invitation() -> bytes:
+    word = Invitation(service=SERVICE_ID, cell="fra", controller=key("controller").address)
+    return pack(seal(INVITATION, word, key("spending")))
+
+
 def lease_record(epoch: int, served_from_ms: int, lease: str = "lease-1") -> bytes:
     grant = NodeGrant(node=key("node").address, place=FRANKFURT, offer=OFFER, revision=1)
     record = LeaseRecord(
@@ -117,6 +124,7 @@ def lease_record(epoch: int, served_from_ms: int, lease: str = "lease-1") -> byt
         audience={"frankfurt": 10_000},
         node_grant=pack(seal(NODE_GRANT, grant, key("provider"))),
         service_document=service_document(),
+        invitation=invitation(),
     )
     return pack(seal(LEASE_RECORD, record, key("controller")))
 

@@ -130,12 +130,12 @@ class AdminClient:
 
     def plan(self, service: Service) -> Plan:
         """What would happen if this were applied; nothing is kept."""
-        body = pack(self._seal(SERVICE_PLAN, service))
+        body = pack(self._seal(SERVICE_PLAN, self._at_home(service)))
         return self._decode(self._call("POST", "/plan?dry=1", body, signed=False), Plan)
 
     def post_service(self, service: Service) -> ServiceAccepted:
-        """Sign and post a declaration (or its deletion)."""
-        body = pack(self._seal(SERVICE, service))
+        """Sign and post a declaration (or its deletion), naming the home key of this cell."""
+        body = pack(self._seal(SERVICE, self._at_home(service)))
         return self._decode(self._call("POST", "/services", body, signed=False), ServiceAccepted)
 
     def revoke(self, key_id: str) -> RevocationAccepted:
@@ -155,7 +155,7 @@ class AdminClient:
 
         Raises TheirFault ``misdirected`` when that gateway may not hold its data.
         """
-        body = pack(self._seal(SERVICE_PLAN, service))
+        body = pack(self._seal(SERVICE_PLAN, self._at_home(service)))
         self._call("POST", "/uploads", body, signed=False)
 
     def upload(self, sha256: str, path: Path, progress: Callable[[int], None]) -> None:
@@ -201,6 +201,13 @@ class AdminClient:
         response.read()
         held = int(response.headers.get(HELD_BYTES_HEADER, "0"))
         return held, response.headers.get(COMPLETE_HEADER) == "1"
+
+    def _at_home(self, service: Service) -> Service:
+        """The declaration with the key whose invitations let cells charge for it.
+
+        Declarations are posted to gateways of their home, so this gateway knows the key.
+        """
+        return msgspec.structs.replace(service, home_key=self.ledger().spending_key)
 
     def _seal(self, kind: str, value: object) -> Signed:
         if self._key is None:

@@ -80,12 +80,20 @@ class Controller:
         self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
         self._holding = Holding(config.cell, tables, self.leading.may_act)
         self._fitting = Fitting(tables, self.leading, self._records)
-        self._granting = Granting(fabric, self.leading, self._records, self._holding, config.warm_s)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
-        self._neighbours = Neighbours(fabric, config.cell)
+        self._neighbours = Neighbours(fabric, config.cell, self.address)
         self._lookout = Lookout(config.cell, tables, board, config.settle_s)
         self._world = self._lookout.look()
         self._money = Money(config, key, fabric, self.leading.may_act)
+        self._granting = Granting(
+            fabric,
+            self.leading,
+            self._records,
+            self._holding,
+            config.warm_s,
+            self.address,
+            self._money.inviting,
+        )
         self._wake = asyncio.Event()
         self._said = ""
         self._loops: list[asyncio.Task[None]] = []

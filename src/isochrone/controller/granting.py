@@ -18,6 +18,7 @@ from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
 from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp
+from isochrone.controller.inviting import Inviting
 from isochrone.controller.leading import Leading
 from isochrone.controller.records import Records
 from isochrone.controller.view import World
@@ -49,7 +50,7 @@ class Sent(msgspec.Struct):
 
 
 class Granting:
-    """Decisions and quotas of the services at home here."""
+    """Decisions and quotas of the services at home here. ``controller``: our own address."""
 
     def __init__(
         self,
@@ -58,6 +59,8 @@ class Granting:
         records: Records,
         holding: Holding,
         warm_s: float,
+        controller: str,
+        inviting: Inviting,
         *,
         clock: Callable[[], float] = time.monotonic,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -67,6 +70,8 @@ class Granting:
         self._records = records
         self._holding = holding
         self._warm_s = warm_s
+        self._controller = controller
+        self._inviting = inviting
         self._clock = clock
         self._unix_ms = unix_ms
         self._standings: dict[str, home.Standing] = {}
@@ -154,8 +159,20 @@ class Granting:
                 world.cell,
                 self._epoch,
             )
-            due += [self._send(quota, world) for quota in quotas.values() if self._is_due(quota)]
+            invited = [self._with_invitation(q, declared, world, others) for q in quotas.values()]
+            due += [self._send(quota, world) for quota in invited if self._is_due(quota)]
         await asyncio.gather(*due)
+
+    def _with_invitation(
+        self, quota: Quota, declared: Declared, world: World, others: Others
+    ) -> Quota:
+        """The quota, and who leads the cell may charge for what it serves."""
+        told = others.get(quota.cell)
+        controller = told.controller if told is not None else ""
+        if quota.cell == world.cell:
+            controller = self._controller
+        invitation = self._inviting.invitation(declared, quota.cell, controller)
+        return msgspec.structs.replace(quota, invitation=invitation)
 
     def _holders(self, world: World, others: Others, declared: Declared) -> frozenset[str]:
         """Cells that hold the service now, with or without a site in the standing decision."""

@@ -3,10 +3,13 @@
 Intuition: a tenant was promised live time by whoever gave the lease. The promise begins when the
 replica first serves and ends when the *controller* lets it go, never because a node died: a node
 that vanishes owes the rest of its epoch. So the book watches the table of leases and writes down
-three moments of each: first serving, released, last seen wanted.
+three moments of each: first serving, released, last seen wanted. A fourth says since when the
+service's home has invited this cell to charge: nothing is told of epochs before, as nobody would
+believe it.
 
 A record of an epoch depends on what happened before that epoch's end only, so it is the same
-whenever it is made, and its signature as well.
+whenever it is made, and its signature as well. The papers alone may be newer: when the home invites
+another controller of this cell, or the tenant has named another home key.
 
 Rules of this file: pure; ``now_unix_ms`` is an argument. Not here: disk and fabric
 (``lease_telling.py``).
@@ -22,8 +25,10 @@ import msgspec
 from isochrone.atlas.audience import audience_points
 from isochrone.controller.declared import declared
 from isochrone.controller.view import World
+from isochrone.rules.invitations import invited
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.lease import Lease
+from isochrone.schema.service import Service
 from isochrone.schema.settlement import Deployment, LeaseRecord
 from isochrone.schema.tally import LeaseTerms, terms_of
 
@@ -35,6 +40,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     """One lease that served: its terms, its papers and its three moments (Unix ms).
 
     ``released_unix_ms`` 0: not released. ``seen_unix_ms``: when it was last wanted.
+    ``invited_unix_ms``: since when there is an ``invitation`` (empty: there is none).
     """
 
     terms: LeaseTerms
@@ -43,6 +49,8 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     served_from_unix_ms: int
     released_unix_ms: int = 0
     seen_unix_ms: int = 0
+    invitation: bytes = b""
+    invited_unix_ms: int = 0
 
 
 Book = Mapping[str, Watched]
@@ -65,7 +73,8 @@ def _after(before: Watched | None, lease: Lease, world: World, now_ms: int) -> W
             return _begun(lease, world, now_ms)
         if before.released_unix_ms:
             return before
-        return msgspec.structs.replace(before, seen_unix_ms=max(before.seen_unix_ms, now_ms))
+        seen = msgspec.structs.replace(before, seen_unix_ms=max(before.seen_unix_ms, now_ms))
+        return _invited(seen, world, now_ms)
     if before is None or before.released_unix_ms or _broke(lease, world):
         return before
     return msgspec.structs.replace(before, released_unix_ms=now_ms)
@@ -77,13 +86,43 @@ def _begun(lease: Lease, world: World, now_ms: int) -> Watched | None:
     grant = world.granted.get(lease.service)
     if status is None or status.state != "serving" or node is None or grant is None:
         return None
-    return Watched(
+    begun = Watched(
         terms=terms_of(lease),
         node_grant=node.grant,
         service_document=grant.document,
         served_from_unix_ms=now_ms,
         seen_unix_ms=now_ms,
     )
+    return _invited(begun, world, now_ms)
+
+
+def _invited(row: Watched, world: World, now_ms: int) -> Watched:
+    """The row with the quota's invitation, and with the declaration that it goes with."""
+    quota = world.quotas.get(row.terms.service)
+    if quota is None or quota.invitation in (b"", row.invitation):
+        return row
+    newest, document = world.granted[row.terms.service].service, row.service_document
+    try:
+        invited(quota.invitation, newest, row.terms.service)
+        if declared(document).service.home_key != newest.home_key:
+            document = quota.service_document
+    except IsochroneError:
+        return row  # a home that gives what nobody believes is as good as one that gives nothing
+    if document != row.service_document and not _agree(row.terms, newest):
+        return row
+    return msgspec.structs.replace(
+        row,
+        service_document=document,
+        invitation=quota.invitation,
+        invited_unix_ms=row.invited_unix_ms if row.invitation else now_ms,
+    )
+
+
+def _agree(terms: LeaseTerms, service: Service) -> bool:
+    """Whether a lease stands under a later declaration as it did under its first."""
+    ceiling = service.max_price_microusd_per_hour
+    dear = ceiling is not None and terms.price_microusd_per_hour > ceiling
+    return (terms.objective, terms.resources) == (service.objective, service.resources) and not dear
 
 
 def _broke(lease: Lease, world: World) -> bool:
@@ -101,7 +140,8 @@ def records_of(book: Book, deployment: Deployment, epoch: int) -> tuple[LeaseRec
         row = book[key]
         released_ms = row.released_unix_ms if row.released_unix_ms < end_ms else 0
         stood = row.served_from_unix_ms < end_ms and row.seen_unix_ms >= start_ms
-        if not stood or 0 < released_ms <= start_ms:
+        chargeable = row.invitation and row.invited_unix_ms < end_ms
+        if not stood or not chargeable or 0 < released_ms <= start_ms:
             continue
         records.append(
             LeaseRecord(
@@ -112,6 +152,7 @@ def records_of(book: Book, deployment: Deployment, epoch: int) -> tuple[LeaseRec
                 audience=audience_weights(row.service_document),
                 node_grant=row.node_grant,
                 service_document=row.service_document,
+                invitation=row.invitation,
             )
         )
     return tuple(records)

@@ -153,7 +153,8 @@ class LeaseTelling:
     def _is_news(self, kept: Watched, row: Watched) -> bool:
         epoch_at = self._deployment.epoch_at
         later = epoch_at(kept.seen_unix_ms) != epoch_at(row.seen_unix_ms)
-        return later or kept.released_unix_ms != row.released_unix_ms
+        moved = kept.released_unix_ms != row.released_unix_ms
+        return later or moved or kept.invitation != row.invitation
 
 
 def _write(shelf: Shelf, changed: dict[str, Watched], gone: set[str]) -> None:

@@ -1,7 +1,8 @@
 """The controller's part in settlement: what was promised and what may be spent, looked at together.
 
 Two desks over one look at the world: ``lease_telling`` (records of leases for the validators) and
-``vouchers`` (signing for the tenants at home here). Neither is on the way of placement or repair;
+``vouchers`` (signing for the tenants at home here). The key that signs also invites (``inviting``),
+when quotas are granted. Neither desk is on the way of placement or repair;
 a disk or fabric that fails them is said and tried again at the next look.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from isochrone.controller.config import ControllerConfig
+from isochrone.controller.inviting import Inviting
 from isochrone.controller.lease_telling import LeaseTelling
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
@@ -42,12 +44,15 @@ class Money:
         self._fabric = fabric
         self._may_act = may_act
         self._said = ""
+        self.inviting = Inviting()
         if not config.ledger.settles:
             return
         state = Path(config.state_dir)
         path = Path(config.spending_key_path or state / "spending.key")
+        spending = PrivateKey.load_or_create(path)
+        self.inviting = Inviting(spending)
         self.vouchers = VoucherDesk(
-            PrivateKey.load_or_create(path),
+            spending,
             config.ledger.domain,
             Shelf(state / "spending"),
             unix_ms,

@@ -31,8 +31,8 @@ class Known(msgspec.Struct, frozen=True):
     received_s: float
 
 
-def offers_of(world: World, epoch: int, sequence: int) -> CellOffers:
-    """What this cell tells the others now."""
+def offers_of(world: World, epoch: int, sequence: int, controller: str) -> CellOffers:
+    """What this cell tells the others now. ``controller``: the address of who tells it."""
     granted = tuple(id_ for id_ in sorted(world.quotas) if world.quotas[id_].sites)
     return CellOffers(
         cell=world.cell,
@@ -44,6 +44,7 @@ def offers_of(world: World, epoch: int, sequence: int) -> CellOffers:
         rtt_ms=rtts_of(world),
         replicas=held(world),
         granted=granted,
+        controller=controller,
     )
 
 

@@ -70,13 +70,19 @@ class RoutesTeller:
 
 
 class Neighbours:
-    """The other cells: what they offer, and telling them what we offer."""
+    """The other cells: what they offer, and telling them what we offer. ``controller``: who we are."""
 
     def __init__(
-        self, fabric: Fabric, cell: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        fabric: Fabric,
+        cell: str,
+        controller: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fabric = fabric
         self._cell = cell
+        self._controller = controller
         self._clock = clock
         self._board: dict[str, offers.Known] = {}
         self._told_s = float("-inf")
@@ -97,7 +103,7 @@ class Neighbours:
             return
         self._told_s = now_s
         self._sequence += 1
-        told = offers.offers_of(world, epoch, self._sequence)
+        told = offers.offers_of(world, epoch, self._sequence, self._controller)
         self._fabric.publish(f"iso.{self._cell}.offers", msgspec.json.encode(told))
 
     def _hear(self, subject: str, data: bytes) -> None:

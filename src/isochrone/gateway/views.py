@@ -119,6 +119,7 @@ class Views:
                     deleted=service.deleted,
                     serving=len(routed.replicas) if routed else 0,
                     legal=len(routed.legal) if routed else 0,
+                    home_key=service.home_key,
                 )
             )
         return views

@@ -23,6 +23,7 @@ from isochrone.records.store import Store
 from isochrone.rules.merkle import AccountTree
 from isochrone.rules.settlement import settle
 from isochrone.schema.documents import (
+    INVITATION,
     LEASE_RECORD,
     NODE_GRANT,
     SERVICE,
@@ -40,6 +41,7 @@ from isochrone.schema.settlement import (
     ChainSnapshot,
     Deployment,
     Fund,
+    Invitation,
     LeaseRecord,
     Links,
     Manifest,
@@ -159,6 +161,7 @@ class Invented:
             audience=tuple(AudienceShare(where=metro) for metro in METROS),
             objective=_OBJECTIVE,
             resources=_RESOURCES,
+            home_key=self.key("spending").address,
         )
         return service_id(tenant.address, service.name), pack(seal(SERVICE, service, tenant))
 
@@ -174,6 +177,16 @@ class Invented:
             revision=1,
         )
         return pack(seal(NODE_GRANT, grant, provider))
+
+    @cache  # noqa: B019
+    def invitation(self, service: int, cell: int) -> bytes:
+        """The home's packed invitation of a cell's operator to a service."""
+        word = Invitation(
+            service=self.service(service)[0],
+            cell=f"cell-{cell}",
+            controller=self.key(f"controller-{cell}").address,
+        )
+        return pack(seal(INVITATION, word, self.key("spending")))
 
     @cache  # noqa: B019
     def terms(self, lease: int) -> LeaseTerms:
@@ -203,6 +216,7 @@ class Invented:
             audience=dict.fromkeys(METROS, 3333),
             node_grant=self.grant(lease % self.shape.nodes),
             service_document=self.service(lease % self.shape.tenants)[1],
+            invitation=self.invitation(lease % self.shape.tenants, lease % self.shape.cells),
         )
         controller = self.key(f"controller-{lease % self.shape.cells}")
         return pack(seal(LEASE_RECORD, record, controller))

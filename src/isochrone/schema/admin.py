@@ -174,7 +174,8 @@ class RevocationAccepted(msgspec.Struct, frozen=True, kw_only=True):
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """A declared service as this gateway knows it. ``serving``: replicas in its routing tables
-    (all cells), ``legal``: those that this gateway may use."""
+    (all cells), ``legal``: those that this gateway may use. ``home_key``: the spending key that its
+    declaration names (empty: nobody can charge for it until it is applied again)."""
 
     service: str
     tenant: str
@@ -191,6 +192,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool
     serving: int
     legal: int
+    home_key: str = ""
 
 
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,7 +86,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """The home controller's grant to a cell: place this service at these sites.
 
     ``service_document``: the tenant's signed declaration (packed), which the cell checks itself.
-    Zero sites withdraws the grant.
+    ``invitation``: the packed document that lets the cell's operator charge for the service (empty:
+    it may not). Zero sites withdraws the grant.
     """
 
     service: str
@@ -97,3 +98,4 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     revision: int
     decision: str
+    invitation: bytes = b""

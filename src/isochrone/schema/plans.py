@@ -107,7 +107,8 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     ``replicas``, and what they occupy is already taken off what is free. ``rtt_ms``: measured
     round trip from the cell's gateways to a node, where one was measured. ``trustworthy`` False:
     the cell doubts its own view; nobody should move anything because of it. ``granted``: the
-    services it holds a quota of. The greater ``(epoch, sequence)`` of a cell wins.
+    services it holds a quota of. ``controller``: address of the controller that leads it, whom the
+    homes of its services invite to charge. The greater ``(epoch, sequence)`` of a cell wins.
     """
 
     cell: str
@@ -119,6 +120,7 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: dict[str, float]
     replicas: tuple[HeldReplica, ...]
     granted: tuple[str, ...] = ()
+    controller: str = ""
 
 
 class QuotaAnswer(msgspec.Struct, frozen=True, kw_only=True):

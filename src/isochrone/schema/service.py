@@ -87,7 +87,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant's declaration, signed by the tenant as a ``service`` document.
 
     A higher ``revision`` replaces a lower one; ``deleted`` is the last word. ``home_cell`` is the
-    cell it was posted to: its controller chooses the sites.
+    cell it was posted to: its controller chooses the sites. ``home_key``: address of that cell's
+    spending key (empty: it has none). Only operators whom that key has invited may charge for the
+    service, so without it nobody may.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     max_price_microusd_per_hour: int | None = None
     hedge: bool = True
     deleted: bool = False
+    home_key: str = ""
 
 
 def service_id(tenant: str, name: str) -> str:

@@ -140,7 +140,8 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``served_from_unix_ms``: when it first served (its promise of live time begins). ``released``:
     when the controller asked it to drain (0: not released; then the promise runs to the end of
     the epoch, whatever happened to the node). ``node_grant`` and ``service_document``: the packed
-    documents of provider and tenant that agreed to price and service.
+    documents of provider and tenant that agreed to price and service. ``invitation``: the packed
+    document by which the service's home asked this controller's operator to serve it.
     """
 
     epoch: int
@@ -150,6 +151,19 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     audience: dict[str, int]
     node_grant: bytes
     service_document: bytes
+    invitation: bytes = b""
+
+
+class Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """A home cell's word that another cell's operator may charge for a service of its tenant.
+
+    Sealed as an ``invitation`` document by the ``home_key`` of the service's declaration.
+    ``controller``: address of the controller that led ``cell`` then; it speaks for its operator.
+    """
+
+    service: str
+    cell: str
+    controller: str
 
 
 class StandbyRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,11 +39,14 @@ from isochrone.validator.chains import (
 )
 from isochrone.validator.evidence import FalseRecord, KeyBook
 from isochrone.validator.papers import (
+    FORMER_HOME,
     KnownLease,
     LeaseKey,
     check_lease,
     check_standby,
     check_voucher,
+    false_lease,
+    of_former_homes,
 )
 
 Read = Callable[[RecordFile], bytes]
@@ -71,7 +74,7 @@ def check(manifest: Manifest, read: Read) -> EpochInput:
     needed = {lease.key for _, lease in heads}
     for key, lease in leases.items():
         if lease.record.epoch != epoch and key not in needed:
-            raise _false_lease(lease, "no late chain needs it")
+            raise false_lease(lease, "no late chain needs it")
     standby = tuple(
         check_standby(packed, epoch, deployment.epoch_s * 1000, keys)
         for packed in _table(manifest, STANDBY, read)
@@ -115,19 +118,19 @@ def check_before(chain: ChainSnapshot, books: Books | None, epoch: int) -> None:
 def known_leases(
     documents: Iterable[bytes], epoch: int, keys: KeyBook
 ) -> dict[LeaseKey, KnownLease]:
-    """Lease records, each proven, one a lease, epoch and operator; raises FalseRecord."""
+    """Lease records, each proven, one a lease, epoch and operator; raises FalseRecord.
+
+    All of a service are of one home (``papers.of_former_homes``).
+    """
     epochs = tuple(range(epoch - LATE_EPOCHS, epoch + 1))
     known: dict[LeaseKey, KnownLease] = {}
     for packed in documents:
         lease = check_lease(packed, epochs, keys)
         if known.setdefault(lease.key, lease) is not lease:
-            raise _false_lease(lease, f"{lease.operator} tells of it twice")
+            raise false_lease(lease, f"{lease.operator} tells of it twice")
+    for key in sorted(of_former_homes(known.values())):
+        raise false_lease(known[key], FORMER_HOME)
     return known
-
-
-def _false_lease(lease: KnownLease, why: str) -> FalseRecord:
-    terms = lease.record.terms
-    return FalseRecord("leases", f"lease {terms.lease} of epoch {lease.record.epoch}", why)
 
 
 def counted_before(books: Books | None) -> dict[str, Usage]:

@@ -2,25 +2,31 @@
 
 Intuition: a lease record moves a tenant's money to a provider, so it must carry both their
 signatures: the tenant's declaration that names objective and size, the provider's grant that names
-the price. The controller that wrote it only joins the two, and answers for the times it tells with
-its operator's bond: a stranger's record counts for nothing.
+the price. Both are public, so a third paper says that this operator was asked at all: the
+invitation of the home whose key the tenant named. The controller that wrote the record only joins
+them, and answers for the times it tells with its operator's bond: a stranger's record counts for
+nothing.
 
 What is caught: a price that the provider never granted or a service that the tenant never declared,
 terms that differ from either, a node of another provider, a record signed by a key without a bonded
-operator. What is missed: a controller that lies about when a lease served or was released (its word
-is all there is; where gateway and node counted live time, the smaller number pays), that shows an
-older declaration or grant than the newest, or that shifts the audience's weights: they only decide
-which places' pools get the fee.
+operator, an operator that nobody invited, or whose home is no longer the service's
+(``of_former_homes``). What is missed: a controller that lies about when a lease served or was
+released (its word is all there is; where gateway and node counted live time, the smaller number
+pays), that shows an older declaration of the same home or an older grant than the newest, that
+was invited once and no longer holds a quota, or that shifts the audience's weights: they only
+decide which places' pools get the fee.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 
+from isochrone.rules.invitations import invited
 from isochrone.schema.documents import (
     LEASE_RECORD,
     NODE_GRANT,
@@ -65,6 +71,7 @@ class KnownLease(msgspec.Struct, frozen=True, kw_only=True):
 
     record: LeaseRecord
     operator: str
+    declared: Service
 
     @property
     def key(self) -> LeaseKey:
@@ -124,7 +131,55 @@ def check_lease(packed: bytes, epochs: tuple[int, ...], keys: KeyBook) -> KnownL
     ceiling = service.max_price_microusd_per_hour
     if ceiling is not None and price > ceiling:
         raise refuse(f"its price is {price}, the tenant's highest {ceiling}")
-    return KnownLease(record=record, operator=operator)
+    uninvited = _uninvited(record, service, operator, keys)
+    if uninvited:
+        raise refuse(uninvited)
+    return KnownLease(record=record, operator=operator, declared=service)
+
+
+def _uninvited(record: LeaseRecord, service: Service, operator: str, keys: KeyBook) -> str:
+    """Why the operator may not charge for the service; empty: the service's home invited it.
+
+    An invitation names a controller and speaks to its operator: all keys of one account may use it,
+    so that a change of leader inside a cell costs nobody anything.
+    """
+    try:
+        invitation = invited(record.invitation, service, record.terms.service)
+    except IsochroneError as error:
+        return error.message.rstrip(".")
+    if keys.account("operator", invitation.controller) != operator:
+        return f"its invitation is for {invitation.controller}, of another operator"
+    if invitation.cell != record.terms.cell:
+        return f"its invitation is for the cell {invitation.cell[:60]}"
+    return ""
+
+
+def false_lease(lease: KnownLease, why: str) -> FalseRecord:
+    """That a record which holds by itself does not beside the others."""
+    terms = lease.record.terms
+    return FalseRecord("leases", f"lease {terms.lease} of epoch {lease.record.epoch}", why)
+
+
+FORMER_HOME = "a newer declaration shown names another home"
+
+
+def of_former_homes(leases: Iterable[KnownLease]) -> frozenset[LeaseKey]:
+    """Those whose declaration names another home key than the newest declaration shown.
+
+    A tenant that has moved is at home in one place only: whoever was invited by an earlier home
+    cannot go on charging by the declaration of then.
+    """
+    known = tuple(leases)
+    newest: dict[str, tuple[int, str]] = {}
+    for lease in known:
+        told = (lease.declared.revision, lease.declared.home_key)
+        service = lease.record.terms.service
+        newest[service] = max(told, newest.get(service, told))
+    return frozenset(
+        lease.key
+        for lease in known
+        if lease.declared.home_key != newest[lease.record.terms.service][1]
+    )
 
 
 def check_standby(packed: bytes, epoch: int, epoch_ms: int, keys: KeyBook) -> StandbyRecord:

@@ -30,7 +30,15 @@ from isochrone.schema.tally import LINK, LINK_BYTES
 from isochrone.validator.chains import ALREADY, LATE_EPOCHS, Start, check_head, start_of, usage_of
 from isochrone.validator.checking import counted_before
 from isochrone.validator.evidence import FalseRecord, KeyBook
-from isochrone.validator.papers import KnownLease, LeaseKey, check_lease, check_standby
+from isochrone.validator.papers import (
+    FORMER_HOME,
+    KnownLease,
+    LeaseKey,
+    check_lease,
+    check_standby,
+    false_lease,
+    of_former_homes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,8 @@ def _leases(
         before = known.get(lease.key)
         if before is None or _breadth(lease.record) > _breadth(before.record):
             known[lease.key], packed_of[lease.key] = lease, packed
+    for key in sorted(of_former_homes(known.values())):
+        sieve.refused.append(false_lease(known.pop(key), FORMER_HOME))
     return known, packed_of
 
 

@@ -1,0 +1,39 @@
+"""Inviting: the home's key lets the cells that hold its services charge for them.
+
+One document a service and controller, sealed by the cell's spending key when a quota first names
+the two and remembered, so that quotas are repeated without a signature. A cell whose controller
+this home does not hear at the moment keeps the invitation it was last given.
+
+What it does not do: invite for a declaration that names another key (nobody could charge by it
+anyway), or take an invitation back (``rules.invitations`` says what that means).
+"""
+
+from __future__ import annotations
+
+from isochrone.controller.declared import Declared
+from isochrone.schema.documents import INVITATION, pack, seal
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.settlement import Invitation
+
+
+class Inviting:
+    """The invitations of one home cell. ``key``: its spending key; None: it settles nothing."""
+
+    def __init__(self, key: PrivateKey | None = None) -> None:
+        self._key = key
+        self._sealed: dict[tuple[str, str], tuple[str, bytes]] = {}
+
+    def invitation(self, service: Declared, cell: str, controller: str) -> bytes:
+        """The packed invitation of a cell to a service; empty where there is none to give.
+
+        ``controller``: who leads the cell; empty when that is not known now.
+        """
+        if self._key is None or service.service.home_key != self._key.address:
+            return b""
+        known, sealed = self._sealed.get((service.id, cell), ("", b""))
+        if controller in ("", known):
+            return sealed
+        word = Invitation(service=service.id, cell=cell, controller=controller)
+        sealed = pack(seal(INVITATION, word, self._key))
+        self._sealed[service.id, cell] = controller, sealed
+        return sealed
