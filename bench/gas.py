@@ -215,7 +215,7 @@ def _slash(bench: Measuring, figures: dict[str, Any], liar: PrivateKey) -> None:
         bench.account(1), one, bench.sign(liar, one), two, bench.sign(liar, two)
     )
     figures["gas_slash"] = proof.gas_used
-    node = bench.account(1_001)
+    node = bench.account(1_100)
     bonds.register(node, "provider", 1_000 * DOLLAR)
     tally = keccak256(b"chain")
     heads = [
@@ -224,7 +224,7 @@ def _slash(bench: Measuring, figures: dict[str, Any], liar: PrivateKey) -> None:
     ]
     lie = bonds.slash_tally(bench.account(1), "provider", tally, 3, heads[0], heads[1])
     figures["gas_slash_tally"] = lie.gas_used
-    bonds.register(node, "provider", 1 * DOLLAR)
+    bonds.register(node, "provider", 100 * DOLLAR)
     again = bonds.slash_tally(bench.account(), "provider", tally, 3, heads[0], heads[1])
     figures["gas_slash_new_holder"] = again.gas_used
     burnt = bench.chain.act(bench.account(), bonds.contract, "burn", 2)

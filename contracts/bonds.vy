@@ -16,6 +16,11 @@ added by `add_keys`; they do not vote. Every key must have agreed (`KeyConsent`)
 belongs to its account for ever, so that no stake escapes what a key has signed. An account may take
 another voting key only when its bond is empty, and never comes back to the first.
 
+A BOND IS WORTH SOMETHING. Whatever is posted or thawed leaves at least `min_bond` that does not
+thaw, or (by a thaw) nothing: a vote, and a place among those whose records are taken, cannot be had
+for next to nothing. Only a slash leaves less; that rest votes on, can thaw as a whole, and is
+topped up to the minimum or not at all.
+
 VOTES. What is posted in epoch e votes from epoch e + 2, so nobody can buy a say in books that are
 being made. `weigh` counts signatures in one call: one slot a signer.
 
@@ -116,6 +121,7 @@ council: public(immutable(address))
 genesis: public(immutable(uint256))
 epoch_s: public(immutable(uint256))
 thaw_s: public(immutable(uint256))
+min_bond: public(immutable(uint256))
 
 # (role, key) -> that voting key's bond, or the account that a machine's key works for.
 _records: HashMap[uint256, uint256]
@@ -135,6 +141,7 @@ def __init__(
     hold_back_s: uint256,
     dispute_s: uint256,
     thaw_s_: uint256,
+    min_bond_: uint256,
 ):
     """
     @param token_ The settlement token, for ever.
@@ -142,6 +149,7 @@ def __init__(
     @param genesis_ Unix second at which epoch 0 began.
     @param challenge_s The vault's challenge period; `hold_back_s`: how long earnings are held;
         `dispute_s`: a dispute from opening to deadline. The thaw covers them and one epoch.
+    @param min_bond_ The least that a bond is, in token units.
     """
     assert token_.is_contract, "bonds: no token"
     assert council_ != empty(address), "bonds: no council"
@@ -153,6 +161,7 @@ def __init__(
     genesis = genesis_
     epoch_s = epoch_s_
     thaw_s = thaw_s_
+    min_bond = min_bond_
     typed_data.__init__(self)
 
 
@@ -162,7 +171,7 @@ def __init__(
 @external
 def register(role: uint8, key: address, consent: bytes32[2], amount: uint256):
     """
-    @notice Bond `amount` in a role, with the key that votes for it.
+    @notice Bond `amount` (at least `min_bond`) in a role, with the key that votes for it.
     @param consent The key's signature over KeyConsent(msg.sender, key).
     """
     assert role < ROLES, "bonds: no such role"
@@ -205,7 +214,7 @@ def add_keys(
 @external
 def top_up(role: uint8, amount: uint256):
     """
-    @notice Add to the caller's bond. The addition, and what was still waiting, votes from the
+    @notice Add any amount to the caller's bond. The addition, and what was still waiting, votes from the
         second epoch after this one.
     """
     slot: uint256 = self._bond_of(role, msg.sender)
@@ -220,7 +229,7 @@ def top_up(role: uint8, amount: uint256):
 def thaw(role: uint8, amount: uint256):
     """
     @notice Announce that `amount` leaves: it stops voting now, the youngest stake first, and can be
-        withdrawn after `thaw_s`.
+        withdrawn after `thaw_s`. All of it, or so much that `min_bond` stays.
     """
     slot: uint256 = self._bond_of(role, msg.sender)
     before: bond.Bond = bond.unpacked(self._records[slot])
@@ -228,7 +237,10 @@ def thaw(role: uint8, amount: uint256):
     assert before.thawing == 0, "bonds: already thawing"
     assert amount <= before.settled + before.fresh, "bonds: too much"
     until: uint256 = block.timestamp + thaw_s
-    self._write(role, slot, before, bond.thawed(before, amount, until))
+    after: bond.Bond = bond.thawed(before, amount, until)
+    left: uint256 = unsafe_add(after.settled, after.fresh)  # < 2^53
+    assert left == 0 or left >= min_bond, "bonds: too little left"
+    self._write(role, slot, before, after)
     log Thawing(account=msg.sender, role=role, amount=amount, until=until)
 
 
@@ -473,7 +485,9 @@ def _total(role: uint8, epoch: uint256) -> uint256:
 def _post(role: uint8, slot: uint256, record: uint256, amount: uint256):
     assert amount != 0, "bonds: nothing"
     before: bond.Bond = bond.unpacked(record)
-    self._write(role, slot, before, bond.posted(before, amount, self._epoch()))
+    after: bond.Bond = bond.posted(before, amount, self._epoch())
+    assert after.settled + after.fresh >= min_bond, "bonds: too little"
+    self._write(role, slot, before, after)
     # A token that keeps a fee, or says yes and moves nothing, would leave stake without money.
     balance: uint256 = staticcall token.balanceOf(self)
     assert extcall token.transferFrom(msg.sender, self, amount, default_return_value=True), (

@@ -132,20 +132,21 @@ async def test_a_bond_is_posted_signed_for_and_thawed(town: Town, tmp_path: Path
     machine.write_text(key("machine").secret.hex())
 
     assert "None of your keys has a bond" in await someone.good("stake")
-    done = await someone.run("stake", "post", "12.5", "--role", "provider")
+    done = await someone.run("stake", "post", "120.5", "--role", "provider")
     assert done.returncode == 0, done.stderr
-    assert "Local chain: made $12.500000 of test dollars" in done.stderr
-    assert bonds.stake_of(account, "provider") == 12_500_000
+    assert "Local chain: made $120.500000 of test dollars" in done.stderr
+    assert bonds.stake_of(account, "provider") == 120_500_000
     word = (await someone.good("stake", "consent", str(machine), "--account", account)).strip()
     await someone.good("stake", "keys", "--consent", word)
     assert bonds.account_of("provider", key("machine").address) == account
     await someone.good("stake", "post", "0.5")
+    assert "too little left" in await someone.bad("stake", "thaw", "30")
     await someone.good("stake", "thaw", "3")
     (row,) = json.loads(await someone.good("stake", "-o", "json"))
-    assert (row["stake_microusd"], row["thawing_microusd"]) == (13_000_000, 3_000_000)
+    assert (row["stake_microusd"], row["thawing_microusd"]) == (121_000_000, 3_000_000)
     early = await someone.bad("stake", "withdraw")
     assert early.startswith("isochrone: ")
-    assert bonds.stake_of(account, "provider") == 13_000_000
+    assert bonds.stake_of(account, "provider") == 121_000_000
 
 
 @pytest.mark.parametrize("amount", ["-1", "0", "nan", "inf", "1e99", "0.0000001", "ten", ""])

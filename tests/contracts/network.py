@@ -29,6 +29,7 @@ THAW_S = EPOCH_S + CHALLENGE_S + HOLD_BACK_S + DISPUTE_S
 DEPOSIT_THAW_S = 24 * EPOCH_S
 TIMELOCK_S = THAW_S + EPOCH_S
 DOLLAR = 10**6
+MIN_BOND = 80  # units: so that plays with small numbers come across it
 PROVIDER, OPERATOR, VALIDATOR = range(3)
 DEAD = "0x000000000000000000000000000000000000dEaD"
 MANY = 2**256 - 1
@@ -132,6 +133,7 @@ def deploy(token: str = "contracts/tokens/test_dollar.vy") -> Network:
         HOLD_BACK_S,
         DISPUTE_S,
         THAW_S,
+        MIN_BOND,
         override_address=address_of("bonds"),
     )
     vault = source("contracts/vault.vy").deploy(

@@ -11,6 +11,7 @@ from tests.contracts.network import (
     EPOCH_S,
     GENESIS,
     HOLD_BACK_S,
+    MIN_BOND,
     OPERATOR,
     PROVIDER,
     THAW_S,
@@ -69,6 +70,7 @@ def test_the_deployment_tells_its_numbers(network: Network) -> None:
     assert bonds.token() == network.token.address
     assert bonds.council() == network.council.address
     assert (bonds.genesis(), bonds.epoch_s(), bonds.thaw_s()) == (GENESIS, EPOCH_S, THAW_S)
+    assert bonds.min_bond() == MIN_BOND
     assert bonds.epoch_now() == 0
     network.pass_time(EPOCH_S - 1)
     assert bonds.epoch_now() == 0
@@ -95,7 +97,7 @@ def test_a_wrong_deployment_is_refused(
 ) -> None:
     arguments = [
         network.token.address, address_of("council"), GENESIS, EPOCH_S,
-        CHALLENGE_S, HOLD_BACK_S, DISPUTE_S, THAW_S,
+        CHALLENGE_S, HOLD_BACK_S, DISPUTE_S, THAW_S, MIN_BOND,
     ]  # fmt: skip
     for place, value in change.items():
         arguments[place] = value
@@ -181,6 +183,51 @@ def test_nobody_registers_nothing_or_in_no_role(network: Network) -> None:
     refused(network.bonds.top_up, VALIDATOR, 1, sender=ALICE.address, why="bonds: not registered")
     refused(network.bonds.thaw, VALIDATOR, 1, sender=ALICE.address, why="bonds: not registered")
     refused(network.bonds.withdraw, VALIDATOR, sender=ALICE.address, why="bonds: not registered")
+
+
+def test_a_bond_is_at_least_the_minimum(network: Network) -> None:
+    network.fund(ALICE)
+    bonds, me = network.bonds, ALICE.address
+    register = (bonds.register, VALIDATOR, me, network.consent(me, ALICE))
+    refused(*register, MIN_BOND - 1, sender=me, why="bonds: too little")
+    register[0](*register[1:], MIN_BOND, sender=me)
+    bonds.top_up(VALIDATOR, 1, sender=me)
+    register[0](*register[1:], 1, sender=me)  # onto a bond, any amount
+    refused(bonds.thaw, VALIDATOR, 3, sender=me, why="bonds: too little left")
+    refused(bonds.thaw, VALIDATOR, MIN_BOND + 1, sender=me, why="bonds: too little left")
+    bonds.thaw(VALIDATOR, 2, sender=me)
+    network.pass_time(THAW_S)
+    bonds.withdraw(VALIDATOR, sender=me)
+    assert bonds.stake_of(me, VALIDATOR) == MIN_BOND
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_thaws_is_no_ground_for_a_small_bond(network: Network, gone: bool) -> None:
+    network.fund(ALICE)
+    bonds, me = network.bonds, ALICE.address
+    consent = network.consent(me, ALICE)
+    bonds.register(VALIDATOR, me, consent, STAKE, sender=me)
+    bonds.thaw(VALIDATOR, STAKE, sender=me)  # nothing may be left
+    if gone:
+        network.pass_time(THAW_S)
+        bonds.withdraw(VALIDATOR, sender=me)
+    for add in ((bonds.top_up, VALIDATOR), (bonds.register, VALIDATOR, me, consent)):
+        refused(*add, MIN_BOND - 1, sender=me, why="bonds: too little")
+    bonds.top_up(VALIDATOR, MIN_BOND, sender=me)
+
+
+def test_what_a_dispute_leaves_below_the_minimum_votes_until_it_thaws(network: Network) -> None:
+    bonds, me = network.bonds, network.bond(ALICE, PROVIDER, MIN_BOND).address
+    network.pass_epochs(2)
+    bonds.slash_decided(me, PROVIDER, MIN_BOND - 10, DEAD, 0, sender=network.council.address)
+    assert weigh(network, PROVIDER, ALICE) == (10, 10)
+    network.fund(ALICE)
+    refused(bonds.top_up, PROVIDER, MIN_BOND - 11, sender=me, why="bonds: too little")
+    refused(bonds.thaw, PROVIDER, 9, sender=me, why="bonds: too little left")
+    with boa.env.anchor():
+        bonds.top_up(PROVIDER, MIN_BOND - 10, sender=me)
+    bonds.thaw(PROVIDER, 10, sender=me)
+    assert weigh(network, PROVIDER, ALICE) == (0, 0)
 
 
 def test_a_key_belongs_to_one_account_for_ever(network: Network) -> None:

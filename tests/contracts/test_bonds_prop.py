@@ -19,6 +19,7 @@ from tests.contracts.network import (
     DEAD,
     EPOCH_S,
     GENESIS,
+    MIN_BOND,
     PROVIDER,
     THAW_S,
     VALIDATOR,
@@ -117,6 +118,10 @@ class BondsPlay(RuleBasedStateMachine):
         voter = voter_of(one, role)
         consent = self.network.consent(one.address, voter)
         call = (self.network.bonds.register, role, voter.address, consent, amount)
+        if bond.active + amount < MIN_BOND:
+            refused(*call, sender=one.address, why="bonds: too little")
+            self.seen.add("too little")
+            return
         if amount > self.purses[one.address]:
             refused(*call, sender=one.address, why="dollar: balance too small")
             return
@@ -130,6 +135,8 @@ class BondsPlay(RuleBasedStateMachine):
         call = (self.network.bonds.top_up, role, amount)
         if not bond.registered:
             refused(*call, sender=one.address, why="bonds: not registered")
+        elif bond.active + amount < MIN_BOND:
+            refused(*call, sender=one.address, why="bonds: too little")
         elif amount > self.purses[one.address]:
             refused(*call, sender=one.address, why="dollar: balance too small")
         else:
@@ -149,6 +156,9 @@ class BondsPlay(RuleBasedStateMachine):
             refused(*call, sender=one.address, why="bonds: already thawing")
         elif amount > bond.active:
             refused(*call, sender=one.address, why="bonds: too much")
+        elif 0 < bond.active - amount < MIN_BOND:
+            refused(*call, sender=one.address, why="bonds: too little left")
+            self.seen.add("too little left")
         else:
             call[0](*call[1:], sender=one.address)
             bond.remove_youngest(amount)
@@ -336,4 +346,11 @@ def test_bonds_agree_with_the_model(played: type[BondsPlay]) -> None:
     case = played.TestCase
     case.settings = settings(max_examples=12, stateful_step_count=40)
     case("runTest").runTest()
-    assert played.seen == {"thawed", "withdrawn", "slashed", "burned"}, "the play was too tame"
+    assert played.seen == {
+        "thawed",
+        "withdrawn",
+        "slashed",
+        "burned",
+        "too little",
+        "too little left",
+    }, "the play was too tame"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ledger.worlds import DOLLAR, EPOCH_S, AnvilWorld, TwinWorld, World, key
+from tests.ledger.worlds import DOLLAR, EPOCH_S, MIN_BOND, AnvilWorld, TwinWorld, World, key
 
 from isochrone.ledger.anvil import Anvil, AnvilSpec
 from isochrone.ledger.chain import Contract
@@ -141,6 +141,19 @@ def test_a_bond_from_posting_to_withdrawal(world: World) -> None:
     assert world.contracts.token.balance_of(account.address) == 4 * DOLLAR
     refused("bonds: nothing thawing", bonds.withdraw, account, "provider")
     refused("bonds: not registered", bonds.thaw, key("stranger"), "provider", 1)
+
+
+def test_a_bond_is_at_least_the_minimum(world: World) -> None:
+    bonds, account = world.contracts.bonds, key("provider")
+    assert bonds.min_bond() == MIN_BOND
+    world.fund(account, 100)
+    refused("bonds: too little", bonds.register, account, "provider", MIN_BOND - 1)
+    bonds.register(account, "provider", MIN_BOND)
+    bonds.top_up(account, "provider", 2)
+    refused("bonds: too little left", bonds.thaw, account, "provider", 3)
+    bonds.thaw(account, "provider", MIN_BOND + 2)
+    refused("bonds: too little", bonds.top_up, account, "provider", MIN_BOND - 1)
+    bonds.top_up(account, "provider", MIN_BOND)
 
 
 def test_machines_keys_belong_to_their_account_for_ever(world: World) -> None:

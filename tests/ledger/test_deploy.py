@@ -43,6 +43,7 @@ def test_a_second_one_of_the_same_deployer_with_its_own_token(world: AnvilWorld)
     assert second.token == token
     assert second.bonds != world.deployment.bonds
     assert verify(world.chain, second) == Periods()
+    assert Contracts(world.chain, second).bonds.min_bond() == 100_000_000
     assert Contracts(world.chain, second).council.parameter("fee_bps") == 200
 
 

@@ -97,7 +97,7 @@ def roots(world: World, step: str, n: int) -> None:
 def play(world: World, steps: list[tuple[str, int, int, int]]) -> None:
     """Begins with somebody who votes and something in the pot, so that most steps do something."""
     snapshots = Snapshots(world.chain, world.contracts)
-    for step in (("register", 0, 2, 1), ("register", 1, 0, 1), ("deposit", 2, 0, 5)):
+    for step in (("register", 0, 2, 3), ("register", 1, 0, 3), ("deposit", 2, 0, 5)):
         do(world, *step)
     world.pass_epochs(2)
     for step in steps:

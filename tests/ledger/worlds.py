@@ -18,6 +18,7 @@ from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.settlement import Deployment, Role, RootStatement, Voucher
 
 DOLLAR = 10**6
+MIN_BOND = 3 * DOLLAR
 EPOCH_S = 100
 QUICK = Pace(resend_s=0.05, bump_s=0.4, poll_first_s=0.005, poll_max_s=0.05)
 
@@ -106,7 +107,7 @@ class AnvilWorld(World):
         self.chain = self.connect(url, deadline_s=deadline_s)
         give_ether(url, key("deployer").address, 1000)
         self.deployment = deployment or deploy(
-            self.chain, key("deployer"), periods=Periods.short(EPOCH_S)
+            self.chain, key("deployer"), periods=Periods.short(EPOCH_S), min_bond_microusd=MIN_BOND
         )
         self.contracts = Contracts(self.chain, self.deployment)
 
@@ -130,7 +131,12 @@ class TwinWorld(World):
 
     def __init__(self) -> None:
         self.chain = MemoryChain()
-        self.deployment = deploy(self.chain, key("deployer"), periods=Periods.short(EPOCH_S))
+        self.deployment = deploy(
+            self.chain,
+            key("deployer"),
+            periods=Periods.short(EPOCH_S),
+            min_bond_microusd=MIN_BOND,
+        )
         self.contracts = Contracts(self.chain, self.deployment)
 
     def pass_time(self, seconds: int, blocks: int = 1) -> None:

@@ -72,12 +72,13 @@ class Bonds:
         return receipts
 
     def top_up(self, key: PrivateKey, role: Role, amount: int, *, final: bool = False) -> Receipt:
-        """Add to the bond."""
+        """Add any amount to the bond (one that is less than ``min_bond``: up to that at least)."""
         self._token.allow(key, self.contract.address, amount)
         return self._act(key, "top_up", _number(role), amount, final=final)
 
     def thaw(self, key: PrivateKey, role: Role, amount: int) -> Receipt:
-        """Announce that ``amount`` leaves; it stops voting now. One thaw at a time."""
+        """Announce that ``amount`` leaves: all, or so much that ``min_bond`` stays. It stops voting
+        now. One thaw at a time."""
         return self._act(key, "thaw", _number(role), amount)
 
     def withdraw(self, key: PrivateKey, role: Role) -> Receipt:
@@ -148,6 +149,10 @@ class Bonds:
     def thaw_s(self) -> int:
         """Seconds from ``thaw`` to ``withdraw``."""
         return self._view("thaw_s")
+
+    def min_bond(self) -> int:
+        """The least that a bond is; less can neither be posted nor left behind by a thaw."""
+        return self._view("min_bond")
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -26,6 +26,11 @@ from isochrone.schema.typed_data import separator, word
 HOLD_BACK_EPOCHS = 48
 """The longest that earnings are held (``hold_epochs``' upper limit)."""
 
+MIN_BOND_MICROUSD = 100_000_000
+"""The least that a bond is unless a deployment says otherwise: 100 dollars. A vote among validators
+and room in their stores for an operator's records must cost more than they are worth to a
+vandal, and no more than somebody with one machine can put up."""
+
 
 class Periods(msgspec.Struct, frozen=True, kw_only=True):
     """The contracts' times, in seconds, fixed for ever.
@@ -84,11 +89,13 @@ def deploy(
     periods: Periods | None = None,
     token: str = "",
     genesis_unix_s: int = 0,
+    min_bond_microusd: int = MIN_BOND_MICROUSD,
 ) -> Deployment:
     """Deploy everything; ``token`` empty: a test dollar as well (local and test networks only).
 
-    ``genesis_unix_s``: when epoch 0 began (0: at the newest block). Raises ``ledger.errors``,
-    Conflict when something else was sent with the key meanwhile.
+    ``genesis_unix_s``: when epoch 0 began (0: at the newest block). ``min_bond_microusd``: the
+    least that a bond is, for ever. Raises ``ledger.errors``, Conflict when something else was sent
+    with the key meanwhile.
     """
     periods = periods or Periods()
     nonce = chain.nonce(key.address)
@@ -110,6 +117,7 @@ def deploy(
         periods.hold_back_s,
         periods.dispute_s,
         periods.thaw_s,
+        min_bond_microusd,
     )
     chain.create(
         key,
@@ -208,7 +216,7 @@ def _check_built_in(
         *map(word, (deployment.token, deployment.bonds, deployment.vault, deployment.council)),
         *map(word, (deployment.chain_id, deployment.genesis_unix_s, deployment.epoch_s)),
         *map(word, (periods.challenge_s // periods.epoch_s, periods.dispute_s)),
-        *map(word, (periods.deposit_thaw_s, thaw_s, timelock_s)),
+        *map(word, (periods.deposit_thaw_s, thaw_s, timelock_s, chain.view(bonds, "min_bond"))),
     }
     for contract, values in codes.items():
         for start in range(0, len(values), 32):

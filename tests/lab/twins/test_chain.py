@@ -12,7 +12,7 @@ KEY = PrivateKey(keccak256(b"deployer"))
 
 def played(seconds: int) -> MemoryChain:
     chain = MemoryChain()
-    deployment = deploy(chain, KEY, periods=Periods.short(100))
+    deployment = deploy(chain, KEY, periods=Periods.short(100), min_bond_microusd=100)
     contracts = Contracts(chain, deployment)
     contracts.token.mint(KEY, KEY.address, 100)
     chain.advance(seconds)

@@ -93,7 +93,10 @@ def command(
 @click.option("--voting-key", metavar="FILE", help="Key that signs roots or votes for the bond.")
 @_shared
 def post(amount: int, role: Role, voting_key: str | None, **options: Any) -> None:
-    """Bond so many US dollars in a role; more, if there is a bond already."""
+    """Bond so many US dollars in a role; more, if there is a bond already.
+
+    A first bond is at least the network's minimum (100 dollars unless its contracts say otherwise).
+    """
     money, signer = _open(options, role)
     money.fuel(signer, amount)
     bonds = money.contracts.bonds

@@ -21,10 +21,12 @@ class BondsTwin(ClockedTwin):
     def __init__(
         self, tx: Tx, address: str, token: str, council: str, genesis: int, epoch_s: int,
         challenge_s: int, hold_back_s: int, dispute_s: int, thaw_s: int,
+        min_bond: int,
     ) -> None:  # fmt: skip
         self.address = address
         self._token, self._council = token, council
         self._genesis, self._epoch_s, self._thaw_s = genesis, epoch_s, thaw_s
+        self._min_bond = min_bond
         self._domain = Domain(chain_id=tx.chain_id, contract=address)
         check(thaw_s >= epoch_s + challenge_s + hold_back_s + dispute_s, "bonds: thaw too short")
         self._bonds: dict[tuple[int, str], Bond] = {}
@@ -75,7 +77,10 @@ class BondsTwin(ClockedTwin):
         check(not bond.thawing, "bonds: already thawing")
         check(amount <= bond.settled + bond.fresh, "bonds: too much")
         until = tx.timestamp_s + self._thaw_s
-        self._bonds[role, key] = bond.thawed(amount, until)
+        after = bond.thawed(amount, until)
+        left = after.settled + after.fresh
+        check(left == 0 or left >= self._min_bond, "bonds: too little left")
+        self._bonds[role, key] = after
         self.log(tx, "Thawing", account=tx.sender, role=role, amount=amount, until=until)
 
     def withdraw(self, tx: Tx, role: int) -> None:
@@ -183,6 +188,10 @@ class BondsTwin(ClockedTwin):
         """Seconds."""
         return self._thaw_s
 
+    def min_bond(self, tx: Tx) -> int:
+        """Micro-USD."""
+        return self._min_bond
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _of(self, account: str, role: int) -> Bond:
@@ -199,5 +208,7 @@ class BondsTwin(ClockedTwin):
     def _post(self, tx: Tx, role: int, key: str, amount: int) -> None:
         check(amount, "bonds: nothing")
         bond = self._bonds.get((role, key), Bond())
-        self._bonds[role, key] = bond.posted(amount, self.now(tx))
+        after = bond.posted(amount, self.now(tx))
+        check(after.settled + after.fresh >= self._min_bond, "bonds: too little")
+        self._bonds[role, key] = after
         tx.contracts[self._token].transferFrom(tx.of(self), tx.sender, self.address, amount)
