@@ -177,6 +177,23 @@ def test_epochs_settle_claims_are_paid_and_a_lost_chain_stops_nothing(home: Home
     assert load.failures == [], "nobody noticed"
 
 
+def test_a_service_from_before_the_chain_is_charged_once_it_is_applied_again(home: Home) -> None:
+    up(home, "--no-chain")
+    home.good("apply", "-y", "--wait", "30", "-f", str(home.declare(SERVICE)))
+    home.good("down")
+    up(home, "--epoch", str(EPOCH_S))
+    told = home.run("deposit", "5", "--service", SERVICE)
+    assert told.returncode == 0, told.stderr
+    assert "until you apply it again" in told.stderr
+    home.good("apply", "-y", "--wait", "30", "-f", str(home.declare(SERVICE)))
+    again = home.run("deposit", "-o", "json")
+    (row,) = json.loads(again.stdout)
+    assert (row["apply_again"], again.stderr) == (False, "")
+    contracts = Cell(home).contracts()
+    with Load(home):
+        until(lambda: contracts.vault.pot_received() > 0, 60.0, "an epoch's use is paid")
+
+
 def test_a_stopped_cell_goes_on_with_the_same_chain(home: Home) -> None:
     up(home, "--epoch", "10", "--no-node")
     cell = Cell(home)

@@ -11,8 +11,11 @@ import msgspec
 import pytest
 
 from isochrone.fabric.server import HubSpec, NatsServer
+from isochrone.rules.invitations import invited
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.plans import CellOffers, PlanAnswer, QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
+from isochrone.schema.settlement import Deployment
 
 from .cell_in_test import CREDENTIALS, TENANT, CellInTest, node, service, until
 
@@ -34,6 +37,18 @@ EVERYWHERE = {
     "residency": Residency(),
     "replicas": ReplicaRange(min=2, max=2),
 }
+
+
+CHAIN = Deployment(chain_id=31337, bonds="0x" + "b" * 40, genesis_unix_s=1_700_000_000)
+
+
+def settling(cell: CellInTest) -> dict[str, object]:
+    """What a controller is told in a cell that settles."""
+    return {"ledger": CHAIN, "spending_key_path": str(cell.folder / "spending.key")}
+
+
+def spending_key(cell: CellInTest) -> str:
+    return PrivateKey.load_or_create(cell.folder / "spending.key").address
 
 
 async def _joined(
@@ -77,7 +92,7 @@ async def cells(tmp_path: Path) -> AsyncIterator[list[CellInTest]]:
         await made[0].add(*FRA)
         await made[1].add(*SIN)
         for cell in made:
-            await cell.controller()
+            await cell.controller(**settling(cell))
         await until(lambda: len(offers) == 2, what="the cells hear each other")
         for cell in made:
             await until(lambda cell=cell: "no more doubt" in cell.log(), what="settled")
@@ -100,6 +115,28 @@ async def test_sites_in_two_cells_and_a_cell_that_repairs_itself(cells: list[Cel
 
     await fra.declare(service(**{**EVERYWHERE, "revision": 2, "deleted": True}))
     await until(lambda: not sin.leased(id_) and not fra.leased(id_), what="withdrawn")
+
+
+async def test_home_invites_whoever_leads_a_cell_that_it_grants_a_quota(
+    cells: list[CellInTest],
+) -> None:
+    fra, sin = cells
+    wanted = service(**EVERYWHERE, home_key=spending_key(fra))
+    id_ = await fra.declare(wanted)
+    keyless = await fra.declare(service("keyless", **EVERYWHERE))
+    await until(lambda: id_ in sin.quotas.entries and keyless in sin.quotas.entries, what="quotas")
+
+    def guest(cell: CellInTest) -> str:
+        given = cell.quotas.entries[id_].value.invitation
+        told = invited(given, wanted, id_) if given else None
+        return told.controller if told and told.cell == cell.name else ""
+
+    await until(lambda: guest(sin) == sin.address_of(1), what="Singapore is invited")
+    assert guest(fra) == fra.address_of(1)
+    assert sin.quotas.entries[keyless].value.invitation == b""
+    await sin.controller(2, **settling(sin))
+    sin.end_controller(1)
+    await until(lambda: guest(sin) == sin.address_of(2), what="the next leader is invited")
 
 
 async def test_plans_see_all_cells_and_the_mask_excludes_one(cells: list[CellInTest]) -> None:

@@ -33,7 +33,7 @@ def told(**changes: object) -> CellOffers:
         cell="sin",
         quotas={VAD.id: quota(VAD, {"singapore": 1}, cell="sin")},
     )
-    return msgspec.structs.replace(offers_of(there, 1, 1), **changes)
+    return msgspec.structs.replace(offers_of(there, 1, 1, "0xc1"), **changes)
 
 
 def test_first_placements_start_from_the_prior_and_repairs_from_measurements() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from isochrone.controller.declared import Declared
 from isochrone.controller.lease_records import (
     Book,
     audience_weights,
@@ -11,23 +14,37 @@ from isochrone.controller.lease_records import (
 )
 from isochrone.controller.liveness import SeenNode
 from isochrone.controller.view import World
-from isochrone.schema.service import AudienceShare
-from isochrone.schema.settlement import Deployment, LeaseRecord
+from isochrone.schema.documents import INVITATION, pack, seal
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import AudienceShare, Objective
+from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord
 from isochrone.schema.tally import terms_of
 
 from .worlds import declare, lease, node, quota, seen, service, world
 
 CHAIN = Deployment(chain_id=31337, genesis_unix_s=1_000_000, epoch_s=60)
-KNOWN = declare(service())
+HOME = PrivateKey(b"\x05" * 32)
+OTHER_HOME = PrivateKey(b"\x06" * 32)
+KNOWN = declare(service(home_key=HOME.address))
 HERE = node(1, "frankfurt", grant=b"grant")
 START = CHAIN.start_unix_ms(5)
 NEXT = CHAIN.start_unix_ms(6)
 
 
-def at(state: str, desired: str = "serving", verdict: str = "alive") -> World:
-    row = lease("l1", KNOWN, HERE, desired=desired)
+def invitation(by: PrivateKey = HOME, to: str = "0xc1", of: str = KNOWN.id) -> bytes:
+    return pack(seal(INVITATION, Invitation(service=of, cell="fra", controller=to), by))
+
+
+def at(
+    state: str,
+    desired: str = "serving",
+    verdict: str = "alive",
+    known: Declared = KNOWN,
+    given: bytes = invitation(),
+) -> World:
+    row = lease("l1", known, HERE, desired=desired)
     how: SeenNode = seen(("l1", state), verdict=verdict) if state else seen(verdict=verdict)
-    return world({HERE: how}, (row,), (KNOWN,), (quota(KNOWN, {"frankfurt": 1}),))
+    return world({HERE: how}, (row,), (known,), (quota(known, {"frankfurt": 1}, invitation=given),))
 
 
 def after(*looks: tuple[World, int], book: Book | None = None) -> Book:
@@ -51,6 +68,7 @@ def test_a_promise_begins_when_the_replica_first_serves() -> None:
     assert record.terms == terms_of(lease("l1", KNOWN, HERE))
     assert record.node_grant == b"grant"
     assert record.service_document == KNOWN.document
+    assert record.invitation == invitation()
     assert record.audience == audience_weights(KNOWN.document)
 
 
@@ -107,3 +125,51 @@ def test_an_audience_is_told_in_whole_parts() -> None:
     weights = audience_weights(declare(service(audience=shares)).document)
     assert weights == {"paris": 7_500, "lyon": 2_500}
     assert audience_weights(b"nonsense") == {}
+
+
+# --- who may charge ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [b"", b"nothing", invitation(by=OTHER_HOME), invitation(of="0x.other")],
+    ids=["none", "unreadable", "another key's", "another service's"],
+)
+def test_nothing_is_told_without_an_invitation_that_holds(given: bytes) -> None:
+    book = after((at("serving", given=given), START), (at("serving", given=given), NEXT - 1))
+    assert book["l1"].served_from_unix_ms == START
+    assert records_of(book, CHAIN, 5) == ()
+
+
+def test_an_invitation_that_comes_later_counts_from_its_epoch_on() -> None:
+    book = after((at("serving", given=b""), START), (at("serving"), NEXT + 5))
+    assert records_of(book, CHAIN, 5) == ()
+    assert only(book, 6).invitation == invitation()
+    assert only(book, 6).served_from_unix_ms == START
+
+
+def test_what_is_not_repeated_is_kept_and_another_leaders_replaces_it() -> None:
+    book = after((at("serving"), START), (at("serving", given=b""), START + 500))
+    assert only(book).invitation == invitation()
+    newer = invitation(to="0xc2")
+    book = after((at("serving", given=newer), NEXT + 500), book=book)
+    assert only(book).invitation == newer, "for an epoch that was chargeable before as well"
+
+
+def test_a_declaration_that_names_a_key_at_last_is_what_the_record_shows() -> None:
+    keyless = declare(service(revision=0))
+    book = after((at("serving", known=keyless, given=b""), START), (at("serving"), NEXT + 5))
+    assert records_of(book, CHAIN, 5) == ()
+    assert only(book, 6).service_document == KNOWN.document
+    changed = service(home_key=HOME.address, objective=Objective(latency_ms=5.0))
+    renewed = at("serving", known=declare(changed))
+    book = after((at("serving", known=keyless, given=b""), START), (renewed, NEXT + 5))
+    assert records_of(book, CHAIN, 6) == (), "the lease was not made under these terms"
+
+
+def test_the_same_home_leaves_the_first_declaration_in_place() -> None:
+    later = declare(service(revision=2, home_key=HOME.address))
+    book = after(
+        (at("serving"), START), (at("serving", known=later, given=invitation(to="0xc2")), START + 9)
+    )
+    assert only(book).service_document == KNOWN.document

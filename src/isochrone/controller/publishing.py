@@ -70,7 +70,7 @@ class RoutesTeller:
 
 
 class Neighbours:
-    """The other cells: what they offer, and telling them what we offer. ``controller``: who we are."""
+    """The other cells: what they offer, and telling them what we offer. ``controller``: us."""
 
     def __init__(
         self,

@@ -259,6 +259,7 @@ class AdminApi:
                 f"this gateway belongs to {self._cell}.",
                 fix=f"Post it to {url}." if url else "Post it to a gateway of that cell.",
             )
+        self._ledger.check_home_key(service)
         if not legal_in(service.residency, self._here.country, self._blocs):
             url = self._legal_url(lambda country: legal_in(service.residency, country, self._blocs))
             raise Elsewhere(

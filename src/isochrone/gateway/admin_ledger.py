@@ -13,7 +13,8 @@ import msgspec
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.config import GatewayConfig
 from isochrone.schema.digests import decode
-from isochrone.schema.errors import NotFound
+from isochrone.schema.errors import InvalidInput, NotFound
+from isochrone.schema.service import Service
 from isochrone.schema.settling import ConsentAnswer, ConsentRequest, LedgerView, consent_subject
 
 CONSENT_TIMEOUT_S: Final = 3.0
@@ -30,8 +31,20 @@ class LedgerDesk:
             chain_url=config.chain_url,
             spending_key=config.spending_key,
             records_urls=config.records_urls,
+            validators=config.validators,
             paid_only=config.paid_only,
         )
+
+    def check_home_key(self, service: Service) -> None:
+        """Raises InvalidInput (``home_key``) for a declaration that nobody could be paid for."""
+        ours = self.view.spending_key
+        if ours and not service.deleted and service.home_key != ours:
+            named = service.home_key[:60] or "none"
+            raise InvalidInput(
+                f"The home key of {service.name} is {named}, this cell's spending key is {ours}.",
+                fix="Apply it with `isochrone apply`, which names the cell's key.",
+                code="home_key",
+            )
 
     async def consent(self, tenant: str, service: str) -> ConsentAnswer:
         """The spending key's consent to sign for a tenant's service.

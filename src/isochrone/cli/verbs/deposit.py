@@ -2,7 +2,9 @@
 
 Each service has a deposit of its own, so a runaway service never spends another's money. The cell's
 spending key may sign vouchers on it up to a bound per day; vouchers and, after a thaw, the tenant
-are the only ways out. When a deposit falls under one epoch's use, a cell that serves for pay only
+are the only ways out. Nothing is charged for a service whose declaration names another home key
+than the cell's (as one from before the cell had a chain does): it must be applied again, and that
+is said. When a deposit falls under one epoch's use, a cell that serves for pay only
 refuses the service's calls until there is more.
 """
 
@@ -22,7 +24,10 @@ from isochrone.schema.typed_data import purpose_of
 
 
 class DepositRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One service's deposit. ``per_day``: what the cell's spending key may move in a day."""
+    """One service's deposit. ``per_day``: what the cell's spending key may move in a day.
+
+    ``apply_again``: its declaration does not name that key, so nobody is paid for serving it.
+    """
 
     name: str
     purpose: str
@@ -31,6 +36,7 @@ class DepositRow(msgspec.Struct, frozen=True, kw_only=True):
     thawing_microusd: int
     spending_key: str
     per_day_microusd: int
+    apply_again: bool
 
 
 @click.command("deposit")
@@ -67,8 +73,17 @@ def command(
     with admin(gateway, key=key) as client:
         if name is not None and changes:
             _change(money, client, signer, name, amount, per_day, thaw, withdraw, revoke)
-        names = [name] if name else sorted(v.name for v in client.services() if not v.deleted)
-    _show([_row(money, signer, one) for one in names], output)
+        home_keys = {v.name: v.home_key for v in client.services() if not v.deleted}
+    names = [name] if name else sorted(home_keys)
+    rows = [_row(money, signer, one, home_keys.get(one)) for one in names]
+    _show(rows, output)
+    for row in rows:
+        if row.apply_again:
+            click.echo(
+                f"{row.name} names another home key than this cell's: nothing is charged for it, "
+                "and nobody is paid, until you apply it again (`isochrone apply`).",
+                err=True,
+            )
 
 
 def _change(
@@ -112,7 +127,8 @@ def _let_spend(
     vault.allow(signer, purpose, consent.key, bound, consent.signature)
 
 
-def _row(money: Money, signer: PrivateKey, name: str) -> DepositRow:
+def _row(money: Money, signer: PrivateKey, name: str, home_key: str | None) -> DepositRow:
+    """``home_key``: what the service's declaration names; None: it is not declared here."""
     purpose = purpose_of(service_id(signer.address, name))
     vault, spender = money.contracts.vault, money.view.spending_key
     thawing, _ = vault.thawing_of(signer.address, purpose)
@@ -125,6 +141,7 @@ def _row(money: Money, signer: PrivateKey, name: str) -> DepositRow:
         thawing_microusd=thawing,
         spending_key=spender if grant is not None and grant.per_day else "",
         per_day_microusd=grant.per_day if grant is not None else 0,
+        apply_again=home_key is not None and home_key != spender,
     )
 
 
