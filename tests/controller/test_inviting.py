@@ -1,13 +1,9 @@
-"""Invitations of a home: to whom, by which key, and sealed how often."""
+"""Invitations of a home: to whom by which key, and sealed how often."""
 
 from __future__ import annotations
 
-import msgspec
-import pytest
-
 from isochrone.controller.inviting import Inviting
 from isochrone.rules.invitations import invited
-from isochrone.schema.errors import Unauthorized
 from isochrone.schema.identity import PrivateKey
 
 from .worlds import declare, service
@@ -33,17 +29,3 @@ def test_nobody_is_invited_to_what_names_another_key_or_where_nothing_is_settled
         assert Inviting(HOME).invitation(declare(other), "sin", "0xc1") == b""
     assert Inviting().invitation(KNOWN, "sin", "0xc1") == b""
     assert Inviting().invitation(declare(service()), "sin", "0xc1") == b""
-
-
-def test_an_invitation_holds_for_its_service_and_home_only() -> None:
-    sealed = Inviting(HOME).invitation(KNOWN, "sin", "0xc1")
-    stranger = msgspec.structs.replace(KNOWN.service, home_key="0x" + "1" * 40)
-    keyless = msgspec.structs.replace(KNOWN.service, home_key="")
-    for packed, declared, id_, why in (
-        (sealed, KNOWN.service, "0x.other", "for the service"),
-        (sealed, stranger, KNOWN.id, "the home's key is"),
-        (sealed, keyless, KNOWN.id, "names no home key"),
-        (b"", KNOWN.service, KNOWN.id, "no invitation"),
-    ):
-        with pytest.raises(Unauthorized, match=why):
-            invited(packed, declared, id_)
