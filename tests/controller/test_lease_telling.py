@@ -13,9 +13,18 @@ from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells
 from isochrone.rules.tally_batches import BATCH_BYTES_MAX
-from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
+from isochrone.schema.documents import (
+    FINAL_NEWS,
+    INVITATION,
+    LEASE_RECORD,
+    RECORDS_WANTED,
+    pack,
+    seal,
+    unpack,
+    unseal,
+)
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, LeaseRecord, RecordBatch
+from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord, RecordBatch
 from isochrone.schema.settling import (
     S_FINAL,
     S_WANTED,
@@ -31,8 +40,16 @@ from .worlds import declare, lease, node, quota, seen, service, world
 CHAIN = Deployment(chain_id=31337, genesis_unix_s=1_000_000, epoch_s=60)
 KEY = PrivateKey(b"\x06" * 32)
 VALIDATORS = tuple(PrivateKey(bytes([n]) * 32) for n in (11, 12, 13))
-KNOWN = declare(service())
+HOME = PrivateKey(b"\x05" * 32)
+KNOWN = declare(service(home_key=HOME.address))
+INVITED = pack(
+    seal(INVITATION, Invitation(service=KNOWN.id, cell="fra", controller=KEY.address), HOME)
+)
 NODES = tuple(node(n + 1, "frankfurt", grant=bytes(40_000)) for n in range(20))
+
+
+def wanted(epoch: int, at_unix_ms: int, by: PrivateKey) -> bytes:
+    return pack(seal(RECORDS_WANTED, RecordsWanted(epoch=epoch, at_unix_ms=at_unix_ms), by))
 
 
 class Desk:
@@ -79,7 +96,7 @@ class Desk:
         self.now_ms = at_ms
         rows = tuple(lease(f"l{n}", KNOWN, NODES[n]) for n in range(count))
         sight = {NODES[n]: seen((f"l{n}", "serving")) for n in range(count)}
-        grants = (quota(KNOWN, {"frankfurt": count}),)
+        grants = (quota(KNOWN, {"frankfurt": count}, invitation=INVITED),)
         await self.telling.observe(world(sight, rows, (KNOWN,), grants))
 
 
@@ -132,11 +149,19 @@ async def test_a_validator_can_ask_again_and_gets_the_same_bytes(desk: Desk) -> 
     await desk.telling.tell()
     first, desk.batches = desk.batches, []
     await desk.serve(2, CHAIN.start_unix_ms(6) + 100)
-    desk.fabric.publish(S_WANTED, msgspec.json.encode(RecordsWanted(epoch=5)))
-    desk.fabric.publish(S_WANTED, msgspec.json.encode(RecordsWanted(epoch=6)))  # not over
+    stranger, validator = PrivateKey(b"\x33" * 32), VALIDATORS[0]
+    wish = wanted(5, 1, validator)
+    desk.fabric.publish(S_WANTED, wanted(5, 9, stranger))
+    desk.fabric.publish(S_WANTED, wish)
+    desk.fabric.publish(S_WANTED, wanted(6, 2, validator))  # not over
     await until(lambda: 5 in desk.telling._due)
     await desk.telling.tell()
     assert desk.batches == first
+    desk.fabric.publish(S_WANTED, wanted(5, 10, stranger))
+    desk.fabric.publish(S_WANTED, wish)  # whoever repeats it is not heard
+    desk.fabric.publish(S_WANTED, wanted(4, 3, validator))
+    await until(lambda: 4 in desk.telling._due)
+    assert desk.telling._due == {4}
 
 
 async def test_a_controller_that_restarts_goes_on_from_its_disk(desk: Desk) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from isochrone.schema.documents import LEASE_RECORD, unpack, unseal
-from isochrone.schema.identity import recover
-from isochrone.schema.settlement import Deployment, LeaseRecord, RecordBatch
+from isochrone.controller.declared import declared
+from isochrone.rules.invitations import invited
+from isochrone.schema.documents import LEASE_RECORD, VOUCHER_REQUEST, pack, seal, unpack, unseal
+from isochrone.schema.identity import PrivateKey, recover
+from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord, RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,
@@ -43,22 +45,26 @@ async def test_leases_are_recorded_and_vouchers_signed(tmp_path: Path) -> None:
         await cell.start()
         await cell.fabric.respond(records_subject("fra"), hear)
         await cell.add(node(1, "frankfurt", provider=1), node(2, "paris", provider=2))
-        await cell.controller(ledger=chain)
-        id_ = await cell.declare(service())
+        spending = PrivateKey.load_or_create(tmp_path / "spending.key")
+        await cell.controller(ledger=chain, spending_key_path=str(tmp_path / "spending.key"))
+        id_ = await cell.declare(service(home_key=spending.address))
         await until(lambda: len(cell.serving(id_)) == 2, what="two replicas serve")
         await until(lambda: len(batches) > 0, what="an epoch's leases are told")
         documents = [unpack(document) for document in batches[0].documents]
         told = [unseal(document, LEASE_RECORD, LeaseRecord) for document in documents]
         assert {record.terms.node for record, _ in told} <= set(cell.serving(id_))
         assert {signer for _, signer in told} == {cell.address_of(1)}
+        for record, signer in told:
+            home = declared(record.service_document).service
+            invitation = invited(record.invitation, home, id_)
+            assert invitation == Invitation(service=id_, cell="fra", controller=signer)
 
         async def ask(cumulative: int) -> VoucherAnswer:
             request = VoucherRequest(
                 service=id_, epoch=0, cumulative_microusd=cumulative, redeemed_microusd=0
             )
-            reply = await cell.fabric.request(
-                voucher_subject("fra"), msgspec.json.encode(request), 3.0
-            )
+            sealed = pack(seal(VOUCHER_REQUEST, request, PrivateKey(b"\x0b" * 32)))
+            reply = await cell.fabric.request(voucher_subject("fra"), sealed, 3.0)
             return msgspec.json.decode(reply, type=VoucherAnswer)
 
         modest = (await ask(1)).voucher

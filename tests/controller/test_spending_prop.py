@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.controller import spending
-from isochrone.controller.spending import Spending, accrued, bound_microusd, granted
+from isochrone.controller.spending import (
+    Spending,
+    accrued,
+    bound_microusd,
+    granted,
+    plausible_microusd,
+)
 from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import VoucherRequest
 
@@ -17,7 +23,7 @@ TERMS = Terms()
 
 def test_the_worked_examples_hold() -> None:
     tried = doctest.testmod(spending)
-    assert tried.attempted >= 5
+    assert tried.attempted >= 7
     assert tried.failed == 0
 
 
@@ -43,15 +49,18 @@ def test_signed_amounts_only_grow_and_stay_within_what_was_used(
     history: list[tuple[list[int], int, int, int]],
 ) -> None:
     known = Spending()
-    base: int | None = None
+    base, begun = 0, False
     price_ms = replica_ms = 0
     for prices, elapsed_ms, cumulative, redeemed in history:
         known = accrued(known, prices, elapsed_ms)
         price_ms += sum(prices) * elapsed_ms
         replica_ms += len(prices) * elapsed_ms
         before = known.signed_microusd
+        if not begun:
+            most = plausible_microusd(known, TERMS)
+            base, begun = min(redeemed, most), redeemed <= most
         known = granted(known, asked(cumulative, redeemed), TERMS)
-        base = redeemed if base is None else base
+        assert (known.base_microusd, known.begun) == (base, begun)
         assert known.signed_microusd >= before
         most = price_ms + sum(prices) * spending.SLACK_MS
         relays = (
@@ -89,3 +98,16 @@ def test_the_first_request_tells_where_the_chain_stands() -> None:
     again = granted(first, asked(10**9, redeemed=10**8), TERMS)
     assert again.base_microusd == 5_000
     assert bound_microusd(again, TERMS) == bound_microusd(first, TERMS)
+
+
+def test_more_than_a_year_of_the_most_there_was_is_not_believed() -> None:
+    known = accrued(accrued(Spending(), (3_000, 1_000), 10), (), 10)  # the replicas are gone again
+    most = plausible_microusd(known, Terms(relay_nanousd_per_request=0))
+    assert most == 365 * 24 * 4_000 * 102 // 100 + spending.ROUNDING_MICROUSD
+    free = Terms(relay_nanousd_per_request=0)
+    lied = granted(known, asked(10**15, redeemed=most + 1), free)
+    assert (lied.base_microusd, lied.begun) == (most, False)
+    grown = accrued(lied, (3_000, 1_000, 5_000), 10)
+    honest = granted(grown, asked(10**15, redeemed=most + 1), free)
+    assert (honest.base_microusd, honest.begun) == (most + 1, True)
+    assert granted(honest, asked(10**15, redeemed=10**9), free).base_microusd == most + 1

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from isochrone.controller.shelf import Shelf
-from isochrone.controller.spending import RELAY_REQUESTS_PER_S_MAX
+from isochrone.controller.spending import RELAY_REQUESTS_PER_S_MAX, plausible_microusd
 from isochrone.controller.view import World
 from isochrone.controller.vouchers import MOVING, VoucherDesk, prices_now
+from isochrone.schema.documents import VOUCHER_REQUEST, pack, seal
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.plans import CellOffers, HeldReplica
+from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,
@@ -26,6 +28,7 @@ from .worlds import TENANT, declare, lease, node, quota, seen, service, world
 
 DOMAIN = Domain(chain_id=31337, contract="0x" + "b" * 40)
 KEY = PrivateKey(b"\x05" * 32)
+VALIDATOR = PrivateKey(b"\x0b" * 32)
 KNOWN = declare(service())
 HERE = node(1, "frankfurt")
 PRICE = HERE.offer.price_microusd_per_hour(KNOWN.service.resources)
@@ -83,13 +86,19 @@ def other(state: str, desired: str = "serving", *prices: int) -> dict[str, CellO
     return {"par": offers}
 
 
-async def ask(desk: VoucherDesk, cumulative: int, service: str = KNOWN.id) -> VoucherAnswer:
+async def ask(
+    desk: VoucherDesk,
+    cumulative: int,
+    service: str = KNOWN.id,
+    *,
+    by: PrivateKey = VALIDATOR,
+    redeemed: int = 0,
+) -> VoucherAnswer:
     request = VoucherRequest(
-        service=service, epoch=3, cumulative_microusd=cumulative, redeemed_microusd=0
+        service=service, epoch=3, cumulative_microusd=cumulative, redeemed_microusd=redeemed
     )
-    return msgspec.json.decode(
-        await desk.on_voucher(msgspec.json.encode(request)), type=VoucherAnswer
-    )
+    sealed = pack(seal(VOUCHER_REQUEST, request, by))
+    return msgspec.json.decode(await desk.on_voucher(sealed), type=VoucherAnswer)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +169,36 @@ async def test_what_was_signed_survives_a_restart(
     assert first.voucher is not None
     assert later.voucher is not None
     assert later.voucher.cumulative_microusd > first.voucher.cumulative_microusd
+
+
+async def test_only_validators_that_are_named_are_signed_for(tmp_path: Path, clock: Clock) -> None:
+    desk = VoucherDesk(KEY, DOMAIN, Shelf(tmp_path), clock, (VALIDATOR.address,))
+    await desk.observe(serving(), {})
+    clock.ms += 60_000
+    await desk.observe(serving(), {})
+    stranger = await ask(desk, 5, by=PrivateKey(b"\x0c" * 32), redeemed=10**6)
+    assert (stranger.voucher, stranger.code) == (None, "forbidden")
+    assert desk.spending(KNOWN.id).signed_microusd == 0
+    assert not desk.spending(KNOWN.id).begun, "a stranger does not tell where the chain stands"
+    bare = VoucherRequest(service=KNOWN.id, epoch=3, cumulative_microusd=5, redeemed_microusd=0)
+    for data in (msgspec.json.encode(bare), pack(seal("funds-news", bare, VALIDATOR))):
+        answer = msgspec.json.decode(await desk.on_voucher(data), type=VoucherAnswer)
+        assert (answer.voucher, answer.code) == (None, "invalid_input")
+    assert (await ask(desk, 5)).voucher is not None
+
+
+async def test_the_first_request_cannot_tell_of_more_than_is_plausible(
+    desk: VoucherDesk, clock: Clock
+) -> None:
+    await desk.observe(serving(), {})
+    lie = await ask(desk, 10**15, redeemed=10**15)
+    most = plausible_microusd(desk.spending(KNOWN.id), Terms())
+    assert lie.code == "over_bound"
+    assert lie.voucher is not None
+    assert most <= lie.voucher.cumulative_microusd <= most + PRICE + 10_000
+    again = await ask(desk, 10**15, redeemed=most)
+    assert again == lie
+    assert desk.spending(KNOWN.id).begun, "an honest one settles it"
 
 
 async def test_a_service_that_never_served_here_gets_no_voucher(desk: VoucherDesk) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from isochrone.client.admin import AdminClient
 from isochrone.gateway.process import Gateway
+from isochrone.schema.documents import SERVICE, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import Model
 from isochrone.schema.settlement import NO_CHAIN, Deployment
 from isochrone.schema.settling import (
     ConsentAnswer,
@@ -20,6 +22,8 @@ from isochrone.schema.settling import (
     consent_subject,
 )
 
+from .http_calls import call
+from .test_admin import service
 from .town import Town, http_port
 
 CHAIN = Deployment(chain_id=31337, bonds="0x" + "b" * 40, genesis_unix_s=1_700_000_000)
@@ -43,6 +47,7 @@ async def test_anybody_learns_where_the_chain_is(town: Town) -> None:
         chain_url="http://chain.test:8545",
         spending_key="0x" + "5" * 40,
         records_urls=("http://validator.test",),
+        validators=("0x" + "6" * 40,),
         paid_only=True,
     )
     view = await asyncio.to_thread(client(town, gateway).ledger)
@@ -51,6 +56,7 @@ async def test_anybody_learns_where_the_chain_is(town: Town) -> None:
         chain_url="http://chain.test:8545",
         spending_key="0x" + "5" * 40,
         records_urls=("http://validator.test",),
+        validators=("0x" + "6" * 40,),
         paid_only=True,
     )
 
@@ -80,3 +86,18 @@ async def test_only_its_tenant_gets_the_consent_for_a_service(town: Town) -> Non
     stranger = PrivateKey(b"\x77" * 32)
     assert await refused(client(town, gateway, stranger).consent, name) == "forbidden"
     assert await refused(client(town, gateway).consent, name) == "unauthorized"
+
+
+async def test_a_declaration_names_the_key_of_its_home(town: Town) -> None:
+    ours = "0x" + "5" * 40
+    gateway = await town.gateway(ledger=CHAIN, spending_key=ours)
+    api = client(town, gateway, town.tenant)
+    wanted = service(model=Model(engine="onnx", task="tensor"))
+    for named in ("", "0x" + "6" * 40):
+        told = msgspec.structs.replace(wanted, home_key=named)
+        wrong = pack(seal(SERVICE, told, town.tenant))
+        answer = await call(http_port(gateway), "POST", "/isochrone/v1/services", wrong)
+        assert (answer.status, b"home_key" in answer.body) == (400, True)
+    assert (await asyncio.to_thread(api.post_service, wanted)).revision == 1
+    (view,) = await asyncio.to_thread(api.services)
+    assert view.home_key == ours

@@ -120,9 +120,9 @@ def test_records_of_an_operator_that_is_not_bonded_yet_are_not_acknowledged(
     data = msgspec.msgpack.encode(batch(heads=(head,), links=(links,)))
 
     async def play() -> None:
-        await holdings.admit(frozenset())
+        await holdings.admit({}, {})
         assert await holdings.on_batch(data) is None
-        await holdings.admit(HONEST)
+        await holdings.admit(dict.fromkeys(HONEST, "0xhonest"), {"0xhonest": 1})
         assert await holdings.on_batch(data) is not None
 
     asyncio.run(play())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
+from isochrone.schema.documents import RECORDS_WANTED, unpack, unseal
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settling import S_WANTED, RecordsWanted
 from isochrone.validator import news
 from isochrone.validator.cutoff import NOTHING, Cutoff
 from isochrone.validator.holdings import Mark
+
+
+KEY = PrivateKey(b"\x07" * 32)
 
 
 class Fabric:
@@ -20,7 +24,9 @@ class Fabric:
 
     def publish(self, subject: str, data: bytes) -> bool:
         assert subject == S_WANTED
-        self.wanted.append(msgspec.json.decode(data, type=RecordsWanted).epoch)
+        wanted, signer = unseal(unpack(data), RECORDS_WANTED, RecordsWanted)
+        assert (signer, wanted.at_unix_ms) == (KEY.address, 1_234)
+        self.wanted.append(wanted.epoch)
         return True
 
 
@@ -61,7 +67,7 @@ def fabric() -> Fabric:
 
 @pytest.fixture
 def cutoff(fabric: Fabric, holdings: Holdings) -> Cutoff:
-    return Cutoff(fabric, holdings, Exchange(holdings))  # type: ignore[arg-type]
+    return Cutoff(fabric, KEY, holdings, Exchange(holdings), lambda: 1_234)  # type: ignore[arg-type]
 
 
 async def test_what_was_held_at_the_cut_off_binds_every_round(

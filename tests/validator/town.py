@@ -26,7 +26,17 @@ from isochrone.ledger.evm import EvmChain
 from isochrone.ledger.sending import Pace
 from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema import typed_data
-from isochrone.schema.documents import INVITATION, LEASE_RECORD, NODE_GRANT, SERVICE, pack, seal
+from isochrone.schema.documents import (
+    INVITATION,
+    LEASE_RECORD,
+    NODE_GRANT,
+    SERVICE,
+    VOUCHER_REQUEST,
+    pack,
+    seal,
+    unpack,
+    unseal,
+)
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.node import NodeGrant, Offer, Resources
@@ -336,7 +346,8 @@ class Town:
     async def _on_voucher(self, data: bytes) -> bytes | None:
         if not self.controller_answers:
             return None
-        request = msgspec.json.decode(data, type=VoucherRequest)
+        request, asked_by = unseal(unpack(data), VOUCHER_REQUEST, VoucherRequest)
+        assert asked_by in {made.key.address for made in self.validators.values()}
         made = sign_voucher(
             self.deployment.domain,
             key("spending"),

@@ -22,7 +22,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     once it stands by or leads (JSON: pid, controller, cell). ``ledger``: where money is settled;
     without a chain neither vouchers are signed nor leases put on record. ``spending_key_path``:
     the key that signs vouchers, shared by a cell's controllers (empty: one in ``state_dir``).
-    ``validators``: addresses of those whose word on final epochs is believed.
+    ``validators``: keys of those whose word on final epochs is believed, and whose requests for
+    vouchers and records are (none named: anybody's requests, nobody's word on final epochs).
     """
 
     key_path: str

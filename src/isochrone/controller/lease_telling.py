@@ -20,6 +20,7 @@ from isochrone.controller.lease_records import Book, Watched, looked, records_of
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
 from isochrone.fabric.connection import Fabric
+from isochrone.rules.believing import Wishes
 from isochrone.rules.epochs import told_final
 from isochrone.rules.tally_batches import batches
 from isochrone.schema.digests import UNREADABLE, decode
@@ -32,7 +33,6 @@ from isochrone.schema.settling import (
     S_WANTED,
     FinalNews,
     RecordsAck,
-    RecordsWanted,
     records_subject,
 )
 
@@ -47,7 +47,8 @@ log = logging.getLogger(__name__)
 class LeaseTelling:
     """The book, on disk and on the fabric. ``may_act``: whether this controller leads.
 
-    ``validators``: keys of those whose word on final epochs is believed.
+    ``validators``: keys of those whose word on final epochs is believed, and whose wishes for
+    records are (none named: anybody's).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LeaseTelling:
         self._may_act = may_act
         self._unix_ms = unix_ms
         self._validators = frozenset(validators)
+        self._wishes = Wishes(validators)
         self._finals: dict[str, int] = {}
         self._kept: dict[str, Watched] = dict(_read(shelf))
         self._book: Book = dict(self._kept)
@@ -119,7 +121,11 @@ class LeaseTelling:
         return True
 
     def _on_wanted(self, _subject: str, data: bytes) -> None:
-        epoch = decode(data, RecordsWanted, "wish for records").epoch
+        try:
+            epoch = self._wishes.epoch(data)
+        except IsochroneError as error:
+            log.debug("a wish for records: %s", error.sentence())
+            return
         if 0 <= self._epoch() - epoch <= EPOCHS_KEPT and epoch < self._epoch():
             self._due.add(epoch)
 

@@ -2,8 +2,8 @@
 
 Two desks over one look at the world: ``lease_telling`` (records of leases for the validators) and
 ``vouchers`` (signing for the tenants at home here). The key that signs also invites (``inviting``),
-when quotas are granted. Neither desk is on the way of placement or repair;
-a disk or fabric that fails them is said and tried again at the next look.
+when quotas are granted. Neither desk is on the way of placement or repair; a disk or fabric that
+fails them is said and tried again at the next look.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Money:
             config.ledger.domain,
             Shelf(state / "spending"),
             unix_ms,
+            config.validators,
         )
         self.leases = LeaseTelling(
             fabric,

@@ -1,8 +1,9 @@
 """The spending desk: signs vouchers for the services at home here, within the controller's bound.
 
-The proposer of an epoch asks on ``iso.<cell>.voucher``; the leading controller answers, after the
-new bound is on its disk (fsynced), so that no restart forgets what was signed. On
-``iso.<cell>.consent`` tenants get the key's consent, which ``vault.allow`` wants.
+The proposer of an epoch asks on ``iso.<cell>.voucher``, in a document that its key has sealed;
+only validators that the configuration names are believed (none named: whoever asks). The leading
+controller answers, after the new bound is on its disk (fsynced), so that no restart forgets what
+was signed. On ``iso.<cell>.consent`` tenants get the key's consent, which ``vault.allow`` wants.
 
 The key lies in a file of its own and signs nothing else. With several controllers in a cell the
 file is shared and each counts for itself; whoever leads answers from its own count.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,8 +22,10 @@ from isochrone.controller.shelf import Shelf
 from isochrone.controller.spending import Spending, accrued, granted
 from isochrone.controller.view import World
 from isochrone.ledger.vouchers import sign_voucher
+from isochrone.rules.believing import believes
 from isochrone.schema.digests import decode
-from isochrone.schema.errors import InvalidInput, IsochroneError
+from isochrone.schema.documents import VOUCHER_REQUEST, unpack, unseal
+from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey, is_address
 from isochrone.schema.lease import LeaseState
 from isochrone.schema.plans import CellOffers
@@ -56,7 +59,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VoucherDesk:
-    """Counts what may be spent and signs for it. ``unix_ms``: the clock of the journal."""
+    """Counts what may be spent and signs for it. ``unix_ms``: the clock of the journal;
+    ``validators``: keys of those who may ask (none named: anybody)."""
 
     def __init__(
         self,
@@ -64,12 +68,14 @@ class VoucherDesk:
         domain: Domain,
         shelf: Shelf,
         unix_ms: Callable[[], int],
+        validators: Collection[str] = (),
         terms: Terms | None = None,
     ) -> None:
         self.key = key
         self._domain = domain
         self._shelf = shelf
         self._unix_ms = unix_ms
+        self._validators = frozenset(validators)
         self._terms = terms or Terms()
         journal = _read(shelf)
         self._spendings: dict[str, Spending] = dict(journal.spendings)
@@ -94,9 +100,14 @@ class VoucherDesk:
             await self._save()
 
     async def on_voucher(self, data: bytes) -> bytes:
-        """Answer a ``VoucherRequest``; the voucher leaves after its amount is on disk."""
-        request = decode(data, VoucherRequest, "voucher request")
+        """Answer a sealed ``VoucherRequest``; the voucher leaves after its amount is on disk."""
         try:
+            request, signer = unseal(unpack(data), VOUCHER_REQUEST, VoucherRequest)
+            if not believes(signer, self._validators):
+                raise Forbidden(
+                    f"{signer} is no validator that this cell knows.",
+                    fix="Name its key in the cell's validator_keys.",
+                )
             answer = await self._sign(request)
         except IsochroneError as error:
             answer = VoucherAnswer(code=error.code, message=error.sentence())
@@ -126,7 +137,15 @@ class VoucherDesk:
             return VoucherAnswer(
                 code="not_used", message=f"Nothing of {request.service} has served here."
             )
-        made = granted(self.spending(request.service), request, self._terms)
+        known = self.spending(request.service)
+        made = granted(known, request, self._terms)
+        if not made.begun:
+            log.error(
+                "%s: %d micro-USD are told as redeemed before, %d are plausible",
+                request.service,
+                request.redeemed_microusd,
+                made.base_microusd,
+            )
         self._spendings[request.service] = made
         await self._save()
         amount = made.signed_microusd

@@ -9,15 +9,12 @@ final: records that are thrown away do not come back. Without news the last stat
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final
 
+from isochrone.rules.believing import believes
 from isochrone.rules.epochs import told_final
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, unpack, unseal
 from isochrone.schema.errors import IsochroneError, TheirFault
 from isochrone.schema.settling import FinalNews, FundsNews
-
-STRANGERS_MAX: Final = 64
-"""Signers remembered where none is named."""
 
 
 class DepositLow(TheirFault):
@@ -61,7 +58,7 @@ class LedgerNews:
             self.refused += 1
             return
         known = self._funds.get(signer)
-        if not self._believes(signer, self._funds):
+        if not believes(signer, self._validators, self._funds):
             self.refused += 1
         elif known is None or news.at_unix_ms > known.at_unix_ms:
             self._funds[signer] = news
@@ -83,11 +80,6 @@ class LedgerNews:
             self.final_epoch = epoch
             for callback in self.on_final:
                 callback(epoch)
-
-    def _believes(self, signer: str, known: Collection[str]) -> bool:
-        if self._validators:
-            return signer in self._validators
-        return signer in known or len(known) < STRANGERS_MAX
 
     def _judge_funds(self) -> None:
         named = {service for news in self._funds.values() for service in news.low}

@@ -169,6 +169,7 @@ class Parts:
             fabric=self.fabric,
             kept=self.kept,
             epoch=lambda: self.signer.epoch,
+            validators=config.validators,
         )
         self.tenants = TenantDesk(self.signer, self.kept, self.tallies, self.fleet)
         self.ledger = TallyDesk(

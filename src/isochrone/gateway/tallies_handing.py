@@ -2,12 +2,13 @@
 
 When an epoch has ended, everything of it that both have signed goes out in batches; what changed
 after (a late acceptance, a tenant's count) goes out again. Copies that nodes bring are passed on as
-they are: a gateway cannot hide a head that its node holds. Whoever asks (``RecordsWanted``) gets
-all of an epoch once more.
+they are: a gateway cannot hide a head that its node holds. A validator that asks
+(``RecordsWanted``) gets all of an epoch once more.
 
 Rules: one batch at a time, repeated with growing pauses while nobody answers, at once when somebody
-asks. Nodes' copies wait in memory (``COPIES_BYTES_MAX``); one that finds no room is dropped, since
-the node keeps it.
+asks. What nobody takes keeps nothing else waiting: copies go after the gateway's own records, and
+one that is not taken goes to the end of the line. Nodes' copies wait in memory
+(``COPIES_BYTES_MAX``); one that finds no room is dropped, since the node keeps it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.tallies_kept import KeptTallies
+from isochrone.rules.believing import Wishes
 from isochrone.rules.tally_batches import Copy, assemble, batches
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Records
 from isochrone.schema.settlement import RecordBatch
-from isochrone.schema.settling import RecordsAck, RecordsWanted, records_subject
+from isochrone.schema.settling import RecordsAck, records_subject
 
 LOOK_S: Final = 0.5
 ANSWER_S: Final = 5.0
@@ -42,7 +44,8 @@ log = logging.getLogger(__name__)
 
 
 class RecordHand:
-    """Hands over one gateway's records. ``epoch()``: the one that runs.
+    """Hands over one gateway's records. ``epoch()``: the one that runs; ``validators``: those whose
+    wishes are believed (none named: anybody's).
 
     ``behind``: ended epochs with records nobody has taken.
     """
@@ -55,7 +58,9 @@ class RecordHand:
         fabric: Fabric,
         kept: KeptTallies,
         epoch: Callable[[], int],
+        validators: Collection[str] = (),
     ) -> None:
+        self._wishes = Wishes(validators)
         self.handed = self.dropped = 0
         self._address = address
         self._subject = records_subject(cell)
@@ -91,8 +96,9 @@ class RecordHand:
     def wanted(self, _subject: str, data: bytes) -> None:
         """A validator asks for an epoch's records (again)."""
         try:
-            epoch = msgspec.json.decode(data, type=RecordsWanted).epoch
-        except UNREADABLE:
+            epoch = self._wishes.epoch(data)
+        except IsochroneError as error:
+            log.debug("a wish for records: %s", error.sentence())
             return
         if epoch in self._kept.epochs():
             self._acked.pop(epoch, None)
@@ -115,11 +121,24 @@ class RecordHand:
         self._copies_bytes += len(message.batch)
 
     async def _hand_over(self) -> None:
+        failed: IsochroneError | None = None
+        try:
+            for epoch in self.behind:
+                await self._hand_over_epoch(epoch)
+        except IsochroneError as error:
+            failed = error
+        await self._hand_over_copies()
+        if failed is not None:
+            raise failed
+
+    async def _hand_over_copies(self) -> None:
         while self._copies:
-            await self._request(self._copies[0])
+            try:
+                await self._request(self._copies[0])
+            except IsochroneError:
+                self._copies.rotate(-1)
+                raise
             self._copies_bytes -= len(self._copies.popleft())
-        for epoch in self.behind:
-            await self._hand_over_epoch(epoch)
 
     async def _hand_over_epoch(self, epoch: int) -> None:
         self._kept.changed.discard(epoch)

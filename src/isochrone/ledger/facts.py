@@ -100,8 +100,9 @@ class Facts:
     """State of the contracts after some events, folded one by one with ``add``.
 
     ``bonds``: by account and role; ``keys``: by role and key, the account that it works for;
-    ``funds``: by tenant and purpose (hex), deposit and redeemed; ``roots``: those that stand, by
-    rising epoch; ``changed``: the block of each bond's and fund's last change.
+    ``funds``: by tenant and purpose (hex), deposit and redeemed; ``thawing``: what of a deposit was
+    announced to be withdrawn; ``roots``: those that stand, by rising epoch; ``changed``: the block
+    of each bond's and fund's last change.
     """
 
     def __init__(self, deployment: Deployment, challenge_epochs: int) -> None:
@@ -111,6 +112,7 @@ class Facts:
         self.keys: dict[tuple[Role, str], str] = {}
         self.voters: dict[tuple[Role, str], str] = {}
         self.funds: dict[tuple[str, str], tuple[int, int]] = {}
+        self.thawing: dict[tuple[str, str], int] = {}
         self.claimed: dict[str, int] = {}
         self.roots: list[PostedRoot] = []
         self.pot_received = 0
@@ -120,7 +122,7 @@ class Facts:
     def copy(self) -> Facts:
         """Another one, to be folded on by itself."""
         other = copy.copy(self)
-        for name in ("bonds", "keys", "voters", "funds", "claimed", "roots", "changed"):
+        for name in ("bonds", "keys", "voters", "funds", "thawing", "claimed", "roots", "changed"):
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
@@ -190,7 +192,13 @@ class Facts:
     def _vault_deposited(self, event: Event, at_s: int) -> None:
         self._move(event, event.args["amount"], 0)
 
+    def _vault_depositthawing(self, event: Event, at_s: int) -> None:
+        fund = (event.args["tenant"], event.args["purpose"].hex())
+        self.thawing[fund] = event.args["amount"]  # it replaces what was announced before
+        self.changed[fund] = event.block
+
     def _vault_depositwithdrawn(self, event: Event, at_s: int) -> None:
+        self.thawing.pop((event.args["tenant"], event.args["purpose"].hex()), None)
         self._move(event, -event.args["amount"], 0)
 
     def _vault_redeemed(self, event: Event, at_s: int) -> None:

@@ -148,6 +148,8 @@ class Snapshots:
         left = vault.deposit_of(tenant, word, at=block)
         moved = vault.redeemed_of(tenant, word, at=block)
         _same(f"fund {purpose[:8]} of {tenant}", facts.funds.get(fund, (0, 0)), (left, moved))
+        thawing, _ = vault.thawing_of(tenant, word, at=block)
+        _same(f"thaw of {purpose[:8]} of {tenant}", facts.thawing.get(fund, 0), thawing)
 
     def _compare_tokens(self, facts: Facts, block: Block) -> None:
         token, deployment = self._contracts.token, self._contracts.deployment

@@ -122,6 +122,11 @@ class Spool:
     # --- what it holds ---------------------------------------------------------------------------
 
     @property
+    def bytes_max(self) -> int:
+        """The room of all records together."""
+        return self._bytes_max
+
+    @property
     def damages(self) -> tuple[Damage, ...]:
         """Everything that was found unreadable since this process opened the spool."""
         return self._files.damages

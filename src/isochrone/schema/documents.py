@@ -30,6 +30,8 @@ STANDBY_RECORD = "standby-record"
 HELD_RECORDS = "held-records"
 FUNDS_NEWS = "funds-news"
 FINAL_NEWS = "final-news"
+VOUCHER_REQUEST = "voucher-request"
+RECORDS_WANTED = "records-wanted"
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):

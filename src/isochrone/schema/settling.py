@@ -6,17 +6,18 @@ Core NATS subjects (``S_…``) beside the cells' own ones of the tables in ARCHI
 subject                       what
 ============================  ==================================================================
 ``iso.<cell>.records``        request: MessagePack ``RecordBatch`` → ``RecordsAck``, after fsync
-``iso.<cell>.voucher``        request: ``VoucherRequest`` → ``VoucherAnswer`` (leading controller)
+``iso.<cell>.voucher``        request: packed ``voucher-request`` document → ``VoucherAnswer``
+                              (leading controller)
 ``iso.<cell>.consent``        request: ``ConsentRequest`` → ``ConsentAnswer`` (leading controller)
-``iso.ledger.wanted``         ``RecordsWanted``: hand over an epoch's records (again)
+``iso.ledger.wanted``         packed ``records-wanted`` document: hand an epoch over (again)
 ``iso.ledger.held``           packed ``held-records`` document: what a validator holds
 ``iso.ledger.root``           ``SignedRoot``: the proposer's first, then the others'
 ``iso.ledger.funds``          packed ``funds-news`` document
 ``iso.ledger.final``          packed ``final-news`` document
 ============================  ==================================================================
 
-All but batches is JSON. Amounts are micro-US-dollars, times Unix milliseconds, digests lower-case
-hex without ``0x``.
+All but batches and documents is JSON; documents are sealed by a validator's voting key. Amounts are
+micro-US-dollars, times Unix milliseconds, digests lower-case hex without ``0x``.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ class RecordsAck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordsWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever holds records of that epoch hands all of them over, whether acknowledged or not."""
+    """Whoever holds records of that epoch hands all of them over, whether acknowledged or not.
+
+    ``at_unix_ms``: a signer's later wishes have later ones, so that none is repeated by others.
+    """
 
     epoch: int
+    at_unix_ms: int
 
 
 class HeldRecords(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +121,8 @@ class FinalNews(msgspec.Struct, frozen=True, kw_only=True):
 class VoucherRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A proposer asks the home cell of a service: sign that so much is spent in all.
 
+    Sent as a document that the proposer's voting key has sealed; one that somebody repeats gets the
+    same answer again and moves nothing.
     ``cumulative_microusd``: what was allocated of the purpose before, and the epoch's charge.
     ``redeemed_microusd``: what the purpose's vouchers have moved so far, by the chain.
     """
@@ -156,13 +163,15 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
 
     ``chain_url``: a JSON-RPC URL that anybody may use (empty: bring your own). ``spending_key``:
     address of the key that may sign tenants' vouchers (empty: none). ``records_urls``: stores of
-    validators. ``paid_only``: services whose deposit is low are refused.
+    validators. ``validators``: keys of those whose word this gateway believes (none: anybody's).
+    ``paid_only``: services whose deposit is low are refused.
     """
 
     deployment: Deployment
     chain_url: str = ""
     spending_key: str = ""
     records_urls: tuple[str, ...] = ()
+    validators: tuple[str, ...] = ()
     paid_only: bool = False
 
 

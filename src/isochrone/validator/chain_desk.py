@@ -43,8 +43,9 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """The chain at its final block. ``roots``: those that stand, by epoch; ``final_epoch``: the
     newest that no veto reaches (-1: none). ``peers``: voting validators by key, as of now.
-    ``accounts``: voting key → account. ``operators``: all keys that work for a bonded operator.
-    ``deposits``: what is left by tenant and purpose (hex)."""
+    ``accounts``: voting key → account. ``operators``: the same of all keys that work for a bonded
+    operator; ``bonds``: those accounts' stake. ``deposits``: what is left that nobody has announced
+    to withdraw, by tenant and purpose (hex)."""
 
     block: int
     roots: tuple[PostedRoot, ...]
@@ -53,7 +54,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     min_round: int
     peers: tuple[Peer, ...]
     accounts: dict[str, str]
-    operators: frozenset[str]
+    operators: dict[str, str]
+    bonds: dict[str, int]
     deposits: dict[tuple[str, str], int]
 
 
@@ -83,6 +85,11 @@ class ChainDesk:
             for key, who in voters.items()
             if (bond := facts.bonds.get((who, "validator"))) is not None
         }
+        bonds = {
+            who: bond.slashable
+            for (who, role), bond in facts.bonds.items()
+            if role == "operator" and bond.slashable > 0
+        }
         return Look(
             block=block.number,
             roots=roots,
@@ -91,14 +98,16 @@ class ChainDesk:
             min_round=self._contracts.vault.min_round(next_epoch, at=block),
             peers=tuple(Peer(key=key, weight=weights[key]) for key in sorted(weights)),
             accounts=voters,
-            operators=frozenset(
-                key
+            operators={
+                key: who
                 for (role, key), who in facts.keys.items()
-                if role == "operator"
-                and (bond := facts.bonds.get((who, "operator"))) is not None
-                and bond.slashable > 0
-            ),
-            deposits={purse: left for purse, (left, _) in facts.funds.items()},
+                if role == "operator" and who in bonds
+            },
+            bonds=bonds,
+            deposits={
+                purse: max(0, left - facts.thawing.get(purse, 0))
+                for purse, (left, _) in facts.funds.items()
+            },
         )
 
     def snapshot(self, epoch: int, block: int | None = None) -> ChainSnapshot:

@@ -10,7 +10,8 @@ order of arrival (ties are broken by bytes). No I/O, no clock. Not thread-safe: 
 time.
 
 Anybody can make keys and sign with them. So once the chain was read, only records of bonded
-operators' keys are taken (``admit``), and what lies about without a proven head has a limit.
+operators' keys are taken (``admit``), each operator's account has a share of the room (``shares``),
+and what lies about without a proven head has a limit.
 
 What it does not do: know whether a lease record tells the truth (``papers``, ``checking``). A
 document is kept once per signer.
@@ -18,8 +19,9 @@ document is kept once per signer.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from collections.abc import Collection as Keys
-from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -42,6 +44,7 @@ from isochrone.schema.settlement import (
 from isochrone.schema.tally import LINK_BYTES, TallyChain, next_head
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
 from isochrone.validator.evidence import WORD_MAX
+from isochrone.validator.shares import NOBODY, Shares
 
 SIGNERS_MAX: Final = 16
 """Documents kept of one lease or node and epoch: a cell has at most a few controllers, and whoever
@@ -55,8 +58,14 @@ POSITIONS_MAX: Final = 100_000
 
 FAULTS_MAX: Final = 1_000
 
+COUNT_BYTES: Final = 256
+"""What a tenant's newer count adds to a head that is here already, written generously."""
+
 LOOSE_BYTES_MAX: Final = 256 * 1024 * 1024
 """Links that no head proves yet, of all chains together: a million periods in disorder."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,18 +113,26 @@ class Copy:
 
 class Collection:
     """Chains by id, documents by what they are about. ``refused``: records that prove nothing;
-    ``strange``: those by keys that nobody bonded for, perhaps not yet."""
+    ``strange``: those by keys that nobody bonded for, perhaps not yet; ``over``: those for which
+    their operator's share had no room, ``crowded``: whose those were.
 
-    def __init__(self, domain: Domain) -> None:
+    ``shares``: who may fill how much; None: there is room for all.
+    """
+
+    def __init__(self, domain: Domain, shares: Shares | None = None) -> None:
         self._domain = domain
+        self._shares = shares
         self.chains: dict[bytes, Copy] = {}
         self.papers: dict[tuple[str, int, str], dict[str, Paper]] = {}
         self.faults: list[Fault] = []
         self.refused = 0
         self.strange = 0
+        self.over = 0
+        self.crowded: set[str] = set()
         self._changes = 0
         self._loose_bytes = 0
         self._operators: Keys[str] | None = None
+        self._epoch = 0
 
     def admit(self, operators: Keys[str]) -> None:
         """From now on only records by these keys are taken; those of others go."""
@@ -131,23 +148,33 @@ class Collection:
                 del self.papers[about]
         self._loose_bytes = sum(copy.loose_bytes for copy in self.chains.values())
 
-    def add(self, batch: RecordBatch) -> bool:
-        """Take a batch; whether anything in it was new.
+    def add(self, batch: RecordBatch) -> RecordBatch | None:
+        """Take a batch; what of it was new, None when nothing was.
 
         What is not of the batch's epoch is left out. Raises Unavailable when too much lies about
         already: the batch should come again.
         """
-        before = self._changes
-        heads = [head for head in batch.heads if head.chain.epoch == batch.epoch]
-        touched = [self._take_head(head) for head in heads]
-        touched += [self._take_links(links) for links in batch.links]
+        self._epoch = batch.epoch
+        ours = [head for head in batch.heads if head.chain.epoch == batch.epoch]
+        self.refused += len(batch.heads) - len(ours)
+        touched: list[Copy | None] = []
+
+        def is_new(change: Callable[[], Copy | None]) -> bool:
+            before = self._changes
+            touched.append(change())
+            return self._changes != before
+
+        heads = [head for head in ours if is_new(partial(self._take_head, head))]
+        links = [one for one in batch.links if is_new(partial(self._take_links, one))]
         for copy in touched:
             if copy is not None:
                 self._prove(copy)
-        for packed in batch.documents:
-            self._take_document(packed, batch.epoch)
-        self.refused += len(batch.heads) - len(heads)
-        return self._changes != before
+        documents = [one for one in batch.documents if is_new(partial(self._take_document, one))]
+        if not heads and not links and not documents:
+            return None
+        return msgspec.structs.replace(
+            batch, heads=tuple(heads), links=tuple(links), documents=tuple(documents)
+        )
 
     def incomplete(self, epoch: int) -> bool:
         """Whether a head of that epoch waits for links that are not here."""
@@ -194,6 +221,9 @@ class Collection:
         if last <= copy.position or before == links.bodies:
             return None
         more = len(links.bodies) - len(before)
+        owner = copy.chain.gateway if copy.chain is not None else NOBODY
+        if more >= 0 and not self._has_room(owner, len(links.bodies)):
+            return None
         if self._loose_bytes + more > LOOSE_BYTES_MAX:
             raise Unavailable(
                 f"Over {LOOSE_BYTES_MAX} bytes of links wait for heads.",
@@ -226,6 +256,8 @@ class Collection:
         if known is not None:
             self._fault(known, head)
             return None
+        if not self._has_room(head.chain.gateway, len(_encode(head))):
+            return None
         copy = self.chains.setdefault(head.chain.id, Copy())
         copy.chain = head.chain
         copy.waiting[head.position] = head
@@ -243,7 +275,10 @@ class Collection:
             self.refused += 1
             return
         requests, _ = copy.counts.get(signer, (0, b""))
-        if head.tenant_requests > requests and (requests or len(copy.counts) < SIGNERS_MAX):
+        is_more = head.tenant_requests > requests
+        if is_more and (requests or len(copy.counts) < SIGNERS_MAX):
+            if not self._has_room(head.chain.gateway, COUNT_BYTES):
+                return
             copy.counts[signer] = (head.tenant_requests, head.tenant_signature)
             self._changes += 1
 
@@ -252,6 +287,17 @@ class Collection:
             return True
         self.strange += 1
         return False
+
+    def _has_room(self, key: str, size_bytes: int) -> bool:
+        """Whether so much of a key's records is kept; then it counts as kept."""
+        if self._shares is None:
+            return True
+        if not self._shares.fits(key, size_bytes):
+            self.over += 1
+            self.crowded.add(self._shares.account(key))
+            return False
+        self._shares.fill(self._epoch, key, size_bytes)
+        return True
 
     def _signed(self, head: SignedHead) -> bool:
         digest = tally_head(self._domain, head.chain.id, head.position, head.head)
@@ -287,20 +333,24 @@ class Collection:
         self._loose_bytes += copy.loose_bytes
 
     def _fault(self, one: SignedHead, other: SignedHead) -> None:
-        self._changes += 1
-        if len(self.faults) < FAULTS_MAX:
-            self.faults.append(Fault(one=one, other=other))
+        fault = Fault(one=one, other=other)
+        if len(self.faults) < FAULTS_MAX and fault not in self.faults:
+            self._changes += 1
+            self.faults.append(fault)
 
     # --- documents -------------------------------------------------------------------------------
 
-    def _take_document(self, packed: bytes, epoch: int) -> None:
+    def _take_document(self, packed: bytes) -> None:
         paper = read_paper(packed)
-        if paper is None or paper.record.epoch != epoch or not self._admits(paper.signer):
+        if paper is None or paper.record.epoch != self._epoch or not self._admits(paper.signer):
             self.refused += 1
             return
-        kept = self.papers.setdefault(_about(paper), {})
+        kept = self.papers.get(_about(paper), {})
         known = kept.get(paper.signer)
         if (known is None and len(kept) < SIGNERS_MAX) or (known and packed < known.packed):
+            if not self._has_room(paper.signer, len(packed)):
+                return
+            self.papers[_about(paper)] = kept
             kept[paper.signer] = paper
             self._changes += 1
 

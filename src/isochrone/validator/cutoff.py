@@ -11,9 +11,11 @@ this process was not there all the time.
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
 
 from isochrone.fabric.connection import Fabric
+from isochrone.schema.documents import RECORDS_WANTED, pack, seal
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settling import S_WANTED, RecordsWanted
 from isochrone.validator.exchanging import Exchange
 from isochrone.validator.holdings import Holdings, Mark
@@ -25,10 +27,20 @@ FETCHED_WITHIN = 2
 
 
 class Cutoff:
-    """The marks of the epoch under way."""
+    """The marks of the epoch under way. ``key``: signs wishes for records; ``unix_ms``: the clock
+    by which a wish is newer than the one before."""
 
-    def __init__(self, fabric: Fabric, holdings: Holdings, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        key: PrivateKey,
+        holdings: Holdings,
+        exchange: Exchange,
+        unix_ms: Callable[[], int],
+    ) -> None:
         self._fabric = fabric
+        self._key = key
+        self._unix_ms = unix_ms
         self._holdings = holdings
         self._exchange = exchange
         self._epoch = -1
@@ -63,4 +75,5 @@ class Cutoff:
         generation = self._fabric.generation
         if self._heard_since != generation or self._holdings.incomplete(epoch):
             self._heard_since = generation
-            self._fabric.publish(S_WANTED, msgspec.json.encode(RecordsWanted(epoch=epoch)))
+            wanted = RecordsWanted(epoch=epoch, at_unix_ms=self._unix_ms())
+            self._fabric.publish(S_WANTED, pack(seal(RECORDS_WANTED, wanted, self._key)))

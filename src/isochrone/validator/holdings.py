@@ -5,6 +5,9 @@ by the event loop and by the threads that propose and review. A batch is acknowl
 was new in it is on disk; what belongs to an epoch that is settled is acknowledged and dropped, so
 that nobody repeats for ever what can no longer count.
 
+Every bonded operator has a share of the spool (``shares``): who floods it fills the own one, and
+what found no room is not acknowledged. Only what is new of a batch is written.
+
 A *mark* is what was held at a moment: a proposal made later must not miss any of it.
 """
 
@@ -13,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from collections.abc import Collection as Keys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +38,7 @@ from isochrone.schema.settlement import (
 from isochrone.schema.settling import RecordsAck
 from isochrone.validator.chains import LATE_EPOCHS
 from isochrone.validator.collecting import Collection, Fault, batches_of
+from isochrone.validator.shares import NOBODY, Shares
 from isochrone.validator.sifting import Sound, sift
 
 EPOCHS_AHEAD: Final = 1
@@ -71,9 +74,12 @@ class Holdings:
         self._me = me
         self._unix_ms = unix_ms
         self._lock = threading.Lock()
-        self._collection = Collection(deployment.domain)
+        self._shares = Shares(spool.bytes_max)
+        self._collection = Collection(deployment.domain, self._shares)
         self._accused = 0
-        self._operators: Keys[str] | None = None
+        self._crowded: dict[str, str] = {}
+        self._operators: Mapping[str, str] | None = None
+        self._bonds: Mapping[str, int] = {}
         self._keeping = asyncio.Lock()
         self._owed: list[tuple[int, bytes]] = []
         self.settled = -1
@@ -85,12 +91,14 @@ class Holdings:
     ) -> Holdings:
         """Open the spool and read all of it again. Blocking."""
         holdings = cls(deployment, Spool.open(folder), me, unix_ms)
+        holdings._shares.binding = False
         for epoch in holdings._spool.epochs():
             for data in holdings._spool.read(epoch):
                 try:
                     holdings._collection.add(_decode_batch(data))
                 except Unavailable as error:  # it was handed over in another order
                     log.error("held records are left out: %s", error.sentence())
+        holdings._shares.binding = True
         for damage in holdings._spool.damages:
             log.error("the holdings are damaged: %s", damage)
         return holdings
@@ -104,11 +112,19 @@ class Holdings:
         """How many chains are known."""
         return len(self._collection.chains)
 
-    async def admit(self, operators: Keys[str]) -> None:
-        """The chain was read: only records by these bonded operators' keys are taken now."""
-        if operators != self._operators:
-            self._operators = operators
-            await asyncio.to_thread(self._admit, operators)
+    @property
+    def crowded(self) -> tuple[str, ...]:
+        """Why records were refused for want of room, in words, an operator each."""
+        return tuple(self._crowded[account] for account in sorted(self._crowded))
+
+    async def admit(self, operators: Mapping[str, str], bonds: Mapping[str, int]) -> None:
+        """The chain was read: only records by these bonded operators' keys are taken now.
+
+        ``operators``: account by key; ``bonds``: micro-USD by account.
+        """
+        if operators != self._operators or bonds != self._bonds:
+            self._operators, self._bonds = operators, bonds
+            await asyncio.to_thread(self._admit, operators, bonds)
 
     async def on_batch(self, data: bytes) -> bytes | None:
         """Take a batch that was handed over; the acknowledgement, or None when it is not taken."""
@@ -126,7 +142,8 @@ class Holdings:
         return msgspec.json.encode(RecordsAck(validator=self._me))
 
     async def take(self, batch: RecordBatch) -> bool:
-        """Take a batch; False for one of an epoch, or by an operator, that is not there yet.
+        """Take a batch; False for one of an epoch, or by an operator, that is not there yet, and
+        for one of which an operator's share had no room for all.
 
         Raises TooLarge for more than the spool takes at once, Unavailable when it takes nothing.
         """
@@ -135,15 +152,15 @@ class Holdings:
             return False
         if batch.epoch < self.settled:  # of the newest settled one, late records still count
             return True
-        data = _encode(batch)
-        if len(data) > RECORD_BYTES_MAX:
-            raise TooLarge(f"A batch of {len(data)} bytes; {RECORD_BYTES_MAX} are taken at once.")
-        new, strange = await asyncio.to_thread(self._add, batch)
-        if new:
+        size_bytes = len(_encode(batch))
+        if size_bytes > RECORD_BYTES_MAX:
+            raise TooLarge(f"A batch of {size_bytes} bytes; {RECORD_BYTES_MAX} are taken at once.")
+        new, whole = await asyncio.to_thread(self._add, batch)
+        if new is not None:
             self.changes += 1
-            self._owed.append((batch.epoch, data))
+            self._owed.append((batch.epoch, _encode(new)))
         await self._keep()
-        return not strange
+        return whole
 
     async def take_file(self, data: bytes) -> int:
         """Take another validator's file of holdings; how many chains in it were new.
@@ -211,22 +228,37 @@ class Holdings:
         last = min(final, epoch) - LATE_EPOCHS
         with self._lock:
             self._collection.forget_before(last + 1)
+            self._shares.forget_before(last + 1)
+            self._crowded.clear()
         for old in self._spool.epochs():
             if old <= last:
                 await self._spool.drop(old)
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _add(self, batch: RecordBatch) -> tuple[bool, bool]:
-        """Whether anything in it was new, and whether anything was a stranger's."""
+    def _add(self, batch: RecordBatch) -> tuple[RecordBatch | None, bool]:
+        """What in it was new; whether all is kept: nothing a stranger's, nothing over a share."""
+        collection = self._collection
         with self._lock:
-            before = self._collection.strange
-            new = self._collection.add(batch)
-            return new, self._collection.strange > before
+            before = collection.strange, collection.over
+            new = collection.add(batch)
+            self._say_crowded()
+            return new, (collection.strange, collection.over) == before
 
-    def _admit(self, operators: Keys[str]) -> None:
+    def _say_crowded(self) -> None:
+        """Once an operator, until epochs are forgotten."""
+        for account in self._collection.crowded - set(self._crowded):
+            limit = self._shares.limit(account)
+            who = "records of no known operator" if account == NOBODY else f"operator {account}"
+            why = f"no more records are kept of {who}: its share of {limit} bytes is full"
+            self._crowded[account] = why
+            log.error("%s", why)
+        self._collection.crowded.clear()
+
+    def _admit(self, operators: Mapping[str, str], bonds: Mapping[str, int]) -> None:
         with self._lock:
             self._collection.admit(operators)
+            self._shares.admit(operators, bonds)
 
     async def _keep(self) -> None:
         """Put on disk what is in memory only. Whoever brings the same again waits for it as well,

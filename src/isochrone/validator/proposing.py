@@ -23,6 +23,7 @@ from isochrone.records.store import Store
 from isochrone.records.tables import CHAIN, VOUCHERS
 from isochrone.rules.roots import statement
 from isochrone.rules.settlement import settle
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import (
     Bill,
     Books,
@@ -58,18 +59,20 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proposer:
-    """Makes proposals for one validator. ``account``: whose bond it votes for."""
+    """Makes proposals for one validator; its ``key`` asks controllers for vouchers."""
 
     def __init__(
         self,
         deployment: Deployment,
         fabric: Fabric,
+        key: PrivateKey,
         desk: ChainDesk,
         holdings: Holdings,
         store: Store,
     ) -> None:
         self._deployment = deployment
         self._fabric = fabric
+        self._key = key
         self._desk = desk
         self._holdings = holdings
         self._store = store
@@ -167,6 +170,7 @@ class Proposer:
                 try:
                     made = await ask(
                         self._fabric,
+                        self._key,
                         self._deployment.domain,
                         home[bill.service],
                         epoch,

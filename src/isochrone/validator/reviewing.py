@@ -22,6 +22,7 @@ from isochrone.records.store import Store
 from isochrone.records.tables import standby_record
 from isochrone.schema.documents import LEASE_RECORD
 from isochrone.schema.errors import InvalidInput
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import (
     Bill,
     Books,
@@ -64,18 +65,20 @@ class Refused(InvalidInput):
 
 
 class Reviewer:
-    """Reviews proposals for one validator."""
+    """Reviews proposals for one validator; its ``key`` asks controllers for vouchers."""
 
     def __init__(
         self,
         deployment: Deployment,
         fabric: Fabric,
+        key: PrivateKey,
         desk: ChainDesk,
         holdings: Holdings,
         store: Store,
     ) -> None:
         self._deployment = deployment
         self._fabric = fabric
+        self._key = key
         self._desk = desk
         self._holdings = holdings
         self._store = store
@@ -190,6 +193,7 @@ class Reviewer:
         try:
             made = await ask(
                 self._fabric,
+                self._key,
                 self._deployment.domain,
                 cell,
                 epoch,

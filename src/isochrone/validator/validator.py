@@ -103,7 +103,7 @@ class Validator:
         self._exchange = Exchange(
             fabric, self.key, holdings, store, lambda: self.url, self._is_peer
         )
-        self._cutoff = Cutoff(fabric, holdings, self._exchange)
+        self._cutoff = Cutoff(fabric, self.key, holdings, self._exchange, unix_ms)
         self._agreement = Agreement(
             fabric,
             config.ledger,
@@ -180,6 +180,7 @@ class Validator:
         look = self._look
         settled = look.roots[-1].epoch if look is not None and look.roots else -1
         notes = [self._problem or self._silence(), *self._agreement.problems]
+        notes += self.holdings.crowded
         return ValidatorStatus(
             validator=self.key.address,
             account=look.accounts.get(self.key.address, "") if look is not None else "",
@@ -215,7 +216,7 @@ class Validator:
         if self._desk is None:
             self._desk = await asyncio.to_thread(self._opening, self._config, self._unix_ms)
         look = await asyncio.to_thread(self._desk.look)
-        await self.holdings.admit(look.operators)
+        await self.holdings.admit(look.operators, look.bonds)
         self._looked_s = time.monotonic()
         kept = await self._adopter.adopt(look.roots)
         self._look, self._kept = look, kept
@@ -259,7 +260,9 @@ class Validator:
 
     async def _propose(self, epoch: int, round_: int) -> Computed:
         desk, look = self._reached()
-        proposer = Proposer(self._deployment, self._fabric, desk, self.holdings, self.store)
+        proposer = Proposer(
+            self._deployment, self._fabric, self.key, desk, self.holdings, self.store
+        )
         computed = await proposer.propose(
             epoch,
             round_,
@@ -274,7 +277,9 @@ class Validator:
     async def _review(self, signed: SignedRoot, turn: str) -> Computed:
         desk, look = self._reached()
         said = signed.statement
-        reviewer = Reviewer(self._deployment, self._fabric, desk, self.holdings, self.store)
+        reviewer = Reviewer(
+            self._deployment, self._fabric, self.key, desk, self.holdings, self.store
+        )
         computed = await reviewer.review(
             signed,
             self._kept.books if self._kept else None,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-import msgspec
-
 from isochrone.fabric.connection import Fabric
 from isochrone.schema.digests import decode
-from isochrone.schema.documents import SERVICE, unpack, unseal
+from isochrone.schema.documents import SERVICE, VOUCHER_REQUEST, pack, seal, unpack, unseal
 from isochrone.schema.errors import Timeout, Unavailable
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.service import Service
 from isochrone.schema.settlement import Bill, EpochInput, Voucher
 from isochrone.schema.settling import VoucherAnswer, VoucherRequest, voucher_subject
@@ -43,9 +42,17 @@ def homes(inputs: EpochInput) -> dict[str, str]:
 
 
 async def ask(
-    fabric: Fabric, domain: Domain, cell: str, epoch: int, bill: Bill, redeemed_microusd: int
+    fabric: Fabric,
+    key: PrivateKey,
+    domain: Domain,
+    cell: str,
+    epoch: int,
+    bill: Bill,
+    redeemed_microusd: int,
 ) -> Voucher | None:
     """The voucher that covers a bill, or as much of it as the controller knows of; None: refused.
+
+    ``key``: the validator's own, which controllers know.
 
     Raises NoAnswer when nobody answers in time.
     """
@@ -56,7 +63,7 @@ async def ask(
         redeemed_microusd=redeemed_microusd,
     )
     try:
-        data = msgspec.json.encode(request)
+        data = pack(seal(VOUCHER_REQUEST, request, key))
         reply = await fabric.request(voucher_subject(cell), data, ANSWER_WITHIN_S)
     except (Unavailable, Timeout) as error:
         raise NoAnswer(f"No controller of {cell} signs for {bill.service}.") from error

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from isochrone.cli.chain_context import read_address
 from isochrone.cli.context import Settings, home, key_path, output_option, save_settings
 from isochrone.cli.tables import print_json
 from isochrone.schema.digests import decode
@@ -53,6 +54,13 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
     help="So many validators here.  [default: 1 with a chain of one's own, else 0]",
 )
 @click.option(
+    "--validator-key",
+    "validator_keys",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A validator elsewhere whose word is believed here; repeat it for each.",
+)
+@click.option(
     "--epoch",
     "epoch_s",
     default=3600,
@@ -72,6 +80,7 @@ def command(
     chain_url: str | None,
     deployment: str | None,
     validators: int | None,
+    validator_keys: tuple[str, ...],
     epoch_s: int,
     paid_only: bool,
     output: str,
@@ -99,6 +108,7 @@ def command(
         channel_host=host,
         admins=(operator.address,),
         paid_only=paid_only,
+        validator_keys=_keys(validator_keys),
         **_ledger(no_chain, chain_url, deployment, validators, epoch_s),
         node=None if no_node else LocalNode(provider_key=str(key_path("provider"))),
     )
@@ -155,6 +165,11 @@ def _ledger(
         "validators": 1 if validators is None else validators,
         "pace": ValidatorPace() if epoch_s >= 600 else ValidatorPace.short(epoch_s),
     }
+
+
+def _keys(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Each once, as keys are compared; raises InvalidInput for what is no address."""
+    return tuple(dict.fromkeys(read_address(address) for address in addresses))
 
 
 def _read_deployment(path: Path) -> Deployment:
