@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from isochrone.fabric.server import HubSpec, NatsServer
-from isochrone.rules.invitations import invited
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.invitations import invited
 from isochrone.schema.plans import CellOffers, PlanAnswer, QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
 from isochrone.schema.settlement import Deployment

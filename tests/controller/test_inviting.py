@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isochrone.controller.inviting import Inviting
-from isochrone.rules.invitations import invited
+from isochrone.schema.invitations import invited
 from isochrone.schema.identity import PrivateKey
 
 from .worlds import declare, service

@@ -5,7 +5,7 @@ the two and remembered, so that quotas are repeated without a signature. A cell 
 this home does not hear at the moment keeps the invitation it was last given.
 
 What it does not do: invite for a declaration that names another key (nobody could charge by it
-anyway), or take an invitation back (``rules.invitations`` says what that means).
+anyway), or take an invitation back (``schema.invitations`` says what that means).
 """
 
 from __future__ import annotations

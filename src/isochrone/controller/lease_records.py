@@ -25,8 +25,8 @@ import msgspec
 from isochrone.atlas.audience import audience_points
 from isochrone.controller.declared import declared
 from isochrone.controller.view import World
-from isochrone.rules.invitations import invited
 from isochrone.schema.errors import IsochroneError
+from isochrone.schema.invitations import invited
 from isochrone.schema.lease import Lease
 from isochrone.schema.service import Service
 from isochrone.schema.settlement import Deployment, LeaseRecord

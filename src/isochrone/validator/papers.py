@@ -26,7 +26,6 @@ from typing import TypeVar
 
 import msgspec
 
-from isochrone.rules.invitations import invited
 from isochrone.schema.documents import (
     LEASE_RECORD,
     NODE_GRANT,
@@ -37,6 +36,7 @@ from isochrone.schema.documents import (
 )
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import is_address, recover
+from isochrone.schema.invitations import invited
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.service import Service, service_id
 from isochrone.schema.settlement import LeaseRecord, StandbyRecord, Voucher

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from isochrone.rules.invitations import invited
 from isochrone.schema.documents import INVITATION, LEASE_RECORD, pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError, Unauthorized
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.invitations import invited
 from isochrone.schema.service import Model, Objective, Service
 from isochrone.schema.settlement import Invitation
 
