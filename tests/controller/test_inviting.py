@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from isochrone.controller.inviting import Inviting
-from isochrone.schema.invitations import invited
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.invitations import invited
 
 from .worlds import declare, service
 
