@@ -207,8 +207,10 @@ def test_a_stopped_cell_goes_on_with_the_same_chain(home: Home) -> None:
 
 
 def test_without_anvil_the_cell_serves_and_says_what_is_missing(home: Home) -> None:
+    elsewhere = "0x" + "ab" * 20
     done = home.run(
         *("up", "--place", "frankfurt", "--port", "0", "--no-node"),
+        *("--validator-key", elsewhere.upper().replace("0X", "0x")),
         ISOCHRONE_ANVIL="/no/such/anvil",
     )
     assert done.returncode == 0, done.stderr
@@ -216,7 +218,8 @@ def test_without_anvil_the_cell_serves_and_says_what_is_missing(home: Home) -> N
     assert "no program" in done.stderr
     assert "0 nodes" in home.good("status")
     told = json.loads((home.folder / "cell" / "gateway-1" / "config.json").read_text())
-    assert len(told["validators"]) == 1, "nobody else's news is believed meanwhile"
+    assert len(told["validators"]) == 2, "nobody else's news is believed meanwhile"
+    assert elsewhere in told["validators"]
 
 
 def test_a_cell_can_do_without(home: Home) -> None:

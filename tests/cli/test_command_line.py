@@ -88,6 +88,7 @@ def test_a_verb_imports_only_what_it_needs(verb: str, tmp_path: Path) -> None:
     [
         (("up", "--place", "frankfrut"), "Did you mean frankfurt"),
         (("up", "--place", "paris", "--name", "Bad Name"), "no name for a cell"),
+        (("up", "--place", "paris", "--validator-key", "0x12"), "'0x12' is not an address"),
         (("status", "--gateway", "ftp://somewhere"), "not a gateway URL"),
         (("status", "--gateway", "http://127.0.0.1:99999"), "not a gateway URL"),
         (("status", "--gateway", "http://[bad"), "not a gateway URL"),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.contracts.network import (
@@ -28,6 +27,7 @@ from tests.contracts.network import (
     key,
     refused,
 )
+from tests.contracts.plays import played
 
 from isochrone.schema import typed_data
 from isochrone.schema.identity import PrivateKey, compact
@@ -336,21 +336,13 @@ def machine_of(one: PrivateKey, role: int, number: int) -> PrivateKey:
 
 
 @pytest.fixture
-def played(network: Network) -> type[BondsPlay]:
+def play(network: Network) -> type[BondsPlay]:
     BondsPlay.network = network
     BondsPlay.seen.clear()
     return BondsPlay
 
 
-def test_bonds_agree_with_the_model(played: type[BondsPlay]) -> None:
-    case = played.TestCase
-    case.settings = settings(max_examples=12, stateful_step_count=40)
-    case("runTest").runTest()
-    assert played.seen == {
-        "thawed",
-        "withdrawn",
-        "slashed",
-        "burned",
-        "too little",
-        "too little left",
-    }, "the play was too tame"
+def test_bonds_agree_with_the_model(play: type[BondsPlay]) -> None:
+    moves = {"thawed", "withdrawn", "slashed", "burned", "too little", "too little left"}
+    done = played(play, lambda: play.seen == moves, examples=12, steps=40)
+    assert done, f"the play was too tame: {play.seen}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.contracts.court import DRAW_BLOCKS, FIRST_DRAW, VERDICT_SEATS, WORDS, Court
@@ -25,6 +24,7 @@ from tests.contracts.network import (
     key,
     refused,
 )
+from tests.contracts.plays import played
 
 from isochrone.schema.identity import PrivateKey
 
@@ -219,8 +219,11 @@ class CouncilPlay(RuleBasedStateMachine):
 def test_council_play() -> None:
     with boa.env.anchor():
         CouncilPlay.network = deploy()
-        CouncilPlay.TestCase.settings = settings(
-            max_examples=6, stateful_step_count=25, deadline=None, phases=[Phase.generate]
+        done = played(
+            CouncilPlay,
+            lambda: CouncilPlay.seen.keys() == {"guilty", "executed"},
+            examples=6,
+            steps=25,
+            deadline=None,
         )
-        CouncilPlay.TestCase("runTest").runTest()
-    assert CouncilPlay.seen.keys() == {"guilty", "executed"}, "the play was too tame to tell"
+    assert done, f"the play was too tame: {CouncilPlay.seen}"

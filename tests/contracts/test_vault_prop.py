@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.contracts.network import DEPOSIT_THAW_S, EPOCH_S, Network, boa, deploy, key, refused
+from tests.contracts.plays import played
 from tests.contracts.till import (
     CHALLENGE_EPOCHS,
     DAY_S,
@@ -237,11 +237,8 @@ def test_vault_play() -> None:
     """Enough play that every kind of move has succeeded at least once."""
     with boa.env.anchor():
         VaultPlay.network = deploy()
-        VaultPlay.TestCase.settings = settings(
-            max_examples=8,
-            stateful_step_count=40,
-            phases=[Phase.generate],
+        moves = ("withdrawn", "redeemed by tenant", "redeemed by spender", "vetoed", "claimed")
+        done = played(
+            VaultPlay, lambda: all(VaultPlay.seen[move] for move in moves), examples=8, steps=40
         )
-        VaultPlay.TestCase("runTest").runTest()
-    moves = ("withdrawn", "redeemed by tenant", "redeemed by spender", "vetoed", "claimed")
-    assert all(VaultPlay.seen[move] for move in moves), VaultPlay.seen
+    assert done, f"the play was too tame: {VaultPlay.seen}"

@@ -104,6 +104,9 @@ def play(world: World, steps: list[tuple[str, int, int, int]]) -> None:
         with contextlib.suppress(Reverted):
             do(world, *step)
         snapshots.take(max(0, world.epoch() - 1), world.chain.head())
+    for (tenant, purpose), amount in snapshots.facts(world.chain.head()).thawing.items():
+        thawing, _ = world.contracts.vault.thawing_of(tenant, bytes.fromhex(purpose))
+        assert amount == thawing
     fresh = Snapshots(world.chain, world.contracts)
     epoch = max(0, world.epoch() - 1)
     head = world.chain.head()

@@ -11,7 +11,6 @@ from isochrone.validator import news
 from isochrone.validator.cutoff import NOTHING, Cutoff
 from isochrone.validator.holdings import Mark
 
-
 KEY = PrivateKey(b"\x07" * 32)
 
 

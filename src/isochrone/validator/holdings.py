@@ -90,7 +90,14 @@ class Holdings:
         cls, deployment: Deployment, folder: Path, me: str, unix_ms: Callable[[], int]
     ) -> Holdings:
         """Open the spool and read all of it again. Blocking."""
-        holdings = cls(deployment, Spool.open(folder), me, unix_ms)
+        return cls.over(deployment, Spool.open(folder), me, unix_ms)
+
+    @classmethod
+    def over(
+        cls, deployment: Deployment, spool: Spool, me: str, unix_ms: Callable[[], int]
+    ) -> Holdings:
+        """The same over a spool that is open."""
+        holdings = cls(deployment, spool, me, unix_ms)
         holdings._shares.binding = False
         for epoch in holdings._spool.epochs():
             for data in holdings._spool.read(epoch):

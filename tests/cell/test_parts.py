@@ -1,0 +1,45 @@
+"""What parts are told: whose word about money a cell believes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isochrone.cell import parts
+from isochrone.cell.config import CellConfig
+from isochrone.cell.ports import Ports
+from isochrone.controller.config import ControllerConfig
+from isochrone.gateway.config import GatewayConfig
+from isochrone.schema.place import Place
+from isochrone.schema.settlement import Deployment
+
+PLACE = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")
+CHAIN = Deployment(chain_id=31337, bonds="0x" + "b" * 40, genesis_unix_s=1)
+ELSEWHERE = ("0x" + "aa" * 20, "0x" + "bb" * 20)
+
+
+@pytest.mark.parametrize("own", [0, 2])
+@pytest.mark.parametrize("elsewhere", [(), ELSEWHERE])
+def test_controllers_and_gateways_believe_the_same_validators(
+    tmp_path: Path, own: int, elsewhere: tuple[str, ...]
+) -> None:
+    config = CellConfig(
+        name="fra",
+        place=PLACE,
+        data_dir=str(tmp_path),
+        controllers=2,
+        gateways=2,
+        ledger=CHAIN,
+        validators=own,
+        validator_keys=elsewhere,
+    )
+    ports = Ports(tmp_path)
+    expected = [parts.validator_key(config, n + 1).address for n in range(own)] + list(elsewhere)
+    for number in (1, 2):
+        parts.controller_part(config, number, "nats://nowhere")
+        parts.gateway_part(config, number, "nats://nowhere", ports)
+        for name, kind in (("controller", ControllerConfig), ("gateway", GatewayConfig)):
+            data = (tmp_path / f"{name}-{number}" / "config.json").read_bytes()
+            assert list(msgspec.json.decode(data, type=kind).validators) == expected
