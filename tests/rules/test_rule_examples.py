@@ -7,7 +7,6 @@ import inspect
 import pytest
 
 WITH_EXAMPLES = {
-    "believing": ("believes",),
     "billing": ("fee_microusd", "relay_microusd", "shared"),
     "earnings": ("earnings",),
     "epochs": ("newest_over", "missing", "told_final"),

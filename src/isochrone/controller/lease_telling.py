@@ -20,9 +20,9 @@ from isochrone.controller.lease_records import Book, Watched, looked, records_of
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
 from isochrone.fabric.connection import Fabric
-from isochrone.rules.believing import Wishes
 from isochrone.rules.epochs import told_final
 from isochrone.rules.tally_batches import batches
+from isochrone.schema.believing import Wishes
 from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError

@@ -22,7 +22,7 @@ from isochrone.controller.shelf import Shelf
 from isochrone.controller.spending import Spending, accrued, granted
 from isochrone.controller.view import World
 from isochrone.ledger.vouchers import sign_voucher
-from isochrone.rules.believing import believes
+from isochrone.schema.believing import believes
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import VOUCHER_REQUEST, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from isochrone.rules.believing import believes
 from isochrone.rules.epochs import told_final
+from isochrone.schema.believing import believes
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, unpack, unseal
 from isochrone.schema.errors import IsochroneError, TheirFault
 from isochrone.schema.settling import FinalNews, FundsNews

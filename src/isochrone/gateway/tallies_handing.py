@@ -24,8 +24,8 @@ import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.tallies_kept import KeptTallies
-from isochrone.rules.believing import Wishes
 from isochrone.rules.tally_batches import Copy, assemble, batches
+from isochrone.schema.believing import Wishes
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Records

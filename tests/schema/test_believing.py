@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 
-from isochrone.rules.believing import STRANGERS_MAX, Wishes, believes
+from isochrone.schema import believing
+from isochrone.schema.believing import STRANGERS_MAX, Wishes, believes
 from isochrone.schema.documents import FINAL_NEWS, RECORDS_WANTED, pack, seal
 from isochrone.schema.errors import Forbidden, InvalidInput
 from isochrone.schema.identity import PrivateKey
@@ -46,3 +49,9 @@ def test_what_is_no_wish() -> None:
     for data in (b"", b'{"epoch":5,"at_unix_ms":1}', other):
         with pytest.raises(InvalidInput):
             Wishes([ONE.address]).epoch(data)
+
+
+def test_the_worked_example_holds() -> None:
+    tried = doctest.testmod(believing)
+    assert tried.attempted
+    assert not tried.failed
