@@ -102,16 +102,16 @@ def used(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-async def flooded(holdings: Holdings) -> list[RecordBatch]:
+async def flooded(holdings: Holdings, first: int = 0) -> list[RecordBatch]:
     """As much as the flooder's share takes, and 20 more; what was refused."""
     refused: list[RecordBatch] = []
-    number = 0
+    number = first
     while len(refused) < 20:
         made = flood(number)
         if not await holdings.take(made):
             refused.append(made)
         number += 1
-        assert number < 1000, "nothing is ever refused"
+        assert number < first + 1000, "nothing is ever refused"
     return refused
 
 
@@ -138,11 +138,59 @@ def test_a_flooding_operator_fills_its_own_share_and_no_other(
         )
         assert not await holdings.take(mixed), "not all of it is kept"
         assert await holdings.take(honest(99)), "the honest part was"
+        _, held = holdings.file(EPOCH)
+        bound = holdings.binding(held)
+        assert bound.positions == held.positions
+        assert len(bound.positions) == 16
+        assert {signer for _, _, signer in bound.papers} == {key("controller").address}
+        assert len(bound.papers) == 16 < len(held.papers), "a flood binds no proposer"
+        await holdings.settled_to(EPOCH, EPOCH)
+        assert holdings.crowded, "until room is made"
         await holdings.settled_to(EPOCH + 3, EPOCH + 3)
+        assert holdings.binding(held).papers == held.papers
         assert holdings.crowded == ()
 
     asyncio.run(play())
     holdings.close()
+
+
+def test_chains_of_a_flooding_operator_bind_nobody(tmp_path: Path) -> None:
+    holdings = holdings_on(tmp_path)
+    flooding = {key("gateway").address: FLOODER, key("flooding controller").address: FLOODER}
+
+    async def play() -> None:
+        await holdings.admit({**OPERATORS, **flooding}, BONDS)
+        head, links = tally(Domain(), EPOCH)
+        assert await holdings.take(
+            RecordBatch(epoch=EPOCH, source="", heads=(head,), links=(links,))
+        )
+        _, held = holdings.file(EPOCH)
+        assert holdings.binding(held) == held
+        await flooded(holdings)
+        assert holdings.binding(held).positions == {}
+
+    asyncio.run(play())
+    holdings.close()
+
+
+def test_different_floods_for_each_validator_stop_no_proposal(tmp_path: Path) -> None:
+    one, other = holdings_on(tmp_path / "one"), holdings_on(tmp_path / "other")
+
+    async def play() -> None:
+        for number, holdings in enumerate((one, other)):
+            await holdings.admit(OPERATORS, BONDS)
+            await holdings.take(honest(0))
+            await flooded(holdings, first=1000 * (number + 1))
+        files = [holdings.file(EPOCH) for holdings in (one, other)]
+        for holdings, (file, _) in zip((other, one), files, strict=True):
+            await holdings.take_file(file)
+        for holdings, (_, held), (_, there) in zip((one, other), files, files[::-1], strict=True):
+            assert held.papers - there.papers, "each has what the other has no room for"
+            assert not holdings.binding(held).papers - there.papers
+
+    asyncio.run(play())
+    one.close()
+    other.close()
 
 
 def test_the_shares_are_counted_again_after_a_restart(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ was new in it is on disk; what belongs to an epoch that is settled is acknowledg
 that nobody repeats for ever what can no longer count.
 
 Every bonded operator has a share of the spool (``shares``): who floods it fills the own one, and
-what found no room is not acknowledged. Only what is new of a batch is written.
+what found no room is not acknowledged, nor do its records bind anybody any longer (``binding``).
+Only what is new of a batch is written.
 
 A *mark* is what was held at a moment: a proposal made later must not miss any of it.
 """
@@ -212,6 +213,29 @@ class Holdings:
             standby=standby,
         )
 
+    def binding(self, mark: Mark) -> Mark:
+        """What of a mark others are held to. Blocking.
+
+        Whoever floods may fill its share with other records at every validator; then none can take
+        what another has. So the records of an operator whose share was too small here bind nobody.
+        """
+        with self._lock:
+            crowded = set(self._crowded)
+            chains = self._collection.chains
+            theirs = {
+                name
+                for name in (mark.positions if crowded else ())
+                if (copy := chains.get(name)) is not None
+                and copy.chain is not None
+                and self._shares.account(copy.chain.gateway) in crowded
+            }
+            return Mark(
+                positions={name: at for name, at in mark.positions.items() if name not in theirs},
+                papers=frozenset(
+                    paper for paper in mark.papers if self._shares.account(paper[2]) not in crowded
+                ),
+            )
+
     def incomplete(self, epoch: int) -> bool:
         """Whether a head waits for links that are not here: somebody should send them again."""
         with self._lock:
@@ -236,10 +260,10 @@ class Holdings:
         with self._lock:
             self._collection.forget_before(last + 1)
             self._shares.forget_before(last + 1)
-            self._crowded.clear()
         for old in self._spool.epochs():
             if old <= last:
                 await self._spool.drop(old)
+                self._crowded.clear()  # there is room again, as far as anybody knows
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -277,6 +277,8 @@ class Validator:
     async def _review(self, signed: SignedRoot, turn: str) -> Computed:
         desk, look = self._reached()
         said = signed.statement
+        held = self._cutoff.mark(said.epoch, said.round)
+        mark = await asyncio.to_thread(self.holdings.binding, held)
         reviewer = Reviewer(
             self._deployment, self._fabric, self.key, desk, self.holdings, self.store
         )
@@ -285,7 +287,7 @@ class Validator:
             self._kept.books if self._kept else None,
             look.roots[-1].manifest if look.roots else "",
             look.accounts.get(turn, ""),
-            self._cutoff.mark(said.epoch, said.round),
+            mark,
             patient=self._is_patient(said.epoch),
         )
         self._adopter.know(computed)
