@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from isochrone.controller.declared import declared
-from isochrone.rules.invitations import invited
 from isochrone.schema.documents import LEASE_RECORD, VOUCHER_REQUEST, pack, seal, unpack, unseal
 from isochrone.schema.identity import PrivateKey, recover
+from isochrone.schema.invitations import invited
 from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord, RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
