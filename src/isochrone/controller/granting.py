@@ -171,8 +171,7 @@ class Granting:
         controller = told.controller if told is not None else ""
         if quota.cell == world.cell:
             controller = self._controller
-        invitation = self._inviting.invitation(declared, quota.cell, controller)
-        return msgspec.structs.replace(quota, invitation=invitation)
+        return self._inviting.into(quota, declared, controller)
 
     def _holders(self, world: World, others: Others, declared: Declared) -> frozenset[str]:
         """Cells that hold the service now, with or without a site in the standing decision."""
