@@ -66,7 +66,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     every tenant's services. ``tenants``: accounts that may declare services (empty: any).
     ``ledger``: where money is settled. ``chain_url``, ``spending_key`` (an address) and
     ``records_urls`` are only told to whoever asks (``GET /isochrone/v1/ledger``). ``validators``:
-    keys whose news of funds and final epochs is believed (empty: whoever signs on the fabric).
+    keys whose news of funds and final epochs is believed, and whose wishes for records are (empty:
+    whoever signs on the fabric, but nobody about final epochs).
     ``paid_only``: a service whose deposit they call low is answered 402.
     """
 

@@ -176,12 +176,13 @@ class Collection:
             batch, heads=tuple(heads), links=tuple(links), documents=tuple(documents)
         )
 
-    def incomplete(self, epoch: int) -> bool:
-        """Whether a head of that epoch waits for links that are not here."""
-        return any(
-            copy.waiting and copy.chain is not None and copy.chain.epoch == epoch
+    def incomplete(self, epoch: int) -> set[str]:
+        """Gateways that signed a head of that epoch which waits for links that are not here."""
+        return {
+            copy.chain.gateway
             for copy in self.chains.values()
-        )
+            if copy.waiting and copy.chain is not None and copy.chain.epoch == epoch
+        }
 
     def of(self, epoch: int) -> Iterator[Copy]:
         """The chains of an epoch that have a proven head, by id."""

@@ -237,9 +237,11 @@ class Holdings:
             )
 
     def incomplete(self, epoch: int) -> bool:
-        """Whether a head waits for links that are not here: somebody should send them again."""
+        """Whether a head waits for links that are not here, though there is room for them: somebody
+        should send them again."""
         with self._lock:
-            return self._collection.incomplete(epoch)
+            gateways = self._collection.incomplete(epoch)
+            return any(self._shares.account(one) not in self._crowded for one in gateways)
 
     def open_faults(self) -> list[Fault]:
         """Proofs of lies that the chain was not told yet, the oldest first."""
