@@ -236,6 +236,37 @@ def test_links_that_nobody_claims_fill_the_pool_alone(tmp_path: Path) -> None:
     holdings.close()
 
 
+def test_nobody_fills_an_operators_share_with_links_that_it_made_up(tmp_path: Path) -> None:
+    holdings = holdings_on(tmp_path)
+    head, links = tally(Domain(), EPOCH)
+
+    async def play() -> None:
+        await holdings.admit(OPERATORS, BONDS)
+        assert await holdings.take(RecordBatch(epoch=EPOCH, source="", heads=(head,)))
+        taken = 0
+        for number in range(200):
+            bodies = number.to_bytes(4, "big") * (8 * LINK_BYTES // 4)
+            forged = Links(chain=links.chain, first=10 + number, bodies=bodies)
+            taken += await holdings.take(RecordBatch(epoch=EPOCH, source="", links=(forged,)))
+        assert 0 < taken < 200
+        assert HONEST not in " ".join(holdings.crowded)
+        for number in range(15):
+            assert await holdings.take(honest(number)), "with their head, links need no pool"
+        assert await holdings.take(
+            RecordBatch(epoch=EPOCH, source="", heads=(head,), links=(links,))
+        )
+        _, held = holdings.file(EPOCH)
+        assert held.positions[links.chain] == head.position
+
+    asyncio.run(play())
+    before = holdings.file(EPOCH)
+    holdings.close()
+    spool = Spool.open(tmp_path, bytes_max=SPOOL_BYTES, free_bytes_min=0)
+    again = Holdings.over(DEPLOYMENT, spool, "me", lambda: DEPLOYMENT.start_unix_ms(EPOCH) + 1)
+    assert again.file(EPOCH) == before
+    again.close()
+
+
 def test_only_what_is_new_is_written(tmp_path: Path) -> None:
     """Nobody fills an operator's share with what it has handed over before."""
     holdings = holdings_on(tmp_path)

@@ -19,7 +19,7 @@ document is kept once per signer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Collection as Keys
 from functools import partial
 from typing import Final
@@ -154,6 +154,7 @@ class Collection:
         What is not of the batch's epoch is left out. Raises Unavailable when too much lies about
         already: the batch should come again.
         """
+        self._check_loose(batch.links)
         self._epoch = batch.epoch
         ours = [head for head in batch.heads if head.chain.epoch == batch.epoch]
         self.refused += len(batch.heads) - len(ours)
@@ -169,6 +170,7 @@ class Collection:
         for copy in touched:
             if copy is not None:
                 self._prove(copy)
+        links = [one for one in links if self._charge_links(one)]
         documents = [one for one in batch.documents if is_new(partial(self._take_document, one))]
         if not heads and not links and not documents:
             return None
@@ -223,20 +225,52 @@ class Collection:
             return None
         more = len(links.bodies) - len(before)
         owner = copy.chain.gateway if copy.chain is not None else NOBODY
-        if more >= 0 and not self._has_room(owner, len(links.bodies)):
+        if owner != NOBODY and not self._fits(owner, len(links.bodies)):
             return None
-        if self._loose_bytes + more > LOOSE_BYTES_MAX:
-            raise Unavailable(
-                f"Over {LOOSE_BYTES_MAX} bytes of links wait for heads.",
-                fix="Hand them over again, heads first.",
-                code="too_many_links",
-            )
         if more >= 0:
             self.chains[links.chain] = copy
             copy.loose[links.first] = links.bodies
             self._loose_bytes += more
             self._changes += 1
         return copy
+
+    def _check_loose(self, pieces: Iterable[Links]) -> None:
+        """Raises Unavailable before anything is taken when too much would lie about."""
+        more = 0
+        for links in pieces:
+            copy = self.chains.get(links.chain)
+            before = copy.loose.get(links.first, b"") if copy is not None else b""
+            last = links.first + len(links.bodies) // LINK_BYTES - 1
+            if before != links.bodies and (copy is None or last > copy.position):
+                more += len(links.bodies) - len(before)
+        if more > 0 and self._loose_bytes + more > LOOSE_BYTES_MAX:
+            raise Unavailable(
+                f"Over {LOOSE_BYTES_MAX} bytes of links wait for heads.",
+                fix="Hand them over again, heads first.",
+                code="too_many_links",
+            )
+
+    def _charge_links(self, links: Links) -> bool:
+        """Whether links that were new are kept: on their operator's account if a head proves them.
+
+        Links are not signed, anybody can make some up for any chain: until then they are nobody's,
+        and go again when the pool is full.
+        """
+        copy = self.chains[links.chain]
+        start = (links.first - 1) * LINK_BYTES
+        if copy.chain is not None and copy.bodies.startswith(links.bodies, start):
+            if self._shares is not None:
+                self._shares.fill(self._epoch, copy.chain.gateway, len(links.bodies))
+            return True
+        if copy.loose.get(links.first) != links.bodies:
+            return False  # a head has disproved them
+        if self._has_room(NOBODY, len(links.bodies)):
+            return True
+        del copy.loose[links.first]
+        self._loose_bytes -= len(links.bodies)
+        if copy.chain is None and not copy.loose:
+            del self.chains[links.chain]
+        return False
 
     def _take_head(self, head: SignedHead) -> Copy | None:
         copy = self.chains.get(head.chain.id)
@@ -291,14 +325,18 @@ class Collection:
 
     def _has_room(self, key: str, size_bytes: int) -> bool:
         """Whether so much of a key's records is kept; then it counts as kept."""
-        if self._shares is None:
-            return True
-        if not self._shares.fits(key, size_bytes):
-            self.over += 1
-            self.crowded.add(self._shares.account(key))
+        if not self._fits(key, size_bytes):
             return False
-        self._shares.fill(self._epoch, key, size_bytes)
+        if self._shares is not None:
+            self._shares.fill(self._epoch, key, size_bytes)
         return True
+
+    def _fits(self, key: str, size_bytes: int) -> bool:
+        if self._shares is None or self._shares.fits(key, size_bytes):
+            return True
+        self.over += 1
+        self.crowded.add(self._shares.account(key))
+        return False
 
     def _signed(self, head: SignedHead) -> bool:
         digest = tally_head(self._domain, head.chain.id, head.position, head.head)
