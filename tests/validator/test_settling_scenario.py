@@ -112,7 +112,9 @@ async def test_a_validator_that_never_comes_costs_rounds_and_nothing_else(town: 
 
 
 async def test_what_one_validator_heard_counts_for_all(town: Town) -> None:
-    v1, v2, _v3 = await opened(town, "v1", "v2", "v3")
+    names = ("v1", "v2", "v3")
+    await town.start(*names)
+    v1, v2, _v3 = [await town.validator(name, exchange_s=2.0) for name in names]
     start_ms = town.deployment.start_unix_ms(2)
     made = batch(town.deployment.domain, 2, start_ms)
     ack = await v2.holdings.on_batch(msgspec.msgpack.encode(made))
