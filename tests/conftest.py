@@ -1,6 +1,13 @@
-"""Settings that every test shares: reproducible properties."""
+"""Settings that every test shares: reproducible properties, Python's own recursion limit."""
 
+from __future__ import annotations
+
+import sys
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+RECURSION = sys.getrecursionlimit()
 
 settings.register_profile(
     "repeatable",
@@ -10,3 +17,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _recursion() -> None:
+    """The EVM of the contracts' tests raises the limit for the whole process; readers of towers of
+    brackets are tested at the one that users have."""
+    sys.setrecursionlimit(RECURSION)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-DEPTH = sys.getrecursionlimit()
-
-from tests.contracts import lines  # noqa: E402
-from tests.contracts.network import Network, boa, deploy  # noqa: E402
+from tests.contracts import lines
+from tests.contracts.network import Network, boa, deploy
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def _recursion() -> Iterator[None]:
-    """py-evm raises the limit for everybody; other folders' tests measure it."""
-    yield
-    sys.setrecursionlimit(DEPTH)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

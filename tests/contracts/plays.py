@@ -21,8 +21,8 @@ def played(
     steps: int,
     **more: Any,
 ) -> bool:
-    """Play so many games; while not ``done``, begin anew with twice as many, twice at most."""
-    for doubling in range(3):
+    """Play so many games; while not ``done``, begin anew with twice as many, four times at most."""
+    for doubling in range(5):
         case: Any = machine.TestCase
         case.settings = settings(
             max_examples=examples << doubling,

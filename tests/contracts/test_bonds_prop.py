@@ -13,7 +13,13 @@ from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from tests.contracts.network import (
     DEAD,
     EPOCH_S,
@@ -164,6 +170,22 @@ class BondsPlay(RuleBasedStateMachine):
             bond.remove_youngest(amount)
             bond.thawing, bond.thaw_end = amount, boa.env.timestamp + THAW_S
             self.seen.add("thawed")
+
+    @rule(one=accounts, role=roles)
+    def thaw_nearly_all(self, one: PrivateKey, role: int) -> None:
+        bond = self.model[one.address, role]
+        if bond.active >= MIN_BOND and not bond.thawing:
+            amount = bond.active - MIN_BOND + 1
+            call = (self.network.bonds.thaw, role, amount)
+            refused(*call, sender=one.address, why="bonds: too little left")
+            self.seen.add("too little left")
+
+    @precondition(lambda self: any(bond.thawing for bond in self.model.values()))
+    @rule()
+    def wait_and_withdraw(self) -> None:
+        ends = (bond.thaw_end for bond in self.model.values() if bond.thawing)
+        boa.env.timestamp = max(boa.env.timestamp, min(ends))
+        self.withdraw(ACCOUNTS[0], PROVIDER)
 
     @rule(one=accounts, role=roles)
     def withdraw(self, one: PrivateKey, role: int) -> None:

@@ -125,7 +125,7 @@ class Sink:
         self.trailer = trailer
 
     def on_reset(self, code: str, message: str) -> None:
-        assert not self.over
+        assert self.reset is None  # after its end it may come: whoever asked no longer waits
         self.reset = (code, message)
 
     def on_writable(self) -> None:
