@@ -65,7 +65,7 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
     "epoch_s",
     default=3600,
     show_default=True,
-    type=click.IntRange(10, 86_400),
+    type=click.IntRange(10, 43_200),
     help="Seconds of an epoch on a new chain of one's own.",
 )
 @click.option("--paid-only", is_flag=True, help="Refuse services whose deposit is low.")
