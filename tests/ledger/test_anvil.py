@@ -10,7 +10,15 @@ import pytest
 from tests.ledger.rpc_proxy import RpcProxy
 
 from isochrone.ledger import anvil_install
-from isochrone.ledger.anvil import STATE_EVERY_S, Anvil, AnvilSpec, advance, ask, give_ether
+from isochrone.ledger.anvil import (
+    STATE_EVERY_S,
+    Anvil,
+    AnvilSpec,
+    advance,
+    ask,
+    give_ether,
+    keep_spare,
+)
 from isochrone.schema.errors import InvalidInput, Unavailable
 
 ADDRESS = "0x" + "ab" * 20
@@ -211,3 +219,21 @@ def test_the_lock_pins_hashes_and_names_no_place() -> None:
     assert "resolved" not in lock
     assert "http" not in lock
     assert (folder / "node.txt").read_text().count("--hash=sha256:") >= 4
+
+
+def test_a_dump_cut_by_a_crash_falls_back_to_the_spare(tmp_path: Path) -> None:
+    spec = AnvilSpec(state=tmp_path / "state.json", block_s=0)
+    anvil = Anvil.start(spec)
+    give_ether(anvil.url, ADDRESS, 7)
+    advance(anvil.url, 0, 1)
+    genesis = hashes(anvil)[0]
+    anvil.stop()
+    assert keep_spare(spec.state)
+    spec.state.write_bytes(spec.state.read_bytes()[:-20])
+    assert not keep_spare(spec.state), "a cut one is no spare"
+    again = Anvil.start(spec)
+    try:
+        assert hashes(again)[0] == genesis
+        assert balance(again) == 7 * 10**18
+    finally:
+        again.stop()

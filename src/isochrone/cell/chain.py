@@ -18,11 +18,15 @@ from pathlib import Path
 import msgspec
 
 from isochrone.cell.running import Running, end, running
-from isochrone.ledger.anvil import Anvil, AnvilSpec
+from isochrone.ledger.anvil import STATE_EVERY_S, Anvil, AnvilSpec, keep_spare
 from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.errors import IsochroneError
 
 WATCH_S = 0.05
+
+SPARE_BYTES_PER_S = 1_000_000
+"""A chain's state is copied at most so fast, on average: one of 34 MB every half minute."""
+
 """Between two looks at whether anvil still runs."""
 
 GRACE_S = 5.0
@@ -73,8 +77,12 @@ def run(config: ChainConfig) -> None:
             beside = ready.with_suffix(".part")
             beside.write_bytes(data)
             beside.replace(ready)
+        spare_s = 0.0
         while anvil.running and not ending:
             time.sleep(WATCH_S)
+            if time.monotonic() >= spare_s and keep_spare(config.spec.state):
+                took_s = config.spec.state.stat().st_size / SPARE_BYTES_PER_S
+                spare_s = time.monotonic() + max(STATE_EVERY_S, took_s)
     finally:
         anvil.stop()
         memory.unlink(missing_ok=True)

@@ -237,10 +237,28 @@ def _kept_time_s(state: Path) -> int:
             ) from error
         state.write_bytes(spare.read_bytes())
         return _newest_time_s(state)
+    _copy(state, spare)
+    return time_s
+
+
+def keep_spare(state: Path) -> bool:
+    """Copy a running chain's last dump beside it; whether it was whole.
+
+    Anvil writes its dumps in place, so a crash in the middle of one leaves a cut file: whoever
+    keeps the process calls this now and then, and the next start falls back to the copy.
+    """
+    try:
+        _newest_time_s(state)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    _copy(state, state.with_suffix(".previous"))
+    return True
+
+
+def _copy(state: Path, spare: Path) -> None:
     copy = spare.with_suffix(".new")
     copy.write_bytes(state.read_bytes())
     os.replace(copy, spare)
-    return time_s
 
 
 def _newest_time_s(state: Path) -> int:
