@@ -165,8 +165,8 @@ def test_epochs_settle_claims_are_paid_and_a_lost_chain_stops_nothing(home: Home
         assert load.answers > answers + 20
         for pid in (cell.process("chain"), anvil):
             os.kill(pid, signal.SIGCONT)
-        # And then it is ended, and started again by its keeper.
-        os.kill(anvil, signal.SIGTERM)
+        # And then it is killed, and started again by its keeper.
+        os.kill(anvil, signal.SIGKILL)
         before = cell.status()
         assert before is not None
         until(

@@ -9,7 +9,7 @@ and can move the clock (``advance``), so it listens on loopback only and carries
 
 What it does not do: keep old states (a read of a block more than a few hundred blocks back is
 answered from logs, as with any non-archive node), or survive SIGKILL without losing the last
-``STATE_EVERY_S`` seconds.
+``STATE_EVERY_S`` seconds; a kill in the middle of a dump loses what came after the last spare.
 """
 
 from __future__ import annotations
