@@ -12,6 +12,19 @@ import msgspec
 
 from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Capacity
+from isochrone.schema.proof import (
+    ProbeCommitted,
+    ProbeEnd,
+    ProbeOrder,
+    ProbeSigned,
+    VantageNews,
+    WorkCommitted,
+    WorkOpen,
+    WorkOpened,
+    WorkOrder,
+    WorkRecall,
+    WorkRecalled,
+)
 from isochrone.schema.tally import TallyAccepted, TallyProposal, TallyRefused
 
 CHANNEL_VERSIONS: tuple[int, ...] = (1,)
@@ -104,6 +117,12 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True, tag="doors"):
     doors: tuple[GatewayDoor, ...]
 
 
+class Watchers(msgspec.Struct, frozen=True, kw_only=True, tag="watchers"):
+    """Gateway -> node: the validators to keep channels to, repeated; as they say of themselves."""
+
+    vantages: tuple[VantageNews, ...]
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True, tag="log"):
     """Node -> gateway: one log line about a lease."""
 
@@ -153,6 +172,17 @@ Control = (
     | Records
     | EpochFinal
     | Counted
+    | Watchers
+    | ProbeOrder
+    | ProbeCommitted
+    | ProbeEnd
+    | ProbeSigned
+    | WorkOrder
+    | WorkCommitted
+    | WorkRecall
+    | WorkRecalled
+    | WorkOpen
+    | WorkOpened
 )
 
 

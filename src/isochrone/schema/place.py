@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 Evidence = Literal["declared", "statistical", "physical"]
-"""How a place is known. Only ``declared`` exists until places are proven; the classes never mix."""
+"""How a place is known; the classes never mix (``rules.location`` says what each takes)."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +21,16 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     longitude: float
     country: str
     metro: str
+
+
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of where a key answers, in countries: what every mask looks at.
+
+    ``country``: as declared. ``discs``: for each independent account that measured it, the sorted
+    countries whose land its disc touches; where the key answers is in one of each. ``region``:
+    countries that the statistical model's 95 % region touches (empty: there is none).
+    """
+
+    country: str
+    discs: tuple[tuple[str, ...], ...] = ()
+    region: tuple[str, ...] = ()

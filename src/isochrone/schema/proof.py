@@ -1,0 +1,381 @@
+"""The nouns of proof: what vantages attest, what validators commit, open and report.
+
+A *vantage* is a process at a known place that measures others: a gateway or a validator. A *watch*
+is the period that one epoch's reports are about; it has the epoch's number (``rules.watching`` has
+its clock). Everything here that is signed is a document (``schema.documents``) of the kind named.
+Subjects (core NATS, JSON unless said otherwise):
+
+=======================  =======================================================================
+subject                  what
+=======================  =======================================================================
+``iso.ledger.vantages``  packed ``vantage-news`` document, every few seconds
+``iso.ledger.attested``  MessagePack ``Attested``: newest attestations of one vantage, repeated
+``iso.ledger.verdicts``  packed ``verdict-news`` document: which nodes are barred until when
+``iso.ledger.watch``     packed ``watch-commitment`` or ``watch-opening`` document
+``iso.probe.<key>``      request: ``ProbeOrder`` → ``ProbeCommitted``, then ``ProbeEnd`` →
+                         ``ProbeSigned`` (MessagePack): how gateways and validators are probed;
+                         nodes get the same messages over their channels
+=======================  =======================================================================
+
+Times are Unix milliseconds, round trips whole microseconds, digests lower-case hex without ``0x``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isochrone.schema.place import Place
+
+VANTAGE_NEWS = "vantage-news"
+PROBE_TRANSCRIPT = "probe-transcript"
+PLACE_ATTESTATION = "place-attestation"
+WORK_RESULT = "work-result"
+WORK_ATTESTATION = "work-attestation"
+ANSWER_ROOT = "answer-root"
+ANSWER_CHECK = "answer-check"
+WATCH_COMMITMENT = "watch-commitment"
+WATCH_OPENING = "watch-opening"
+VERDICT_NEWS = "verdict-news"
+APPEAL = "appeal"
+
+S_VANTAGES = "iso.ledger.vantages"
+S_ATTESTED = "iso.ledger.attested"
+S_VERDICTS = "iso.ledger.verdicts"
+S_WATCH = "iso.ledger.watch"
+
+
+def probe_subject(key: str) -> str:
+    """Where a gateway or validator is asked to be probed."""
+    return f"iso.probe.{key}"
+
+
+# --- vantages ------------------------------------------------------------------------------------
+
+
+class VantageDoor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a validator takes nodes' channels, and the fingerprint that pins its certificate."""
+
+    host: str
+    port: int
+    fingerprint: str
+
+
+class VantageNews(msgspec.Struct, frozen=True, kw_only=True):
+    """A vantage says where it stands and where it is reached; signed by its own key.
+
+    ``vantage``: that key's address. ``account``: the bonded account that it works for, as the chain
+    says (empty: not bonded). ``probe_host``, ``probe_port``: plain connections for bursts.
+    ``door``: channels, validators only.
+    """
+
+    vantage: str
+    account: str
+    role: Literal["gateway", "validator"]
+    cell: str
+    place: Place
+    probe_host: str
+    probe_port: int
+    door: VantageDoor | None = None
+    at_unix_ms: int
+
+
+# --- place ---------------------------------------------------------------------------------------
+
+
+class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="probe-order"):
+    """Vantage → subject: dial ``host:port`` and answer a burst. ``burst``: 16 random bytes."""
+
+    burst: bytes
+    host: str
+    port: int
+    probes: int
+
+
+class ProbeCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="probe-committed"):
+    """Subject → vantage: SHA-256 of the 32-byte secret that will key its answers."""
+
+    burst: bytes
+    commitment: bytes
+
+
+class ProbeEnd(msgspec.Struct, frozen=True, kw_only=True, tag="probe-end"):
+    """Vantage → subject: the burst is over, sign what you saw."""
+
+    burst: bytes
+
+
+class ProbeSigned(msgspec.Struct, frozen=True, kw_only=True, tag="probe-signed"):
+    """Subject → vantage: its packed ``probe-transcript`` document (empty: it saw no burst)."""
+
+    burst: bytes
+    transcript: bytes
+
+
+class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+    """What the subject signs after a burst, by its own key.
+
+    ``secret`` (64 hex digits) opens ``commitment``. ``digest``: SHA-256 over every nonce and answer
+    in order (16 + 16 bytes each).
+    """
+
+    vantage: str
+    burst: str
+    commitment: str
+    secret: str
+    probes: int
+    digest: str
+    at_unix_ms: int
+
+
+class PlaceAttestation(msgspec.Struct, frozen=True, kw_only=True):
+    """A vantage's word: the subject's key answered within ``rtt_us`` of ``place``, at its fastest.
+
+    ``subject``: address of a node, gateway or validator. ``place``: the vantage's own.
+    ``kernel_time``: whether the arrival was stamped by the kernel. ``transcript``: the subject's
+    packed document. ``burst_at_unix_ms``: when the burst began.
+    """
+
+    subject: str
+    vantage: str
+    account: str
+    place: Place
+    burst_at_unix_ms: int
+    rtt_us: int
+    probes: int
+    kernel_time: bool
+    transcript: bytes
+
+
+class Attested(msgspec.Struct, frozen=True, kw_only=True):
+    """Packed ``place-attestation`` and ``work-attestation`` documents of one vantage."""
+
+    documents: tuple[bytes, ...]
+
+
+# --- hardware ------------------------------------------------------------------------------------
+
+
+class WorkOrder(msgspec.Struct, frozen=True, kw_only=True, tag="work-order"):
+    """Validator → node: multiply, keep, commit. The rule is ``rules.hardware``.
+
+    ``work``: 16 random bytes, the seed of both matrices. ``rows`` × ``width`` is the product's
+    size. ``start_unix_ms``: the common moment of all nodes of the class in the metro.
+    """
+
+    work: bytes
+    rows: int
+    width: int
+    start_unix_ms: int
+
+
+class WorkCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="work-committed"):
+    """Node → validator: the Merkle root over the product's rows (empty: ``declined`` says why)."""
+
+    work: bytes
+    root: bytes
+    declined: str = ""
+
+
+class WorkRecall(msgspec.Struct, frozen=True, kw_only=True, tag="work-recall"):
+    """Validator → node: digest every row again under ``nonce``, at once: they must be in memory."""
+
+    work: bytes
+    nonce: bytes
+
+
+class WorkRecalled(msgspec.Struct, frozen=True, kw_only=True, tag="work-recalled"):
+    """Node → validator: the Merkle root over the rows' digests under the nonce."""
+
+    work: bytes
+    root: bytes
+
+
+class WorkOpen(msgspec.Struct, frozen=True, kw_only=True, tag="work-open"):
+    """Validator → node: show these rows. The work is over afterwards."""
+
+    work: bytes
+    rows: tuple[int, ...]
+
+
+class OpenedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the product, with its Merkle paths in both trees."""
+
+    index: int
+    values: bytes
+    committed_path: tuple[bytes, ...]
+    recalled_path: tuple[bytes, ...]
+
+
+class WorkOpened(msgspec.Struct, frozen=True, kw_only=True, tag="work-opened"):
+    """Node → validator: the rows, and its packed ``work-result`` document over both roots."""
+
+    work: bytes
+    rows: tuple[OpenedRow, ...]
+    result: bytes
+
+
+class WorkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node signs: hex of the work's seed, its size and both roots."""
+
+    validator: str
+    work: str
+    rows: int
+    width: int
+    committed: str
+    nonce: str
+    recalled: str
+
+
+class WorkAttestation(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator's word on a node's hardware, by one work.
+
+    ``elapsed_us``: order to commitment, less a round trip; ``recalled_us``: the same of the recall.
+    ``memory_mib``: what the rows filled. ``mflops``: multiply-adds × 2 a microsecond. ``right``:
+    whether every opened row was. ``result``: the node's packed document.
+    """
+
+    node: str
+    validator: str
+    account: str
+    at_unix_ms: int
+    rows: int
+    width: int
+    elapsed_us: int
+    recalled_us: int
+    memory_mib: int
+    mflops: int
+    right: bool
+    result: bytes
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+class AnswerRoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node signs every few seconds: the Merkle root over the answers it gave for a lease.
+
+    A leaf is SHA-256(request digest ‖ answer digest), in order of the answers' ends; ``gateway``:
+    the process that asked. Signed before anybody chooses which answer is checked.
+    """
+
+    lease: str
+    gateway: str
+    sequence: int
+    count: int
+    root: str
+    at_unix_ms: int
+
+
+class AnswerCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer checked: a validator's word, with the document of the node that it is about.
+
+    ``request``, ``answer``: SHA-256 hex. ``path``: Merkle path of the leaf ``index`` under the
+    node's packed ``answer-root``. ``second``, ``referee``: nodes that executed it again (empty:
+    none) and the SHA-256 of what they answered. ``distance_ppm``: how far the answer lies from the
+    reference, parts per million of the bound of its kind (``rules.answers``): above 1,000,000 it is
+    wrong.
+    """
+
+    node: str
+    lease: str
+    service: str
+    validator: str
+    at_unix_ms: int
+    request: str
+    answer: str
+    index: int
+    path: tuple[str, ...]
+    answer_root: bytes
+    second: str = ""
+    second_answer: str = ""
+    referee: str = ""
+    referee_answer: str = ""
+    distance_ppm: int = 0
+
+
+# --- watches -------------------------------------------------------------------------------------
+
+Kind = Literal["life", "place", "hardware", "answers"]
+KINDS: tuple[Kind, ...] = ("life", "place", "hardware", "answers")
+
+Verdict = Literal["ok", "failed", "unknown"]
+"""``unknown``: nothing could be measured; it proves nothing and lets eligibility lapse."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One validator's verdict on one kind, and the numbers behind it in words."""
+
+    kind: Kind
+    verdict: Verdict
+    note: str = ""
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one validator found out about one node in one watch, with its evidence.
+
+    ``asked``, ``answered``: bursts and questions at the secret's moments. ``evidence``: packed
+    ``place-attestation``, ``work-attestation`` and ``answer-check`` documents of this validator.
+    """
+
+    node: str
+    asked: int
+    answered: int
+    findings: tuple[Finding, ...]
+    evidence: tuple[bytes, ...] = ()
+
+
+class WatchCommitment(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator's commitment at a watch's end, signed by its voting key.
+
+    ``reports``: ``rules.watching.commitment`` of (validator, watch, salt, reports).
+    ``next_secret``: SHA-256 hex of the secret that says when and what it measures in the next
+    watch.
+    """
+
+    watch: int
+    reports: str
+    next_secret: str
+
+
+class WatchOpening(msgspec.Struct, frozen=True, kw_only=True):
+    """It is opened after every commitment was seen or the time for them is over.
+
+    ``secret``: the one committed a watch ago (empty: none was); ``salt``: 64 hex digits.
+    """
+
+    watch: int
+    salt: str
+    secret: str
+    reports: tuple[NodeReport, ...]
+
+
+class Barred(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that may get no new lease, and is paid for none, until an epoch is over."""
+
+    node: str
+    kind: Kind
+    since_epoch: int
+    until_epoch: int
+    note: str = ""
+
+
+class VerdictNews(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator tells gateways and controllers who is barred by the newest books it signed."""
+
+    epoch: int
+    at_unix_ms: int
+    barred: tuple[Barred, ...]
+
+
+class Appeal(msgspec.Struct, frozen=True, kw_only=True):
+    """A node asks to be measured again by everybody, with what it has to show; signed by its key.
+
+    ``evidence``: packed documents (transcripts, work results) that the verdict left out.
+    """
+
+    node: str
+    kind: Kind
+    epoch: int
+    evidence: tuple[bytes, ...] = ()
