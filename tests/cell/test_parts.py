@@ -36,10 +36,11 @@ def test_controllers_and_gateways_believe_the_same_validators(
         validator_keys=elsewhere,
     )
     ports = Ports(tmp_path)
+    fabric = parts.FabricParts(specs=(), url="nats://nowhere")
     expected = [parts.validator_key(config, n + 1).address for n in range(own)] + list(elsewhere)
     for number in (1, 2):
         parts.controller_part(config, number, "nats://nowhere")
-        parts.gateway_part(config, number, "nats://nowhere", ports)
+        parts.gateway_part(config, number, fabric, ports)
         for name, kind in (("controller", ControllerConfig), ("gateway", GatewayConfig)):
             data = (tmp_path / f"{name}-{number}" / "config.json").read_bytes()
             assert list(msgspec.json.decode(data, type=kind).validators) == expected

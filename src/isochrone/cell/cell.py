@@ -103,7 +103,7 @@ class Cell:
             for number in range(config.controllers)
         ]
         gateways = [
-            parts.gateway_part(config, number + 1, fabric.url, ports)
+            parts.gateway_part(config, number + 1, fabric, ports)
             for number in range(config.gateways)
         ]
         validators = [

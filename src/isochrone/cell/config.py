@@ -93,8 +93,9 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     (or any, when 0). ``announce``: "host:port" that nodes and gateways dial for the first
     gateway's channels (empty: as bound). ``resolve``: announced "host:port" of others → as
     reached from here. ``operators``: gateway keys of other cells that may open channels.
-    ``fabric_port``: of the cell's fabric server, loopback only. ``ledger``: where money is settled
-    (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on a chain
+    ``fabric_port``: of the cell's fabric server. ``guest_host``: where other people's validators
+    reach it (empty: it listens on loopback only and knows no guests). ``ledger``: where money is
+    settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on a chain
     that runs with the cell. ``validators``: so many run here, each on its own
     bond; ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services
     whose deposit is low are refused.
@@ -110,6 +111,7 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     channel_port: Port = 0
     announce: str = ""
     fabric_port: Port = 0
+    guest_host: str = ""
     controllers: Annotated[int, Meta(ge=1, le=3)] = 1
     gateways: Annotated[int, Meta(ge=1, le=16)] = 1
     hub: HubConfig | None = None

@@ -21,6 +21,7 @@ from isochrone.fabric.server import (
     HubSpec,
     ServerSpec,
     client_url,
+    guest_url,
     hub_config,
     server_binary,
     server_config,
@@ -35,11 +36,17 @@ LOOPBACK = "127.0.0.1"
 """Fabric servers listen here only: everything inside a cell of this kind is one machine."""
 
 
+EVERYWHERE = "0.0.0.0"
+"""All addresses of the machine: parts connect by loopback, guests by whichever reaches it."""
+
+
 class FabricParts(msgspec.Struct, frozen=True, kw_only=True):
-    """The cell's fabric servers in the order of their start, and the URL that parts use."""
+    """The cell's fabric servers in the order of their start, the URL that parts use, and the one
+    that other people's validators use (empty: they may not)."""
 
     specs: tuple[ChildSpec, ...]
     url: str
+    guest_url: str = ""
 
 
 def fabric_parts(config: CellConfig, ports: Ports) -> FabricParts:
@@ -61,16 +68,21 @@ def fabric_parts(config: CellConfig, ports: Ports) -> FabricParts:
         )
         specs.append(_nats(config, "hub", hub_config(hub)))
     port = ports.take("fabric", LOOPBACK, config.fabric_port)
+    guests = config.guest_host
     server = ServerSpec(
         cell=config.name,
         folder=str(config.folder / "fabric"),
-        credentials=credentials,
-        host=LOOPBACK,
+        credentials=credentials if guests else msgspec.structs.replace(credentials, guest=""),
+        host=EVERYWHERE if guests not in ("", LOOPBACK) else LOOPBACK,
         port=port,
         leaf_of=leaf_of,
     )
     specs.append(_nats(config, "fabric", server_config(server)))
-    return FabricParts(specs=tuple(specs), url=client_url(LOOPBACK, port, credentials))
+    return FabricParts(
+        specs=tuple(specs),
+        url=client_url(LOOPBACK, port, credentials),
+        guest_url=guest_url(guests, port, credentials) if guests else "",
+    )
 
 
 def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSpec:
@@ -149,7 +161,7 @@ def gateway_key(config: CellConfig, number: int) -> PrivateKey:
     return PrivateKey.load_or_create(config.folder / f"gateway-{number}" / "gateway.key")
 
 
-def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports) -> ChildSpec:
+def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Ports) -> ChildSpec:
     """Gateway ``number`` (from 1)."""
     name = f"gateway-{number}"
     folder = config.folder / name
@@ -171,7 +183,7 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
         ),
         announce_host=announce_host,
         announce_port=int(announce_port or 0),
-        fabric_servers=(fabric_url,),
+        fabric_servers=(fabric.url,),
         fabric_domain=config.name,
         resolve=config.resolve,
         peers=config.peers,
@@ -187,6 +199,7 @@ def gateway_part(config: CellConfig, number: int, fabric_url: str, ports: Ports)
         records_urls=tuple(
             f"http://{config.http_host}:{validator_port(config, one, ports)}" for one in validators
         ),
+        guest_fabric_url=fabric.guest_url,
         validators=believed(config),
         paid_only=config.paid_only,
         ready_file=str(folder / "ready.json"),
@@ -260,7 +273,11 @@ def _credentials(config: CellConfig) -> Credentials:
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=Credentials)
     except (OSError, msgspec.DecodeError):
-        kept = Credentials(client=secrets.token_hex(16), system=secrets.token_hex(16))
+        kept = Credentials(
+            client=secrets.token_hex(16),
+            system=secrets.token_hex(16),
+            guest=secrets.token_hex(16),
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_bytes(msgspec.json.encode(kept))

@@ -12,6 +12,7 @@ import collections
 import contextlib
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats.aio.client
 import nats.errors
@@ -20,6 +21,7 @@ import nats.js.errors
 from isochrone.fabric.line import Receive, Reply, no_answer, nobody_answers
 from isochrone.fabric.nats_bucket import NatsBucket
 from isochrone.fabric.nats_errors import FOREIGN, mapped, unless
+from isochrone.fabric.server import GUEST, GUEST_INBOX
 from isochrone.schema.errors import Unavailable
 
 PING_S = 1
@@ -173,6 +175,7 @@ async def dial(servers: list[str], name: str, domain: str) -> NatsLine:
                 closed_cb=on_lost,
                 error_cb=on_error,
                 pending_size=OUTGOING_BYTES_MAX,
+                inbox_prefix=_inbox(servers[0]),
             )
     except FOREIGN as error:
         await _end(client)
@@ -188,6 +191,11 @@ async def dial(servers: list[str], name: str, domain: str) -> NatsLine:
     if client.is_closed:
         line.lost.set()
     return line
+
+
+def _inbox(url: str) -> str:
+    """Where answers come: a guest hears no others than those to guests."""
+    return GUEST_INBOX if urlsplit(url).username == GUEST else "_INBOX"
 
 
 def _without_password(url: str) -> str:

@@ -41,12 +41,35 @@ NOWHERE: Final = "127.0.0.1:9"
 """Advertised by hubs: the discard port, where nothing answers."""
 
 
+GUEST: Final = "guest"
+"""The user that other people's validators are."""
+
+GUEST_INBOX: Final = "_GUEST"
+"""Where guests get their answers: nobody else's pass there."""
+
+GUEST_SAYS: Final = (
+    "iso.ledger.>",
+    "iso.probe.>",
+    "iso.*.records",
+    "iso.*.voucher",
+    "iso.*.answers",
+)
+"""Subjects that a guest may publish or ask on; it answers whoever asked it."""
+
+GUEST_HEARS: Final = ("iso.ledger.>", "iso.probe.>", "iso.*.records", f"{GUEST_INBOX}.>")
+
+
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Passwords of one cell's fabric; ``gateway`` is shared by all hubs that join."""
+    """Passwords of one cell's fabric; ``gateway`` is shared by all hubs that join.
+
+    ``guest``: for validators of other people, who may only speak about the ledger (empty: nobody
+    may). It is no secret: gateways tell it to whoever asks.
+    """
 
     client: str
     system: str
     gateway: str = ""
+    guest: str = ""
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +121,11 @@ def client_url(host: str, port: int, credentials: Credentials) -> str:
     return f"nats://iso:{credentials.client}@{host}:{port}"
 
 
+def guest_url(host: str, port: int, credentials: Credentials) -> str:
+    """The URL that other people's validators connect with."""
+    return f"nats://{GUEST}:{credentials.guest}@{host}:{port}"
+
+
 def server_config(spec: ServerSpec) -> str:
     """Configuration of a JetStream server (NATS's own format)."""
     iso, system = spec.credentials.client, spec.credentials.system
@@ -120,7 +148,7 @@ jetstream {{
   max_file_store: {spec.file_mib_max}MB
   sync_interval: always
 }}
-{_accounts(iso, system, jetstream=True)}{leaf}
+{_accounts(iso, system, jetstream=True, guest=_guest(spec.credentials))}{leaf}
 """
 
 
@@ -166,11 +194,22 @@ write_deadline: "2s"
 ping_interval: 5s"""
 
 
-def _accounts(client: str, system: str, *, jetstream: bool) -> str:
+def _guest(credentials: Credentials) -> str:
+    """The guest's user with what it may do; nothing without a password for it."""
+    if not credentials.guest:
+        return ""
+    says, hears = json.dumps(GUEST_SAYS), json.dumps(GUEST_HEARS)
+    return f"""
+    {{ user: {GUEST}, password: "{credentials.guest}", permissions: {{
+      publish: {{ allow: {says} }}, subscribe: {{ allow: {hears} }}, allow_responses: true
+    }} }}"""
+
+
+def _accounts(client: str, system: str, *, jetstream: bool, guest: str = "") -> str:
     enabled = "jetstream: enabled, " if jetstream else ""
     return f"""accounts {{
   SYS {{ users: [ {{ user: sys, password: "{system}" }} ] }}
-  ISO {{ {enabled}users: [ {{ user: iso, password: "{client}" }} ] }}
+  ISO {{ {enabled}users: [ {{ user: iso, password: "{client}" }}{guest} ] }}
 }}
 system_account: SYS"""
 

@@ -31,6 +31,8 @@ class LedgerDesk:
             chain_url=config.chain_url,
             spending_key=config.spending_key,
             records_urls=config.records_urls,
+            fabric_url=config.guest_fabric_url,
+            cell=config.cell,
             validators=config.validators,
             paid_only=config.paid_only,
         )

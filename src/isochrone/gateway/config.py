@@ -64,9 +64,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``resolve``: "host:port" as announced by others → "host:port" as reached from here.
     ``allow_operators``: gateway keys that may open gateway channels. ``admins``: accounts that see
     every tenant's services. ``tenants``: accounts that may declare services (empty: any).
-    ``ledger``: where money is settled. ``chain_url``, ``spending_key`` (an address) and
-    ``records_urls`` are only told to whoever asks (``GET /isochrone/v1/ledger``). ``validators``:
-    keys whose news of funds and final epochs is believed, and whose wishes for records are (empty:
+    ``ledger``: where money is settled. ``chain_url``, ``spending_key`` (an address),
+    ``records_urls`` and ``guest_fabric_url`` are only told to whoever asks
+    (``GET /isochrone/v1/ledger``). ``validators``: keys whose news of funds and final epochs is believed, and whose wishes for records are (empty:
     whoever signs on the fabric, but nobody about final epochs).
     ``paid_only``: a service whose deposit they call low is answered 402.
     """
@@ -94,6 +94,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     chain_url: str = ""
     spending_key: str = ""
     records_urls: tuple[str, ...] = ()
+    guest_fabric_url: str = ""
     validators: tuple[str, ...] = ()
     paid_only: bool = False
     ready_file: str = ""

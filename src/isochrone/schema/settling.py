@@ -163,7 +163,8 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
 
     ``chain_url``: a JSON-RPC URL that anybody may use (empty: bring your own). ``spending_key``:
     address of the key that may sign tenants' vouchers (empty: none). ``records_urls``: stores of
-    validators. ``validators``: keys of those whose word this gateway believes (none: anybody's).
+    validators. ``fabric_url``: where other people's validators join the fabric, as guests (empty:
+    they may not). ``validators``: keys of those whose word this gateway believes (none: anybody's).
     ``paid_only``: services whose deposit is low are refused.
     """
 
@@ -171,6 +172,8 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
     chain_url: str = ""
     spending_key: str = ""
     records_urls: tuple[str, ...] = ()
+    fabric_url: str = ""
+    cell: str = ""
     validators: tuple[str, ...] = ()
     paid_only: bool = False
 

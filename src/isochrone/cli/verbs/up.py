@@ -68,6 +68,13 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
     type=click.IntRange(10, 43_200),
     help="Seconds of an epoch on a new chain of one's own.",
 )
+@click.option(
+    "--guests",
+    "guest_host",
+    default="",
+    metavar="HOST",
+    help="Let other people's validators join the fabric at this address of the machine.",
+)
 @click.option("--paid-only", is_flag=True, help="Refuse services whose deposit is low.")
 @output_option
 def command(
@@ -82,6 +89,7 @@ def command(
     validators: int | None,
     validator_keys: tuple[str, ...],
     epoch_s: int,
+    guest_host: str,
     paid_only: bool,
     output: str,
 ) -> None:
@@ -107,6 +115,7 @@ def command(
         http_port=port,
         channel_host=host,
         admins=(operator.address,),
+        guest_host=guest_host,
         paid_only=paid_only,
         validator_keys=_keys(validator_keys),
         **_ledger(no_chain, chain_url, deployment, validators, epoch_s),
