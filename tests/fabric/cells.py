@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from isochrone.cell.ports import free_ports
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.server import Credentials, HubSpec, NatsServer, ServerSpec, client_url
 
@@ -20,13 +20,6 @@ async def until(condition: Callable[[], object], within_s: float = 20.0) -> None
             if condition():
                 return
             await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago; hubs must know each other's before they start."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def store_spec(folder: Path, port: int = 0, *, cell: str = "fra", leaf_of: int = 0) -> ServerSpec:
@@ -104,8 +97,9 @@ class ThreeCells:
         self.folder = folder
         self.hubs: dict[str, NatsServer] = {}
         self.stores: dict[str, NatsServer] = {}
-        self.gateway_ports = {cell: free_port() for cell in self.NAMES}
-        self.leaf_ports = {cell: free_port() for cell in self.NAMES}
+        ports = free_ports(2 * len(self.NAMES))
+        self.gateway_ports = dict(zip(self.NAMES, ports, strict=False))
+        self.leaf_ports = dict(zip(self.NAMES, reversed(ports), strict=False))
         self.store_ports = dict.fromkeys(self.NAMES, 0)
         self.relays = {
             (here, there): Relay(self.gateway_ports[there])

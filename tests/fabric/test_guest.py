@@ -1,14 +1,13 @@
-"""A guest of the fabric: another person's validator may speak about the ledger, and nothing else."""
+"""A guest of the fabric: another person's validator may speak about the ledger, nothing else."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fabric.cells import connect, store_spec
+from tests.fabric.cells import connect, store_spec, until
 
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.server import NatsServer, guest_url
@@ -31,9 +30,7 @@ class House:
         await who.subscribe(subject, lambda name, data, *_: self.heard.append((name, data)))
 
     async def until_heard(self, subject: str) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while not any(name == subject for name, _ in self.heard):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(name == subject for name, _ in self.heard), WITHIN_S)
 
 
 @pytest.fixture

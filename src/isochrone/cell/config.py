@@ -95,10 +95,10 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reached from here. ``operators``: gateway keys of other cells that may open channels.
     ``fabric_port``: of the cell's fabric server. ``guest_host``: where other people's validators
     reach it (empty: it listens on loopback only and knows no guests). ``ledger``: where money is
-    settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on a chain
-    that runs with the cell. ``validators``: so many run here, each on its own
-    bond; ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services
-    whose deposit is low are refused.
+    settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on
+    a chain that runs with the cell. ``validators``: so many run here, each on its own bond;
+    ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services whose
+    deposit is low are refused.
     """
 
     name: Annotated[str, Meta(pattern="^[a-z0-9](-?[a-z0-9]){0,30}$")]

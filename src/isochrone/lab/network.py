@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import secrets
 import signal
 import subprocess
@@ -25,7 +24,7 @@ import msgspec
 
 from isochrone.cell.cell import Cell
 from isochrone.cell.config import CellConfig, HubConfig, ValidatorPace
-from isochrone.cell.ports import is_free
+from isochrone.cell.ports import free_ports
 from isochrone.lab.accounts import VALIDATORS, Accounts
 from isochrone.lab.bank import Bank
 from isochrone.lab.link_control import LinksProcess, start_links
@@ -103,18 +102,6 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on now, below those that systems give to outgoing
-    connections (32768 up on Linux, 49152 up on macOS), so that none of those takes one first."""
-    found: list[int] = []
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 4_000):
-        if len(found) == count:
-            return found
-        if is_free(HOST, port):
-            found.append(port)
-    raise Unavailable(f"There are no {count} free ports on {HOST}.")
 
 
 class Network:
