@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from isochrone.cell.ports import free_ports
 from isochrone.fabric.server import HubSpec, NatsServer
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.invitations import invited
@@ -51,13 +52,11 @@ def spending_key(cell: CellInTest) -> str:
     return PrivateKey.load_or_create(cell.folder / "spending.key").address
 
 
-async def _joined(
-    tmp_path: Path, free_ports: list[int], ending: AsyncExitStack
-) -> list[CellInTest]:
+async def _joined(tmp_path: Path, ports: list[int], ending: AsyncExitStack) -> list[CellInTest]:
     """Two cells with their hubs; ``ending`` ends whatever was started."""
     cells = []
-    gateways = dict(zip(("fra", "sin"), free_ports[:2], strict=True))
-    leaves = dict(zip(("fra", "sin"), free_ports[2:], strict=True))
+    gateways = dict(zip(("fra", "sin"), ports[:2], strict=True))
+    leaves = dict(zip(("fra", "sin"), ports[2:], strict=True))
     for name, metro in (("fra", "frankfurt"), ("sin", "singapore")):
         others = {cell: f"127.0.0.1:{port}" for cell, port in gateways.items() if cell != name}
         spec = HubSpec(
@@ -79,14 +78,8 @@ async def _joined(
 
 @pytest.fixture
 async def cells(tmp_path: Path) -> AsyncIterator[list[CellInTest]]:
-    import socket
-
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
     async with AsyncExitStack() as ending:
-        made = await _joined(tmp_path, ports, ending)
+        made = await _joined(tmp_path, free_ports(4), ending)
         offers: set[str] = set()
         await made[0].fabric.subscribe("iso.*.offers", lambda subject, _: offers.add(subject))
         await made[0].add(*FRA)
