@@ -317,6 +317,8 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``asked``, ``answered``: bursts and questions at the secret's moments. ``evidence``: packed
     ``place-attestation``, ``work-attestation`` and ``answer-check`` documents of this validator.
+    ``grant``: the node's packed ``node-grant`` document, whose claims the findings are about
+    (empty: the validator never saw it).
     """
 
     node: str
@@ -324,6 +326,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
     findings: tuple[Finding, ...]
     evidence: tuple[bytes, ...] = ()
+    grant: bytes = b""
 
 
 class WatchCommitment(msgspec.Struct, frozen=True, kw_only=True):
@@ -340,14 +343,20 @@ class WatchCommitment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WatchOpening(msgspec.Struct, frozen=True, kw_only=True):
-    """It is opened after every commitment was seen or the time for them is over.
+    """It is opened when the time for commitments is over; signed by the validator's voting key.
 
     ``secret``: the one committed a watch ago (empty: none was); ``salt``: 64 hex digits.
+    ``seen``: voting key → SHA-256 hex of the body of each commitment of this watch that was here
+    before any opening was: that a commitment came in time is what openings say of each other.
+    ``pages``: digests of all pages of reports; this document holds number ``page``, ``reports``.
     """
 
     watch: int
     salt: str
     secret: str
+    seen: dict[str, str]
+    pages: tuple[str, ...]
+    page: int
     reports: tuple[NodeReport, ...]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from isochrone.schema.digests import digest
+from isochrone.schema.proof import NodeReport
 from isochrone.schema.tally import BUCKETS, LeaseTerms, TallyChain
 from isochrone.schema.typed_data import NO_CONTRACT, Domain
 
@@ -221,13 +222,35 @@ class Fund(msgspec.Struct, frozen=True, kw_only=True):
     redeemed_microusd: int
 
 
+class Watcher(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator of a watch: its voting key, its account, the stake that votes in the epoch."""
+
+    key: str
+    account: str
+    stake_microusd: int
+
+
+class WatchStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides who measures whom in a watch: the first block at or after its window's start.
+
+    ``manifest``: hex, of the newest root that stood then (empty: none). ``watchers``: the
+    validators whose stake votes in the epoch by that block, by key. ``block_hash`` empty: no block
+    came in time, and there is no watch.
+    """
+
+    block: int = 0
+    block_hash: str = ""
+    manifest: str = ""
+    watchers: tuple[Watcher, ...] = ()
+
+
 class ChainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What settlement reads from the chain, at the finalised ``block``.
 
     ``pot_received_microusd``: everything that vouchers and penalties ever moved into the pot.
     ``signers``: validators (accounts) that signed the last root that stands.
     ``last_root``: of ``last_epoch``, the newest final epoch before this one (hex; empty and -1:
-    none).
+    none). ``watch``: how the watch of this epoch began.
     """
 
     block: int
@@ -238,6 +261,7 @@ class ChainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     signers: tuple[str, ...]
     last_epoch: int
     last_root: str
+    watch: WatchStart = WatchStart()
 
 
 # --- the books -----------------------------------------------------------------------------------
@@ -327,7 +351,8 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     wait for standby capacity. ``validation_microusd``: fees that wait for signers.
     ``remainder_microusd``: what the pot received beside vouchers, which no rule gives to anybody.
     ``counted``: this epoch's chains as far as they were counted, so that what comes late counts
-    once, next epoch. Everything is sorted by its first fields.
+    once, next epoch. ``watch_secrets``: voting key → digest of the secret of its next watch, as
+    committed in this epoch's. Everything is sorted by its first fields.
     """
 
     epoch: int
@@ -340,6 +365,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     remainder_microusd: int = 0
     windows: tuple[Window, ...] = ()
     counted: tuple[Usage, ...] = ()
+    watch_secrets: dict[str, str] = {}
 
     @property
     def total_microusd(self) -> int:
@@ -385,11 +411,35 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class WatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records of an epoch hold of one validator's watch, verified.
+
+    ``validator``: its voting key, of ``account``. ``opened``: one commitment, in time by the word
+    of more than a third of the bond, and an opening that opens it. ``secret_ok``: the opened secret
+    is the one that it committed a watch ago, and every measurement was taken at its moments.
+    ``next_secret``: digest of the one for the next watch (empty: no commitment that counts).
+    ``reports``: by node; those of an opening that opens, with the evidence that holds, and each
+    finding as the rules make it of that evidence; nodes that it was not to measure are left out.
+    ``faults``: what does not hold, in words.
+    """
+
+    validator: str
+    account: str
+    watch: int
+    opened: bool
+    secret_ok: bool
+    next_secret: str = ""
+    reports: tuple[NodeReport, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
 class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
     """All that ``rules.settlement.settle`` takes: verified records, the chain, the books before.
 
     ``usages`` with ``late`` belong to chains of the epoch before; ``leases`` holds the records of
-    this epoch and, for late usages, those of the epoch before. Order never matters.
+    this epoch and, for late usages, those of the epoch before. ``watches``: one of each validator
+    that committed or opened anything; ``watch_seed``: hex, who was to measure whom (empty: there
+    was no watch). Order never matters.
     """
 
     epoch: int
@@ -401,6 +451,8 @@ class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
     leases: tuple[LeaseRecord, ...]
     standby: tuple[StandbyRecord, ...]
     previous: Books | None = None
+    watches: tuple[WatchReport, ...] = ()
+    watch_seed: str = ""
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
