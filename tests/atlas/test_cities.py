@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from isochrone.atlas.cities import all_cities, city, find_city, great_circle_km, nearest_city
+from isochrone.atlas.cities import all_cities, city, find_city, nearest_city
 from isochrone.schema.errors import NotFound
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, great_circle_km
 
 
 @pytest.mark.parametrize(

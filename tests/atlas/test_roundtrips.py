@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from isochrone.atlas.cities import all_cities, city, great_circle_km
+from isochrone.atlas.cities import all_cities, city
 from isochrone.atlas.roundtrips import (
     NEIGHBOUR_KM,
     distance_model_ms,
@@ -15,7 +15,7 @@ from isochrone.atlas.roundtrips import (
     measured_metros,
     prior_rtt_ms,
 )
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, great_circle_km
 
 
 def place(name: str) -> Place:

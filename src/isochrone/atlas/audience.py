@@ -28,9 +28,10 @@ from isochrone.atlas.blocs import (
     country_code,
     near_areas,
 )
-from isochrone.atlas.cities import City, all_cities, find_city, great_circle_km, suggest
+from isochrone.atlas.cities import City, all_cities, find_city, suggest
 from isochrone.schema.decision import AudiencePoint
 from isochrone.schema.errors import InvalidInput
+from isochrone.schema.place import great_circle_km
 from isochrone.schema.service import AudienceShare
 
 POINTS_MAX = 60

@@ -12,7 +12,6 @@ below 100,000 inhabitants unless it is its country's largest or round trips were
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import unicodedata
 from functools import lru_cache
@@ -21,10 +20,7 @@ import msgspec
 
 from isochrone.atlas.packaged import read_rows
 from isochrone.schema.errors import NotFound
-from isochrone.schema.place import Place
-
-EARTH_RADIUS_KM = 6371.0088
-"""Mean radius (IUGG)."""
+from isochrone.schema.place import Place, great_circle_km
 
 
 class City(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,15 +96,6 @@ def city(name: str) -> City:
 def suggest(name: str, count: int = 3) -> list[str]:
     """Up to ``count`` known spellings that look like ``name``, best first."""
     return difflib.get_close_matches(slug(name)[:60], _by_name(), n=count, cutoff=0.75)
-
-
-def great_circle_km(a: Place, b: Place) -> float:
-    """Distance over ground, kilometres, on a sphere: within 0.6 % of the true ellipsoid."""
-    phi_a, phi_b = math.radians(a.latitude), math.radians(b.latitude)
-    rise = math.sin((phi_b - phi_a) / 2) ** 2
-    turn = math.sin(math.radians(b.longitude - a.longitude) / 2) ** 2
-    haversine = rise + math.cos(phi_a) * math.cos(phi_b) * turn
-    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(haversine)))
 
 
 def nearest_city(latitude: float, longitude: float) -> City:

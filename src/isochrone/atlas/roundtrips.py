@@ -26,9 +26,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from isochrone.atlas.cities import EARTH_RADIUS_KM, city
+from isochrone.atlas.cities import city
 from isochrone.atlas.packaged import read_bytes, read_rows
-from isochrone.schema.place import Place
+from isochrone.schema.place import EARTH_RADIUS_KM, Place
 
 SAME_METRO_MS = 1.5
 """Round trip inside a metro, two data centres: assumed, not measured; also the least of all."""

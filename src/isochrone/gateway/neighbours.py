@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from isochrone.atlas.cities import great_circle_km
 from isochrone.fabric.presence import PresenceBoard
 from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.fleet import Fleet
 from isochrone.schema.frames import GatewayDoor
+from isochrone.schema.place import great_circle_km
 
 
 class Neighbours:

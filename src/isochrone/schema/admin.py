@@ -19,6 +19,7 @@ PUT        ``blobs/{sha256}``       the bytes → 201 ``BlobStored``; with
                                     ``Content-Range: bytes a-b/total`` a piece → 202 until whole
 GET        ``services``             → list of ``ServiceView`` (the signer's; operators: all)
 GET        ``nodes``                → list of ``NodeView``
+GET        ``places/{address}``     → ``PlaceView``: what is known of where that key answers
 GET        ``replicas``             → list of ``ReplicaView``; ``?service=NAME``
 GET        ``decisions/{service}``  → list of ``Decision``, newest last; ``service`` is a name of
                                     the signer's or a full service id
@@ -42,7 +43,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -52,7 +53,7 @@ from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import LeaseState
 from isochrone.schema.node import Device
-from isochrone.schema.place import Evidence, Place
+from isochrone.schema.place import Evidence, Place, Whereabouts
 from isochrone.schema.service import Objective, ReplicaRange, Residency, Task
 
 PREFIX: Final = "/isochrone/v1"
@@ -246,6 +247,48 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float
     in_flight: int
     replicas: int
+
+
+class PlaceBound(msgspec.Struct, frozen=True, kw_only=True):
+    """One vantage's newest word that counts: the key answered within ``rtt_us`` of ``place``.
+
+    ``account``: the bonded account that the vantage works for. ``age_s``: since the burst began.
+    """
+
+    vantage: str
+    account: str
+    role: Literal["gateway", "validator"]
+    place: Place
+    rtt_us: int
+    age_s: float
+    kernel_time: bool = False
+
+
+class KnownVantage(msgspec.Struct, frozen=True, kw_only=True):
+    """A vantage that this gateway believes, whether it has measured the node or not."""
+
+    vantage: str
+    account: str
+    role: Literal["gateway", "validator"]
+    place: Place
+
+
+class PlaceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway knows of where a key answers.
+
+    ``node``: its address; ``account``: its provider's, whose own vantages do not count. ``place``:
+    as claimed. ``evidence``: jurisdiction (a country's code or a bloc's name) → the class of
+    evidence that the node is inside it, for its own country and for each bloc with it.
+    ``vantages``: all that could be asked to measure it.
+    """
+
+    node: str
+    account: str
+    place: Place
+    whereabouts: Whereabouts
+    bounds: tuple[PlaceBound, ...]
+    evidence: dict[str, Evidence]
+    vantages: tuple[KnownVantage, ...]
 
 
 class FabricView(msgspec.Struct, frozen=True, kw_only=True):
