@@ -16,9 +16,6 @@ from isochrone.lab.world import World
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settlement import Role
 
-VALIDATORS = {"fra": 2, "iad": 1, "sin": 1}
-"""Four in all: three of them are a quorum, so that one may be cut off."""
-
 
 class Accounts:
     """The accounts of a world whose files lie in ``folder``."""
@@ -47,7 +44,7 @@ class Accounts:
                 self._folder / f"cell-{cell.name}" / f"validator-{number}" / "validator.key"
             )
             for cell in self._world.cells
-            for number in range(1, VALIDATORS.get(cell.name, 0) + 1)
+            for number in range(1, cell.validators + 1)
         }
 
     def validators_elsewhere(self, cell: str) -> tuple[str, ...]:

@@ -25,11 +25,19 @@ import msgspec
 from isochrone.cell.cell import Cell
 from isochrone.cell.config import CellConfig, HubConfig, ValidatorPace
 from isochrone.cell.ports import free_ports
-from isochrone.lab.accounts import VALIDATORS, Accounts
+from isochrone.lab.accounts import Accounts
 from isochrone.lab.bank import Bank
 from isochrone.lab.link_control import LinksProcess, start_links
 from isochrone.lab.link_messages import LinkSpec
-from isochrone.lab.world import CellSite, Endpoint, NodeSite, World, link_specs, resolve_map
+from isochrone.lab.world import (
+    METRO_RTT_MS,
+    CellSite,
+    Endpoint,
+    NodeSite,
+    World,
+    link_specs,
+    resolve_map,
+)
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
 from isochrone.schema.errors import Unavailable
@@ -219,7 +227,7 @@ class Network:
             admins=(operator_key(self.folder).address,),
             ledger=self.bank.deployment if self.bank else NO_CHAIN,
             chain_url=self.bank.url if self.bank else "",
-            validators=VALIDATORS.get(site.name, 0) if self.bank else 0,
+            validators=site.validators if self.bank else 0,
             validator_keys=self.accounts.validators_elsewhere(site.name) if self.bank else (),
             pace=PACE,
             paid_only=self.bank is not None,
@@ -250,7 +258,11 @@ class Network:
             for metro in self.world.client_metros
         ]
         links.append(
-            LinkSpec(name=f"node:{CENTRAL}>{channel}", rtt_ms=1.5, target_port=self.ports[channel])
+            LinkSpec(
+                name=f"node:{CENTRAL}>{channel}",
+                rtt_ms=METRO_RTT_MS,
+                target_port=self.ports[channel],
+            )
         )
         return links
 

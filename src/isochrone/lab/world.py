@@ -3,17 +3,18 @@
 A world is data. ``make_world`` decides from a seed how long every link really is: the measured
 round trip of the two cities, changed by a *hidden* part of up to ±30 %, one for each pair of cities
 and the same in both directions. The parts of the network never see it: they start from the atlas's
-table and find out by their own probes that it is wrong. Inside one metro a link has 1.5 ms, not
-changed (the table has no such pairs).
+table and find out by their own probes that it is wrong. Inside one metro the table has no pairs and
+says 1.5 ms; the links have ``METRO_RTT_MS``, not changed.
 
 Links lead from each
 
 * client city to every gateway's HTTP port,
-* node to every gateway's channel port,
-* gateway to the channel and HTTP ports of the gateways of other cells,
+* node to every gateway's channel and probe port, and every validator's,
+* gateway to the channel, HTTP and probe ports of the gateways of other cells, and to the probe
+  ports of validators elsewhere; validator to the probe ports of both elsewhere,
 * cell's fabric hub to the other cells' hubs.
 
-Inside a cell, gateway, controller and fabric stand in one room and need no link.
+Inside a cell, gateway, controller, validators and fabric stand in one room and need no link.
 
 Pure: same arguments, same world. Parts learn of their links only through ``resolve_map``: "whoever
 announces that address is reached by you at this one".
@@ -36,15 +37,24 @@ from isochrone.schema.place import Place
 HIDDEN_SHARE = 0.30
 """Largest hidden change of a round trip, as a share of the table's value."""
 
-EndpointKind = Literal["http", "channel", "hub"]
+METRO_RTT_MS = 0.5
+"""Between two data centres of a metro: 0.2-1 ms are usual."""
+
+EndpointKind = Literal["http", "channel", "probe", "hub", "watch", "watch-probe"]
+"""Of a gateway: ``http``, ``channel``, ``probe``; of a validator: ``watch`` (its channels) and
+``watch-probe``."""
+
+OF_VALIDATORS = frozenset({"watch", "watch-probe"})
 
 
 class CellSite(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell: short name, city (metro slug), number of gateway processes (at least 1)."""
+    """A cell: short name, city (metro slug), number of gateway processes (at least 1) and of
+    validators."""
 
     name: str
     metro: str
     gateways: int = 1
+    validators: int = 0
 
     @property
     def place(self) -> Place:
@@ -66,9 +76,9 @@ class NodeSite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Something that listens: a gateway's HTTP or channel port, or a cell's fabric hub.
+    """Something that listens: a port of a gateway or a validator, or a cell's fabric hub.
 
-    ``index`` counts the gateway processes of a cell from 0; a hub's is 0.
+    ``index`` counts the gateways or validators of a cell from 0; a hub's is 0.
     """
 
     kind: EndpointKind
@@ -82,7 +92,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 class WorldLink(msgspec.Struct, frozen=True, kw_only=True):
     """A link from a source to an endpoint.
 
-    ``source``: ``client:<metro>``, ``node:<name>``, ``gateway:<cell>-<index>`` or ``hub:<cell>``.
+    ``source``: ``client:<metro>``, ``node:<name>``, ``gateway:<cell>-<index>``,
+    ``validator:<cell>-<index>`` or ``hub:<cell>``.
     ``table_rtt_ms`` is what the atlas says, ``rtt_ms`` what is emulated (hidden from the parts).
     """
 
@@ -152,29 +163,32 @@ def make_world(
 
 
 def default_world(seed: int) -> World:
-    """The demonstration's world: 3 cells, 14 nodes of 5 providers in 11 cities, 7 client cities.
+    """The demonstration's world: 3 cells, 14 nodes of 5 providers in 9 cities, 7 client cities.
 
-    Seven nodes stand in the European Union and belong to three providers.
+    Seven nodes stand in the European Union and belong to three providers; four of them stand in
+    Frankfurt, where three validators can prove it.
     """
     return make_world(seed, DEFAULT_CELLS, DEFAULT_NODES, DEFAULT_CLIENTS)
 
 
 DEFAULT_CELLS = (
-    CellSite(name="fra", metro="frankfurt"),
-    CellSite(name="iad", metro="washington"),
-    CellSite(name="sin", metro="singapore"),
+    CellSite(name="fra", metro="frankfurt", validators=3),
+    CellSite(name="iad", metro="washington", validators=1),
+    CellSite(name="sin", metro="singapore", validators=1),
 )
+"""Five validators: four of them are a quorum, so that one may be cut off; the three in Frankfurt
+are what a physical proof takes there."""
 
 DEFAULT_NODES = tuple(
     NodeSite(name=name, provider=provider, metro=metro)
     for name, provider, metro in (
         ("fra-1", "alder", "frankfurt"),
         ("fra-2", "birch", "frankfurt"),
+        ("fra-3", "cedar", "frankfurt"),
+        ("fra-4", "alder", "frankfurt"),
         ("par-1", "birch", "paris"),
-        ("ams-1", "alder", "amsterdam"),
         ("mad-1", "cedar", "madrid"),
         ("waw-1", "cedar", "warsaw"),
-        ("mil-1", "birch", "milan"),
         ("iad-1", "dogwood", "washington"),
         ("iad-2", "elm", "washington"),
         ("nyc-1", "dogwood", "new-york"),
@@ -237,33 +251,41 @@ def _pairs(
     cells: tuple[CellSite, ...], node_sites: tuple[NodeSite, ...], client_metros: tuple[str, ...]
 ) -> Iterator[tuple[str, str, Endpoint]]:
     """Every link wanted: source, the source's metro, target."""
-    doors, channels = _endpoints(cells, "http"), _endpoints(cells, "channel")
+    doors, channels, probes, watches, watch_probes = (
+        _endpoints(cells, kind) for kind in ("http", "channel", "probe", "watch", "watch-probe")
+    )
     for metro in client_metros:
         yield from ((f"client:{metro}", metro, door) for door in doors)
     for site in node_sites:
-        yield from ((f"node:{site.name}", site.metro, channel) for channel in channels)
+        for target in (*channels, *probes, *watches, *watch_probes):
+            yield f"node:{site.name}", site.metro, target
     for cell in cells:
-        for index in range(cell.gateways):
-            source = f"gateway:{cell.name}-{index}"
-            for target in (*channels, *doors):
-                if target.cell != cell.name:
-                    yield source, cell.metro, target
+        wanted = {
+            "gateway": (cell.gateways, (*channels, *doors, *probes, *watch_probes)),
+            "validator": (cell.validators, (*probes, *watch_probes)),
+        }
+        for part, (count, targets) in wanted.items():
+            for index in range(count):
+                for target in targets:
+                    if target.cell != cell.name:
+                        yield f"{part}:{cell.name}-{index}", cell.metro, target
         for hub in _endpoints(cells, "hub"):
             if hub.cell != cell.name:
                 yield f"hub:{cell.name}", cell.metro, hub
 
 
 def _endpoints(cells: tuple[CellSite, ...], kind: EndpointKind) -> tuple[Endpoint, ...]:
-    return tuple(
-        Endpoint(kind, cell.name, index)
-        for cell in cells
-        for index in range(1 if kind == "hub" else cell.gateways)
-    )
+    def count(cell: CellSite) -> int:
+        if kind == "hub":
+            return 1
+        return cell.validators if kind in OF_VALIDATORS else cell.gateways
+
+    return tuple(Endpoint(kind, cell.name, index) for cell in cells for index in range(count(cell)))
 
 
 def _link(seed: int, source: str, metro_a: str, target: Endpoint, metro_b: str) -> WorldLink:
     """One link with its table's and its real round trip, rounded to a microsecond."""
-    table_ms, rtt_ms = SAME_METRO_MS, SAME_METRO_MS
+    table_ms, rtt_ms = SAME_METRO_MS, METRO_RTT_MS
     if city(metro_a).place.metro != city(metro_b).place.metro:
         pair = measured(city(metro_a).place.metro, city(metro_b).place.metro)
         if pair is None:
