@@ -370,6 +370,19 @@ class Barred(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of claim of one node that all validators measure in the next watch.
+
+    ``appeal``: because the node, barred for it, asked for it; else because the committee's majority
+    found it failed: ``accusers`` are the accounts of those that did.
+    """
+
+    node: str
+    kind: Kind
+    appeal: bool = False
+    accusers: tuple[str, ...] = ()
+
+
 class VerdictNews(msgspec.Struct, frozen=True, kw_only=True):
     """A validator tells gateways and controllers who is barred by the newest books it signed."""
 
@@ -381,7 +394,8 @@ class VerdictNews(msgspec.Struct, frozen=True, kw_only=True):
 class Appeal(msgspec.Struct, frozen=True, kw_only=True):
     """A node asks to be measured again by everybody, with what it has to show; signed by its key.
 
-    ``evidence``: packed documents (transcripts, work results) that the verdict left out.
+    ``epoch``: the one in whose records it belongs, the first after the verdict. ``evidence``:
+    packed documents (transcripts, work results) that the verdict left out.
     """
 
     node: str

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from isochrone.schema.digests import digest
-from isochrone.schema.proof import NodeReport
+from isochrone.schema.proof import Appeal, Barred, NodeReport, Suspect
 from isochrone.schema.tally import BUCKETS, LeaseTerms, TallyChain
 from isochrone.schema.typed_data import NO_CONTRACT, Domain
 
@@ -71,7 +71,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     ``fee_bps``: protocol fee on use (at most 200). ``validator_share_bps``: of the fee, to the
     validators that signed the last root; the rest is for pools. ``hold_bps`` of a lease's
-    earnings are held for ``hold_epochs``. ``relay_nanousd_per_request``: an operator's pay.
+    earnings are held for ``hold_epochs``, of a node's first ``newcomer_epochs`` the larger
+    ``newcomer_hold_bps`` (``rules.verdicts``). ``relay_nanousd_per_request``: an operator's pay.
     ``standby_microusd_per_core_hour``: the most that standby is paid from pools.
     ``samples_min``: fewer requests in a window prove nothing about percentiles.
     Schedules are sorted by falling ``attained_bps``: the last step that applies counts.
@@ -80,11 +81,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     would have cost.
     """
 
-    rules_version: int = 1
+    rules_version: int = 2
     fee_bps: int = 200
     validator_share_bps: int = 4_000
     hold_bps: int = 2_000
     hold_epochs: int = 48
+    newcomer_hold_bps: int = 5_000
+    newcomer_epochs: int = 24
     relay_nanousd_per_request: int = 200
     standby_microusd_per_core_hour: int = 2_000
     samples_min: int = 100
@@ -300,7 +303,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """Earnings of a lease that wait, and pay that lease's credits first.
 
-    ``amounts_microusd[i]`` is released when epoch ``until_epoch + i`` is settled.
+    ``amounts_microusd[i]`` is released when epoch ``until_epoch + i`` is settled. ``node``: whose
+    work it was, and whose verdicts reach it.
     """
 
     account: str
@@ -308,6 +312,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     until_epoch: int
     amounts_microusd: tuple[int, ...]
+    node: str = ""
 
     @property
     def total_microusd(self) -> int:
@@ -352,7 +357,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     ``remainder_microusd``: what the pot received beside vouchers, which no rule gives to anybody.
     ``counted``: this epoch's chains as far as they were counted, so that what comes late counts
     once, next epoch. ``watch_secrets``: voting key → digest of the secret of its next watch, as
-    committed in this epoch's. Everything is sorted by its first fields.
+    committed in this epoch's. ``suspects``: what all validators measure in the next watch.
+    ``barred``: verdicts in force. ``known``: node → the first epoch in which it had a lease, as
+    long as it has one or anything of it is held. Everything is sorted by its first fields.
     """
 
     epoch: int
@@ -366,6 +373,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[Window, ...] = ()
     counted: tuple[Usage, ...] = ()
     watch_secrets: dict[str, str] = {}
+    suspects: tuple[Suspect, ...] = ()
+    barred: tuple[Barred, ...] = ()
+    known: dict[str, int] = {}
 
     @property
     def total_microusd(self) -> int:
@@ -388,11 +398,13 @@ Why = Literal[
     "standby",
     "validation",
     "rebate",
+    "forfeit",
 ]
 """``use``: earned by live time at the leased price. ``shortfall``: what the purpose's vouchers did
 not cover. ``credit``: from provider to tenant for a promise missed. ``held``, ``released``: into
 and out of hold-back. ``relay``, ``standby``, ``validation``: pay of operators, of free capacity
-and of the last root's signers. ``rebate``: the part of a tenant's fee that no pool can use."""
+and of the last root's signers. ``rebate``: the part of a tenant's fee that no pool can use.
+``forfeit``: from the provider of a node with a verdict that stands to its leases' tenants."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -439,7 +451,7 @@ class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
     ``usages`` with ``late`` belong to chains of the epoch before; ``leases`` holds the records of
     this epoch and, for late usages, those of the epoch before. ``watches``: one of each validator
     that committed or opened anything; ``watch_seed``: hex, who was to measure whom (empty: there
-    was no watch). Order never matters.
+    was no watch). ``appeals``: of nodes, each signed by its key. Order never matters.
     """
 
     epoch: int
@@ -453,6 +465,7 @@ class EpochInput(msgspec.Struct, frozen=True, kw_only=True):
     previous: Books | None = None
     watches: tuple[WatchReport, ...] = ()
     watch_seed: str = ""
+    appeals: tuple[Appeal, ...] = ()
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -486,9 +499,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """Where the pot's income of one epoch went, micro-USD; each a change since the books before.
 
     In: ``vouchers`` and ``penalties`` (whatever else entered the pot). Out: claimable amounts of
-    ``providers`` (use, standby, releases, less credits and holds), ``operators``, ``validators``
-    and tenants (``credits``, ``rebates``); what waits: ``held``, ``pools`` (of places and for
-    signers), ``unspent`` (moved by vouchers, not owed yet); ``remainder``. Slashed stake is burned
+    ``providers`` (use, standby, releases, less credits, holds and forfeits), ``operators``,
+    ``validators`` and tenants (``credits`` with forfeits, ``rebates``); what waits: ``held``,
+    ``pools`` (of places and for signers), ``unspent`` (moved by vouchers, not owed yet);
+    ``remainder``. Slashed stake is burned
     and its finder paid inside the bonds contract at once: the same on both sides, so not here.
     """
 
@@ -516,13 +530,24 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
         return paid + self.held + self.pools + self.unspent + self.remainder
 
 
+class Unpaid(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator that gets nothing of this epoch's validation pay, and why."""
+
+    account: str
+    why: str
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """An epoch's result: the new books, every movement, what each purpose owed, the balance."""
+    """An epoch's result: the new books, every movement, what each purpose owed, the balance.
+
+    ``unpaid``: validators that did not do their watch's duty.
+    """
 
     books: Books
     lines: tuple[Line, ...]
     bills: tuple[Bill, ...]
     balance: Balance
+    unpaid: tuple[Unpaid, ...] = ()
 
     @property
     def charges(self) -> dict[str, int]:
