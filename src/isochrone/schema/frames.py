@@ -18,6 +18,7 @@ from isochrone.schema.proof import (
     ProbeOrder,
     ProbeSigned,
     VantageNews,
+    WorkClaim,
     WorkCommitted,
     WorkOpen,
     WorkOpened,
@@ -177,6 +178,7 @@ Control = (
     | ProbeCommitted
     | ProbeEnd
     | ProbeSigned
+    | WorkClaim
     | WorkOrder
     | WorkCommitted
     | WorkRecall
