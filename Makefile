@@ -32,7 +32,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 test: $(READY) lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 3 --dist loadgroup
 
 # make bench NAME=gateway
 bench: $(READY)

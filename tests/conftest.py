@@ -1,4 +1,5 @@
-"""Settings that every test shares: reproducible properties, Python's own recursion limit."""
+"""Settings that every test shares: reproducible properties, Python's own recursion limit, and which
+tests stay in one process where several run side by side."""
 
 from __future__ import annotations
 
@@ -24,3 +25,11 @@ def _recursion() -> None:
     """The EVM of the contracts' tests raises the limit for the whole process; readers of towers of
     brackets are tested at the one that users have."""
     sys.setrecursionlimit(RECURSION)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share what they started; those of the contracts count lines together."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder == "contracts" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))

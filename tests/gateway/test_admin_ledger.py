@@ -47,6 +47,7 @@ async def test_anybody_learns_where_the_chain_is(town: Town) -> None:
         chain_url="http://chain.test:8545",
         spending_key="0x" + "5" * 40,
         records_urls=("http://validator.test",),
+        guest_fabric_url="nats://guest:all@fabric.test:4222",
         validators=("0x" + "6" * 40,),
         paid_only=True,
     )
@@ -56,6 +57,8 @@ async def test_anybody_learns_where_the_chain_is(town: Town) -> None:
         chain_url="http://chain.test:8545",
         spending_key="0x" + "5" * 40,
         records_urls=("http://validator.test",),
+        fabric_url="nats://guest:all@fabric.test:4222",
+        cell="fra",
         validators=("0x" + "6" * 40,),
         paid_only=True,
     )
