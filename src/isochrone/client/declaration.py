@@ -49,6 +49,7 @@ _TOP = (
     "residency",
     "max_price_usd_per_hour",
     "hedge",
+    "answer_checks",
 )
 _MODEL = ("path", "package", "file", "files", "engine", "task", "options")
 _SIZES_MIB = {"": 1.0, "MIB": 1.0, "GIB": 1024.0, "MB": 1e6 / 2**20, "GB": 1e9 / 2**20}
@@ -106,6 +107,7 @@ def parse_declaration(text: str, source: str, folder: Path) -> Declaration:
         replicas=_replicas(fields["replicas"]) if "replicas" in fields else ReplicaRange(),
         max_price_microusd_per_hour=_price(fields.get("max_price_usd_per_hour")),
         hedge=fields["hedge"].flag() if "hedge" in fields else True,
+        answer_checks=fields["answer_checks"].flag() if "answer_checks" in fields else False,
     )
     lines = {name: field.key_line for name, field in fields.items()}
     return Declaration(service=service, files=files, source=source, lines=lines)

@@ -81,6 +81,7 @@ def _service(known: Declared, leases: list[Lease], world: World) -> ServiceRoute
         objective=service.objective,
         hedge=service.hedge,
         replicas=tuple(row for row in rows if row is not None),
+        answer_checks=service.answer_checks,
     )
 
 

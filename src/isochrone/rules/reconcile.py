@@ -3,7 +3,8 @@
 Intuition: a fit names the nodes that should hold a service in this cell; each named node without
 a usable lease gets one, each lease that nobody wants any more goes. The order of concerns:
 
-1. A lease on a *barred* node (residency, evidence) ends at once: law before availability.
+1. A lease on a *barred* node (residency, evidence, a verdict) ends at once: law before
+   availability.
 2. A dead node's lease ends at once and its seat is another node's already. When no other node can
    take it, the lease stays: a node that was only frozen goes on where it was.
 3. Make before break: what works but is not wanted any more drains when every wanted seat serves;
@@ -182,6 +183,7 @@ def _renewed(book: _Book, lease: Lease) -> Lease | None:
         and lease.service_revision == service.revision
         and lease.residency == service.residency
         and lease.objective == service.objective
+        and lease.answer_checks == service.answer_checks
     )
     if same:
         return None
@@ -190,6 +192,7 @@ def _renewed(book: _Book, lease: Lease) -> Lease | None:
         service_revision=service.revision,
         residency=service.residency,
         objective=service.objective,
+        answer_checks=service.answer_checks,
         decision=book.wanted.decision,
         desired="serving",
         epoch=book.epoch,
@@ -217,6 +220,7 @@ def _new_lease(book: _Book, seat: Seat) -> Lease:
         desired="serving",
         decision=wanted.decision,
         home_cell=service.home_cell,
+        answer_checks=service.answer_checks,
     )
 
 
@@ -260,7 +264,7 @@ def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
     if lease.desired == "draining" and row.state == "ended":
         return "end", "it has drained"
     if lease.node in wanted.barred:
-        return "end", "the residency does not admit its node"
+        return "end", "the residency or a verdict does not admit its node"
     if row.is_spoilt:
         over = wanted.withdrawn or row.for_s >= RETRY_S
         return ("end", "it failed") if over else (None, "")

@@ -153,6 +153,31 @@ class EpochFinal(msgspec.Struct, frozen=True, kw_only=True, tag="epoch-final"):
     epoch: int
 
 
+class AnswerRootWanted(msgspec.Struct, frozen=True, kw_only=True, tag="answer-root-wanted"):
+    """Gateway -> node: sign the root over these answers that you gave me for a lease.
+
+    ``leaves``: 32 bytes each (``rules.answer_tree``), every answer since the last root; nothing
+    says which of them will be checked. ``sequence`` grows with every root of a lease.
+    """
+
+    lease: str
+    sequence: int
+    leaves: bytes
+
+
+class AnswerRootSigned(msgspec.Struct, frozen=True, kw_only=True, tag="answer-root-signed"):
+    """Node -> gateway: its packed ``answer-root`` document over the leaves that it knows.
+
+    ``unknown``: indices of leaves that are not under it, since the node gave no such answers.
+    ``document`` is empty when it knows none.
+    """
+
+    lease: str
+    sequence: int
+    document: bytes
+    unknown: tuple[int, ...] = ()
+
+
 class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
     """Gateway -> gateway: a tenant's signed count of a chain that the other one holds."""
 
@@ -185,6 +210,8 @@ Control = (
     | WorkRecalled
     | WorkOpen
     | WorkOpened
+    | AnswerRootWanted
+    | AnswerRootSigned
 )
 
 

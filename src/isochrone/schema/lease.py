@@ -33,6 +33,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     ``desired``: what the controller wants of it now. ``decision``: digest of the record that
     chose the node. ``countries``: those that ``residency`` admits, its blocs written out for
     whoever has no atlas; empty: every country, if ``residency`` restricts nothing.
+    ``answer_checks``: the tenant consents that answers are checked: the node keeps their digests.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     decision: str
     home_cell: str
     countries: tuple[str, ...] = ()
+    answer_checks: bool = False
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):

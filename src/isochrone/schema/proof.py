@@ -12,6 +12,8 @@ subject                  what
 ``iso.ledger.attested``  MessagePack ``Attested``: newest attestations of one vantage, repeated
 ``iso.ledger.verdicts``  packed ``verdict-news`` document: which nodes are barred until when
 ``iso.ledger.watch``     packed ``watch-commitment`` or ``watch-opening`` document
+``iso.<cell>.answers``   request: ``answers-wanted`` document → MessagePack ``AnswersTold``, by a
+                         gateway of the cell that holds signed answers of the node
 ``iso.probe.<key>``      request: ``ProbeOrder`` → ``ProbeCommitted``, then ``ProbeEnd`` →
                          ``ProbeSigned`` (MessagePack): how gateways and validators are probed;
                          nodes get the same messages over their channels
@@ -35,6 +37,7 @@ WORK_RESULT = "work-result"
 WORK_ATTESTATION = "work-attestation"
 ANSWER_ROOT = "answer-root"
 ANSWER_CHECK = "answer-check"
+ANSWERS_WANTED = "answers-wanted"
 WATCH_COMMITMENT = "watch-commitment"
 WATCH_OPENING = "watch-opening"
 VERDICT_NEWS = "verdict-news"
@@ -44,6 +47,11 @@ S_VANTAGES = "iso.ledger.vantages"
 S_ATTESTED = "iso.ledger.attested"
 S_VERDICTS = "iso.ledger.verdicts"
 S_WATCH = "iso.ledger.watch"
+
+
+def answers_subject(cell: str) -> str:
+    """Where a cell's gateways are asked to have answers checked."""
+    return f"iso.{cell}.answers"
 
 
 def probe_subject(key: str) -> str:
@@ -324,6 +332,51 @@ class AnswerCheck(msgspec.Struct, frozen=True, kw_only=True):
     distance_ppm: int = 0
 
 
+class AnswersWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator wants answers of a node checked; an ``answers-wanted`` document, sealed by it.
+
+    ``seeds``: 64 hex digits each, draws from its secret: which signed answer is checked, and by
+    whom, follows from a seed and the signed root (``rules.answers.chosen``). The same seeds may be
+    asked again and again until all are answered.
+    """
+
+    node: str
+    seeds: tuple[str, ...]
+    at_unix_ms: int
+
+
+class CheckedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway found out for one seed.
+
+    ``check``: the facts, with ``validator`` and ``at_unix_ms`` for the validator to fill in.
+    ``second_root``, ``second_index``, ``second_path``: the second node's own signed root over what
+    it answered to the same request; ``referee_…``: the third one's (empty: none was asked).
+    No request and no answer itself ever leaves the gateway in it: where data may go is the
+    residency's business, and a validator needs digests, signatures and the comparison.
+    """
+
+    seed: str
+    check: AnswerCheck
+    second_root: bytes = b""
+    second_index: int = 0
+    second_path: tuple[str, ...] = ()
+    referee_root: bytes = b""
+    referee_index: int = 0
+    referee_path: tuple[str, ...] = ()
+
+
+class AnswersTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's answer to ``AnswersWanted``, MessagePack.
+
+    ``waiting``: seeds that are not decided yet. ``refused``: answers of the node that it did not
+    sign for, lately.
+    """
+
+    checked: tuple[CheckedAnswer, ...]
+    waiting: int
+    refused: int
+
+
 # --- watches -------------------------------------------------------------------------------------
 
 Kind = Literal["life", "place", "hardware", "answers"]
@@ -402,14 +455,25 @@ class Barred(msgspec.Struct, frozen=True, kw_only=True):
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of claim of one node that all validators measure in the next watch.
 
-    ``appeal``: because the node, barred for it, asked for it; else because the committee's majority
-    found it failed: ``accusers`` are the accounts of those that did.
+    ``appeal``: because the node, barred for it, asked for it; else because most of its committee
+    found it failed (``Accused`` names them).
     """
 
     node: str
     kind: Kind
     appeal: bool = False
-    accusers: tuple[str, ...] = ()
+
+
+class Accused(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator's account found a claim failed when it sat on a committee whose majority did.
+
+    ``epoch``: of the newest such watch. Remembered for a week (``rules.verdicts``).
+    """
+
+    node: str
+    kind: Kind
+    account: str
+    epoch: int
 
 
 class VerdictNews(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,10 @@ class ReplicaRoute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as a gateway needs it: who may call it, where it may run, its replicas here."""
+    """A service as a gateway needs it: who may call it, where it may run, its replicas here.
+
+    ``answer_checks``: the tenant consents that answers are checked (``schema.service``).
+    """
 
     service: str
     tenant: str
@@ -33,6 +36,7 @@ class ServiceRoute(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective
     hedge: bool
     replicas: tuple[ReplicaRoute, ...]
+    answer_checks: bool = False
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
