@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import ssl
@@ -45,18 +46,30 @@ from isochrone.node.lease_book import (
     statuses,
 )
 from isochrone.node.leases import step
+from isochrone.node.probed import Probed
+from isochrone.node.questions import Questions
 from isochrone.node.replica import CLOSING_DRAIN_S, Replicas
 from isochrone.node.serving import Serving
 from isochrone.node.state_dir import StateDir
 from isochrone.node.tallies import Tallies
 from isochrone.node.tallies_records import CopyBearer
 from isochrone.node.tallies_signing import TallySigner
+from isochrone.node.watchers import Watching
 from isochrone.records.spool import Spool
-from isochrone.schema.frames import Beat, Control, EpochFinal, Introduce, LogLine, Orders
+from isochrone.schema.frames import (
+    Beat,
+    Control,
+    EpochFinal,
+    Introduce,
+    LogLine,
+    Orders,
+    Watchers,
+)
 from isochrone.schema.lease import Lease
 from isochrone.schema.tally import TallyProposal
 from isochrone.wire.channel import Channel
 from isochrone.wire.http_client import HttpPool
+from isochrone.wire.probing_prover import Prover
 
 BEAT_S = 0.25
 """Gateways judge silence from this interval (rules.health)."""
@@ -106,6 +119,11 @@ class Node:
             now_unix_ms=lambda: time.time_ns() // 1_000_000,
         )
         self.copies = CopyBearer(self.key.address, self.signer, self.doors.channels, self.journal)
+        self.questions = Questions()
+        self.probed = Probed(Prover(self.key, config.dial_address), self.questions)
+        self.watchers = Watching(
+            config, self.key, self.papers, self.capacity, self.questions, self.journal
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._room_s = 0.0
         self._sequence = 0
@@ -154,13 +172,18 @@ class Node:
         self.happen(GatewayLost(gateway))
 
     def on_control(self, gateway: str, message: Control) -> None:
-        """Orders and tallies; whatever else a newer gateway says is not for this version."""
+        """Orders, tallies and watchers, else a question; whatever a newer gateway says that nobody
+        answers is not for this version."""
         if isinstance(message, Orders):
             self.happen(OrdersSeen(gateway, message))
         elif isinstance(message, TallyProposal):
             self.signer.proposed(gateway, message)
         elif isinstance(message, EpochFinal):
             self.copies.final(message.epoch)
+        elif isinstance(message, Watchers):
+            self.watchers.named(message)
+        else:
+            self.questions.put("gateway", gateway, message, functools.partial(self._say, gateway))
 
     def idle(self) -> bool:
         """See ``Household``."""
@@ -287,6 +310,8 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.spool.close)
+        await self.watchers.close()
+        await self.probed.close()
         await self.doors.close("going_away", "The node is ending.")
         self.journal.tell("info", "ended")
         self.journal.close()
