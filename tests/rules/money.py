@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from isochrone.schema.node import Resources
+from isochrone.schema.proof import KINDS, Appeal, Finding, Kind, NodeReport, Verdict
 from isochrone.schema.service import Objective
 from isochrone.schema.settlement import (
     Bonded,
@@ -18,12 +19,15 @@ from isochrone.schema.settlement import (
     StandbyRecord,
     Terms,
     Usage,
+    Watcher,
+    WatchReport,
+    WatchStart,
 )
 from isochrone.schema.tally import BUCKETS, LeaseTerms
 from isochrone.schema.typed_data import purpose_of
 
 EPOCH_MS = 3_600_000
-PLAIN = Terms(samples_min=100, hold_epochs=4)
+PLAIN = Terms(samples_min=100, hold_epochs=4, newcomer_epochs=0)
 
 
 def account(number: int) -> str:
@@ -176,6 +180,29 @@ COUNTS = (0, 0, 1, 3, 40, 120, 120, 5_000)
 RARE_COUNTS = (0, 0, 0, 0, 0, 1, 3, 40)
 
 
+def watchers(*stakes: int) -> tuple[Watcher, ...]:
+    """Validators of a watch: keys from 31 on, of accounts from 1 on."""
+    return tuple(
+        Watcher(key=account(31 + n), account=account(1 + n), stake_microusd=stake)
+        for n, stake in enumerate(stakes)
+    )
+
+
+def node_report(
+    node: str, *findings: Finding, asked: int = 4, evidence: tuple[bytes, ...] = (b"signed",)
+) -> NodeReport:
+    return NodeReport(
+        node=node, asked=asked, answered=len(evidence), findings=findings, evidence=evidence
+    )
+
+
+def watch_report(watcher: Watcher, epoch: int, *reports: NodeReport, **changes: Any) -> WatchReport:
+    values: dict[str, Any] = {"opened": True, "secret_ok": True, **changes}
+    return WatchReport(
+        validator=watcher.key, account=watcher.account, watch=epoch, reports=reports, **values
+    )
+
+
 class World:
     """Draws a history; everything comes from one seed."""
 
@@ -184,6 +211,9 @@ class World:
         self.some = self.chance.choice
         self.bonds = self._bonds()
         self.leases = [self._lease(f"l{n}") for n in range(self.chance.randint(1, 4))]
+        self.watchers = watchers(*(self.some((0, 1, 1, 1, 5)) for _ in range(self.some((0, 5, 7)))))
+        self.liar = self.some(NODES[:3])
+        self.eager = self.some((0.5, 0.97))
 
     def rarely(self) -> bool:
         return self.chance.random() < 0.15
@@ -314,12 +344,55 @@ class World:
             )
         return found
 
+    def watches(self, epoch: int) -> tuple[WatchReport, ...]:
+        """Mostly everybody opens, and finds the liar failed as often as not."""
+        found = []
+        for watcher in self.watchers:
+            if self.rarely() and self.rarely():
+                continue
+            found.append(
+                watch_report(
+                    watcher,
+                    epoch,
+                    *(
+                        node_report(
+                            node,
+                            *(self._finding(node, kind) for kind in KINDS[:2]),
+                            evidence=self.some(((), (b"signed",), (b"signed",))),
+                        )
+                        for node in NODES
+                        if self.chance.random() < self.eager
+                    ),
+                    opened=not self.rarely(),
+                    secret_ok=not self.rarely(),
+                    next_secret=self.some(("", "aa")),
+                    faults=self.some(((), (), (), (), ("false", "another"))),
+                )
+            )
+        return tuple(found)
+
+    def _finding(self, node: str, kind: Kind) -> Finding:
+        verdict: Verdict = self.some(("ok", "ok", "ok", "unknown"))
+        if node == self.liar and self.chance.random() < self.eager:
+            verdict = "failed"
+        return Finding(kind=kind, verdict=verdict, note=self.some(("", "late")))
+
+    def appeals(self, epoch: int) -> tuple[Appeal, ...]:
+        """Of the liar, often; sometimes of others, and of the wrong epoch."""
+        return tuple(
+            Appeal(node=self.some((self.liar, *NODES)), kind=kind, epoch=epoch - self.rarely())
+            for kind in KINDS[:2]
+            if self.some((True, False))
+        )
+
     def terms(self) -> Terms:
         return Terms(
             fee_bps=self.some((0, 137, 200)),
             validator_share_bps=self.some((0, 4_000, 10_000)),
             hold_bps=self.some((0, 2_000, 3_333)),
             hold_epochs=self.some((0, 1, 3)),
+            newcomer_hold_bps=self.some((0, 5_000, 10_000)),
+            newcomer_epochs=self.some((0, 2)),
             samples_min=self.some((1, 100, 400)),
             standby_microusd_per_core_hour=self.some((0, 2_000, 100_000)),
             relay_nanousd_per_request=self.some((0, 200, 9_999)),
@@ -351,7 +424,11 @@ class World:
                         bonds=self.bonds,
                         pot_received_microusd=sum(moved.values()) + penalties,
                         signers=tuple(self.chance.sample(PEOPLE, self.chance.randint(0, 3))),
+                        watch=WatchStart(watchers=self.watchers),
                     ),
+                    watches=self.watches(epoch),
+                    watch_seed=self.some(("", *("ab", "cd", "ef") * 3)),
+                    appeals=self.appeals(epoch),
                     usages=tuple(u for made in chains.values() for u in made),
                     leases=tuple(r for lease in self.leases for r in self.records(epoch, lease)),
                     standby=self.standby(epoch),
@@ -361,5 +438,16 @@ class World:
         return found
 
 
-histories = st.integers(0, 2**48).map(lambda seed: World(seed).history())
+class History(list[EpochInput]):
+    """Shown by its seed: a whole history fills pages."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(World(seed).history())
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"History({self.seed})"
+
+
+histories = st.integers(0, 2**48).map(History)
 """Whole histories. Every number is drawn evenly: shrinking finds no smaller world, only another."""

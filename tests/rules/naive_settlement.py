@@ -5,6 +5,7 @@ It shares no code with ``isochrone.rules`` and is slow on purpose. It returns on
 """
 
 from fractions import Fraction
+from hashlib import sha256
 from math import ceil, floor
 from typing import Any
 
@@ -42,6 +43,10 @@ def plain(books: Books) -> dict[str, Any]:
             )
             for w in books.windows
         },
+        "suspects": {(s.node, s.kind): s.appeal for s in books.suspects},
+        "accused": {(a.node, a.kind, a.account): a.epoch for a in books.accused},
+        "barred": {(b.node, b.kind): (b.since_epoch, b.until_epoch) for b in books.barred},
+        "known": books.known,
     }  # fmt: skip
 
 
@@ -69,9 +74,13 @@ class Naive:
         self.before = before or {
             "accounts": {}, "held": {}, "purposes": {}, "pools": {}, "validation": 0,
             "remainder": 0, "windows": {}, "chains": {}, "epoch": None,
+            "suspects": {}, "accused": {}, "barred": {}, "known": {}, "node": {},
         }  # fmt: skip
+        self.node: dict[Any, str] = dict(self.before["node"])
+        self.service: dict[str, str] = dict(self.before.get("service", {}))
         self.owner = {key: bond.account for bond in inputs.chain.bonds for key in bond.keys}
         self.stake = {(bond.role, bond.account): bond.stake_microusd for bond in inputs.chain.bonds}
+        self.watch: Any = NaiveWatch(inputs, self.before, self.owner)
         self.accounts = dict(self.before["accounts"])
         self.held = {key: dict(slots) for key, slots in self.before["held"].items()}
         self.windows: dict[Any, Any] = {}
@@ -220,10 +229,15 @@ class Naive:
             for name, amount in paid.items():
                 if name.startswith("relay "):
                     self.give(name[6:], amount)
-        for slots in self.held.values():
-            del_keys = [until for until in slots if until <= i.epoch]
-            for until in del_keys:
-                self.give(next(k for k, v in self.held.items() if v is slots)[1], slots.pop(until))
+        for (lease, provider), slots in self.held.items():
+            state = self.watch.state(self.node[lease, provider])
+            for until in list(slots):
+                if state == "taken":
+                    tenant = rows[lease]["record"].terms.service if lease in rows else ""
+                    self.service[lease] = tenant or self.service[lease]
+                    self.give(self.service[lease].split(".")[0], slots.pop(until))
+                elif state == "free" and until <= i.epoch:
+                    self.give(provider, slots.pop(until))
         pools, validation = self.fees(rows, fee_part)
         moved = sum(redeemed for redeemed, _ in purposes.values())
         return {
@@ -239,7 +253,16 @@ class Naive:
             "chains": {u.chain: u for lease in {x.lease for x in i.usages}
                        for u in self.chains(lease, False).values()},
             "epoch": i.epoch,
+            "node": self.node,
+            "service": self.service,
+            "known": {node: self.first(node) for node in
+                      {row["record"].terms.node for row in rows.values()}
+                      | {self.node[k] for k, v in self.held.items() if any(v.values())}},
+            **self.watch.after(),
         }  # fmt: skip
+
+    def first(self, node: str) -> int:
+        return int(self.before["known"].get(node, self.i.epoch))
 
     def row(
         self, record: LeaseRecord, now: LeaseRecord | None, then: LeaseRecord,
@@ -327,7 +350,17 @@ class Naive:
             part = min(slots[until], due - now - reserve)
             slots[until] -= part
             reserve += part
-        hold = floor(Fraction((earned - now) * t.hold_bps, 10_000))
+        self.node.setdefault((lease, provider), record.terms.node)
+        self.service[lease] = record.terms.service
+        state = self.watch.state(record.terms.node)
+        share = t.hold_bps
+        if self.i.epoch < self.first(record.terms.node) + t.newcomer_epochs:
+            share = max(share, t.newcomer_hold_bps)
+        if state == "taken":
+            self.give(record.terms.service.split(".")[0], earned + reserve)
+            return
+        share = 10_000 if state == "waits" else share
+        hold = floor(Fraction((earned - now) * share, 10_000))
         until = self.i.epoch + t.hold_epochs
         slots[until] = slots.get(until, 0) + hold
         self.give(provider, earned - now - hold)
@@ -380,6 +413,7 @@ class Naive:
         for s in i.standby:
             operator = self.owner.get(s.gateway)
             fine = s.epoch == i.epoch and operator != s.provider
+            fine = fine and self.watch.state(s.node) == "free"
             fine = fine and self.bonded("operator", operator)
             fine = fine and self.owner.get(s.node) == s.provider
             if fine and self.bonded("provider", s.provider):
@@ -398,8 +432,133 @@ class Naive:
             for provider, amount in deal(payout, mine).items():
                 self.give(provider, amount)
                 pools[metro] = pools.get(metro, 0) - amount
-        bonds = {s: self.stake.get(("validator", s), 0) for s in i.chain.signers}
+        bonds = {
+            s: self.stake.get(("validator", s), 0)
+            for s in i.chain.signers
+            if s not in self.watch.unpaid()
+        }
         for signer, amount in deal(validation, bonds).items():
             self.give(signer, amount)
             validation -= amount
         return pools, validation
+
+
+class NaiveWatch:
+    """The watch of one epoch, from the prose of ``verdicts`` and ``duties``."""
+
+    def __init__(self, inputs: EpochInput, before: dict[str, Any], owner: dict[str, str]) -> None:
+        self.i, self.before, self.owner = inputs, before, owner
+        self.who = {w.key: w for w in inputs.chain.watch.watchers}
+        self.word = {
+            w.validator: {r.node: r for r in w.reports}
+            for w in inputs.watches
+            if inputs.watch_seed and w.opened and w.secret_ok and w.validator in self.who
+        }
+        self.decide()
+
+    def members(self, node: str) -> list[str]:
+        mine = [k for k, w in self.who.items() if w.stake_microusd]
+        mine = [k for k in mine if self.who[k].account != self.owner.get(node, "")]
+        mine.sort(key=lambda k: sha256(f"{self.i.watch_seed}\n{node}\n{k}".encode()).digest())
+        everybody = node in {node for node, _ in self.before["suspects"]}
+        return mine if everybody else mine[:5]
+
+    def says(self, key: str, node: str, kind: str) -> str:
+        report = self.word.get(key, {}).get(node)
+        return (
+            {f.kind: f.verdict for f in report.findings}.get(kind, "unknown")
+            if report
+            else "unknown"
+        )
+
+    def most(self, keys: Any, node: str) -> bool:
+        whole = sum(self.who[k].stake_microusd for k in self.members(node))
+        return bool(whole) and Fraction(
+            sum(self.who[k].stake_microusd for k in keys), whole
+        ) >= Fraction(2, 3)
+
+    def truth(self, node: str, kind: str) -> str:
+        for side in ("failed", "ok"):
+            if self.most([k for k in self.members(node) if self.says(k, node, kind) == side], node):
+                return side
+        return ""
+
+    def decide(self) -> None:
+        i, before = self.i, self.before
+        self.barred = {c: span for c, span in before["barred"].items() if i.epoch < span[1]}
+        self.suspects, self.accused = {}, dict(before["accused"])
+        if not self.word:
+            self.suspects = dict(before["suspects"])
+        new = {}
+        for (node, kind), appeal in before["suspects"].items() if self.word else ():
+            old = {a for n, k, a in before["accused"] if (n, k) == (node, kind)}
+            against = [
+                key for key in self.members(node)
+                if self.says(key, node, kind) == "failed" or self.who[key].account in old
+            ]  # fmt: skip
+            guilty = self.most(against, node)
+            if guilty and not appeal:
+                new[node, kind] = (i.epoch, i.epoch + 24)
+            if appeal and not guilty:
+                self.barred.pop((node, kind), None)
+                self.accused = {a: e for a, e in self.accused.items() if a[:2] != (node, kind)}
+        for claim, (since, _) in self.barred.items():
+            if since == before["epoch"] and any(
+                (a.node, a.kind, a.epoch) == (*claim, i.epoch) for a in i.appeals
+            ):
+                self.suspects[claim] = True
+        self.barred |= new
+        out = {node for node, _ in self.barred}
+        for node in {n for reports in self.word.values() for n in reports} - out:
+            for kind in ("life", "place", "hardware", "answers"):
+                sides = {k: self.says(k, node, kind) for k in self.members(node)}
+                failed = [k for k, side in sides.items() if side == "failed"]
+                if (node, kind) in before["suspects"]:
+                    continue
+                if len(failed) > sum(side == "ok" for side in sides.values()):
+                    self.suspects[node, kind] = False
+                    self.accused |= {(node, kind, self.who[k].account): i.epoch for k in failed}
+        self.final = {
+            c for c, (since, _) in self.barred.items()
+            if since != i.epoch and not self.suspects.get(c, False)
+        }  # fmt: skip
+        self.accused = {
+            a: e for a, e in self.accused.items()
+            if e > i.epoch - 168 and a[:2] not in self.final
+        }  # fmt: skip
+
+    def state(self, node: str) -> str:
+        if any(n == node for n, _ in self.final):
+            return "taken"
+        return "waits" if any(n == node for n, _ in self.barred) else "free"
+
+    def unpaid(self) -> set[str]:
+        return {w.account for w in self.who.values() if self.word and not self.served(w.key)}
+
+    def served(self, key: str) -> bool:
+        mine = [w for w in self.i.watches if w.validator == key]
+        if not mine or not mine[0].opened or not mine[0].secret_ok or mine[0].faults:
+            return False
+        opposite = {"ok": "failed", "failed": "ok"}
+        for node, kind in self.before["suspects"]:
+            if opposite.get(self.truth(node, kind)) == self.says(key, node, kind):
+                return False
+        score = []
+        for (node, kind, account), epoch in self.before["accused"].items():
+            if account == self.who[key].account and epoch == self.before["epoch"]:
+                score.append(self.truth(node, kind) == "ok")
+        for node in {n for reports in self.word.values() for n in reports}:
+            if key not in self.members(node):
+                continue
+            shown = [k for k in self.members(node)
+                     if node in self.word.get(k, {}) and self.word[k][node].evidence]  # fmt: skip
+            if self.most(shown, node):
+                score.append(key not in shown)
+            for kind in ("life", "place", "hardware", "answers"):
+                truth, said = self.truth(node, kind), self.says(key, node, kind)
+                if truth and said != "unknown":
+                    score.append(said != truth)
+        return sum(score) <= max(1, len(score) // 10)
+
+    def after(self) -> dict[str, Any]:
+        return {"suspects": self.suspects, "accused": self.accused, "barred": self.barred}

@@ -8,7 +8,17 @@ from tests.rules import test_settlement_coalition_prop as coalition
 from tests.rules import test_settlement_prop as checks
 from tests.rules.money import World
 
-from isochrone.rules import billing, holding, metering, objectives, rewards
+from isochrone.rules import (
+    ballots,
+    billing,
+    duties,
+    holding,
+    lease_pay,
+    metering,
+    objectives,
+    rewards,
+    verdicts,
+)
 from isochrone.schema.settlement import EpochInput
 
 WORLDS = 150
@@ -39,7 +49,7 @@ def _twice(fee: int, need: int, terms: Any) -> rewards.Fee:
 
 
 PLANTED: tuple[tuple[str, object, str, object, Check], ...] = (
-    ("holds a unit too much", holding, "held_part", lambda e, t: min(e, 1), AGREES),
+    ("holds a unit too much", holding, "held_part", lambda e, t, newcomer: min(e, 1), AGREES),
     ("takes a lie for proof", metering, "PROOF_MS", 20_000, AGREES),
     ("forgives no second", objectives, "LIVE_GRACE_MS", 0, AGREES),
     ("forgets windows early", objectives, "WINDOW_EPOCHS", 2, AGREES),
@@ -48,6 +58,11 @@ PLANTED: tuple[tuple[str, object, str, object, Check], ...] = (
     ("covers all at once", rewards, "coverage_bps", lambda stood, ms: 10_000, AGREES),
     ("releases for ever", holding, "released", lambda row, e: (row, sum(row.amounts_microusd)),
      CONSERVES),
+    ("bars by half of the bond", ballots, "QUORUM", (1, 2), AGREES),
+    ("bars for two epochs", verdicts, "BAR_EPOCHS", 2, AGREES),
+    ("remembers no accusation", verdicts, "MEMORY_EPOCHS", 1, AGREES),
+    ("forgives every other question", duties, "FORGIVEN_OF", 2, AGREES),
+    ("forfeits nothing to tenants", lease_pay, "tenant_of", lambda service: "0x0", AGREES),
     ("pools what nobody paid", rewards, "fee_parts", _all_to_pool, CONSERVES),
     ("spends a fee twice", rewards, "fee_parts", _twice, NEVER_PAYS),
 )  # fmt: skip

@@ -82,6 +82,9 @@ def test_the_order_of_records_changes_no_byte(history: list[EpochInput], seed: i
             bonds=shuffled(inputs.chain.bonds, chance),
             funds=shuffled(inputs.chain.funds, chance),
             signers=shuffled(inputs.chain.signers, chance),
+            watch=msgspec.structs.replace(
+                inputs.chain.watch, watchers=shuffled(inputs.chain.watch.watchers, chance)
+            ),
         )
         other = msgspec.structs.replace(
             inputs,
@@ -89,6 +92,8 @@ def test_the_order_of_records_changes_no_byte(history: list[EpochInput], seed: i
             usages=shuffled((*inputs.usages, *inputs.usages), chance),
             leases=shuffled(inputs.leases, chance),
             standby=shuffled(inputs.standby, chance),
+            watches=shuffled(inputs.watches, chance),
+            appeals=shuffled((*inputs.appeals, *inputs.appeals), chance),
         )
         assert canonical(settle(inputs)) == canonical(settle(other))
         books = settle(inputs).books
@@ -113,3 +118,46 @@ def test_credits_come_from_the_lease_that_missed_its_promise(history: list[Epoch
                 assert line.account == line.service.split(".")[0]
         for lease, amount in credit.items():
             assert amount <= earned.get(lease, 0) + reserve.get(lease, 0)
+
+
+@given(histories)
+def test_what_a_verdict_takes_goes_from_a_barred_node_to_the_tenants_of_its_leases(
+    history: list[EpochInput],
+) -> None:
+    for inputs, result in settled(history):
+        final = {
+            bar.node for bar in result.books.barred if bar.since_epoch < inputs.epoch
+        }  # a verdict of this epoch can still be appealed
+        nodes = {record.terms.lease: record.terms.node for record in inputs.leases}
+        held = inputs.previous.held if inputs.previous else ()
+        nodes |= {row.lease: row.node for row in held}
+        taken: dict[str, int] = {}
+        for line in result.lines:
+            if line.why == "forfeit":
+                assert nodes[line.lease] in final
+                is_given = line.amount_microusd > 0
+                assert not is_given or line.account == line.service.split(".")[0]
+                taken[line.lease] = taken.get(line.lease, 0) + line.amount_microusd
+        assert not any(taken.values())
+
+
+@given(histories)
+def test_nobody_is_barred_whom_less_than_two_thirds_of_the_bond_found_failed(
+    history: list[EpochInput],
+) -> None:
+    accusers: dict[tuple[str, str], set[str]] = {}
+    for inputs, result in settled(history):
+        stakes = {w.key: w.stake_microusd for w in inputs.chain.watch.watchers}
+        owner = {key: bond.account for bond in inputs.chain.bonds for key in bond.keys}
+        for watch in inputs.watches:
+            for report in watch.reports:
+                for finding in report.findings:
+                    if finding.verdict == "failed" and watch.opened and watch.secret_ok:
+                        about = (report.node, finding.kind)
+                        accusers.setdefault(about, set()).add(watch.validator)
+        for bar in result.books.barred:
+            of = {
+                w.key for w in inputs.chain.watch.watchers if w.account != owner.get(bar.node, "")
+            }
+            against = accusers[bar.node, bar.kind] & of
+            assert 3 * sum(map(stakes.__getitem__, against)) >= 2 * sum(map(stakes.__getitem__, of))

@@ -3,7 +3,8 @@
 Intuition: a provider that vanishes has nothing left to lose unless something of it stayed behind.
 Of each epoch's earnings ``Terms.hold_bps`` wait ``Terms.hold_epochs``; credits that the present
 earnings cannot pay are taken from there, the oldest first (what is younger protects longer), and
-never more than there is. The rest is released by itself.
+never more than there is. The rest is released by itself. Of a newcomer more waits, since whoever
+takes a new name has nothing else to lose (``verdicts`` has the sums).
 
 Rules of this file: pure; a lease's ``Held`` is a row of slots by the epoch that releases them, so
 that a change of ``hold_epochs`` touches nothing that waits already. Empty slots at either end are
@@ -17,13 +18,16 @@ import msgspec
 from isochrone.schema.settlement import Held, Terms
 
 
-def held_part(earned_microusd: int, terms: Terms) -> int:
-    """What of an epoch's earnings (after credits) is held, rounded down.
+def held_part(earned_microusd: int, terms: Terms, *, newcomer: bool = False) -> int:
+    """What of an epoch's earnings (after credits) is held, rounded down; of a newcomer's more.
 
     >>> held_part(19_999, Terms(hold_bps=2_000))
     3999
+    >>> held_part(19_999, Terms(newcomer_hold_bps=5_000), newcomer=True)
+    9999
     """
-    return earned_microusd * terms.hold_bps // 10_000
+    bps = max(terms.hold_bps, terms.newcomer_hold_bps) if newcomer else terms.hold_bps
+    return earned_microusd * bps // 10_000
 
 
 def added(held: Held, until_epoch: int, amount_microusd: int) -> Held:
@@ -32,8 +36,9 @@ def added(held: Held, until_epoch: int, amount_microusd: int) -> Held:
     >>> row = Held(account="0xp", lease="l", service="s", until_epoch=50, amounts_microusd=(4,))
     >>> added(row, 52, 7).amounts_microusd
     (4, 0, 7)
-    >>> added(row, 49, 1)
-    Held(account='0xp', lease='l', service='s', until_epoch=49, amounts_microusd=(1, 4))
+    >>> earlier = added(row, 49, 1)
+    >>> earlier.until_epoch, earlier.amounts_microusd
+    (49, (1, 4))
     """
     if amount_microusd <= 0:
         return held

@@ -20,15 +20,21 @@ from isochrone.rules.efforts import Effort
 from isochrone.rules.metering import use_microusd
 from isochrone.rules.movements import Movements
 from isochrone.rules.objectives import Finding
+from isochrone.rules.parties import tenant_of
 from isochrone.rules.shares import apportion
+from isochrone.rules.verdicts import Ruling
 from isochrone.schema.settlement import Books, Held, Terms, Why, Window
 
 
 class LeasePay:
     """The leases of one settlement: what is held of them, and their open windows."""
 
-    def __init__(self, before: Books, epoch: int, terms: Terms, pen: Movements) -> None:
-        self._epoch, self._terms, self._pen = epoch, terms, pen
+    def __init__(
+        self, before: Books, epoch: int, terms: Terms, pen: Movements, ruled: Ruling
+    ) -> None:
+        self._epoch, self._terms, self._pen, self._ruled = epoch, terms, pen, ruled
+        self._known = before.known
+        self._working: set[str] = set()
         self._held = {(row.lease, row.account): row for row in before.held}
         self._open: dict[str, dict[str, Window]] = defaultdict(dict)
         for window in before.windows:
@@ -43,17 +49,32 @@ class LeasePay:
         covered = f"vouchers covered {paid.bill.paid_microusd:,} of {paid.bill.charge_microusd:,}"
         self._move(effort, "shortfall", earned - owed, note=covered)
         left = earned - self._credit(effort, paid, earned)
-        hold = holding.held_part(left, self._terms)
-        until = self._epoch + self._terms.hold_epochs
-        self._move(effort, "held", -hold, note=f"until epoch {until}")
+        self._working.add(terms.node)
+        if terms.node in self._ruled.forfeited:
+            self._forfeit(self._row(effort), left, "earned while barred")
+            return
+        hold, until = self._hold(terms.node, left), self._epoch + self._terms.hold_epochs
+        waits = " at least: a verdict waits" if terms.node in self._ruled.waiting else ""
+        self._move(effort, "held", -hold, note=f"until epoch {until}{waits}")
         self._put(holding.added(self._row(effort), until, hold))
 
     def release(self) -> None:
-        """Write what is released by this epoch's end, in the order of leases."""
+        """Write what this epoch's end releases or forfeits, in the order of leases."""
         for key in sorted(self._held):
-            row, amount = holding.released(self._held[key], self._epoch)
+            row = self._held[key]
+            if row.node in self._ruled.waiting:
+                continue
+            if row.node in self._ruled.forfeited:
+                self._take(row)
+                continue
+            row, amount = holding.released(row, self._epoch)
             self._put(row)
             self._pen.move(row.account, "released", amount, lease=row.lease, service=row.service)
+
+    def known(self) -> dict[str, int]:
+        """Node → first epoch with a lease, of those with a lease now or anything held."""
+        nodes = self._working | {row.node for row in self.held()} - {""}
+        return {node: self._known.get(node, self._epoch) for node in sorted(nodes)}
 
     def held(self) -> tuple[Held, ...]:
         """The rows with anything in them, sorted."""
@@ -109,6 +130,33 @@ class LeasePay:
                 self._kept.append(windows[audience])
         return found
 
+    def _hold(self, node: str, left: int) -> int:
+        """What of an epoch's earnings waits: all of it under a verdict, more of a newcomer's."""
+        if node in self._ruled.waiting:
+            return left
+        age = self._epoch - self._known.get(node, self._epoch)
+        return holding.held_part(left, self._terms, newcomer=age < self._terms.newcomer_epochs)
+
+    def _take(self, row: Held) -> None:
+        """Everything that is held of a lease, to its tenant."""
+        rest, amount = holding.taken(row, row.total_microusd)
+        self._put(rest)
+        self._pen.move(
+            row.account,
+            "released",
+            amount,
+            lease=row.lease,
+            service=row.service,
+            note="taken by a verdict",
+        )
+        self._forfeit(row, amount, "held when the verdict stood")
+
+    def _forfeit(self, row: Held, amount: int, note: str) -> None:
+        for account, change in ((row.account, -amount), (tenant_of(row.service), amount)):
+            self._pen.move(
+                account, "forfeit", change, lease=row.lease, service=row.service, note=note
+            )
+
     def _row(self, effort: Effort) -> Held:
         terms = effort.record.terms
         return self._held.get((terms.lease, terms.provider)) or Held(
@@ -117,6 +165,7 @@ class LeasePay:
             service=terms.service,
             until_epoch=0,
             amounts_microusd=(),
+            node=terms.node,
         )
 
     def _put(self, row: Held) -> None:

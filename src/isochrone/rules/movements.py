@@ -13,8 +13,12 @@ from collections.abc import Mapping
 from isochrone.schema.errors import OurFault
 from isochrone.schema.settlement import Line, Why
 
-PROVIDERS: frozenset[Why] = frozenset({"use", "shortfall", "credit", "held", "released", "standby"})
-"""Reasons whose lines concern providers; a credit's other side is the tenant's."""
+PROVIDERS: frozenset[Why] = frozenset(
+    {"use", "shortfall", "credit", "held", "released", "standby", "forfeit"}
+)
+"""Reasons whose lines concern providers; the other side of these is the tenant's: ``GIVEN``."""
+
+GIVEN: frozenset[Why] = frozenset({"credit", "forfeit"})
 
 
 class Movements:
@@ -70,7 +74,7 @@ class Movements:
 
 
 def _kind(line: Line) -> str:
-    if line.why == "credit" and line.amount_microusd > 0:
+    if line.why in GIVEN and line.amount_microusd > 0:
         return "credits"
     if line.why in PROVIDERS:
         return "providers"

@@ -10,9 +10,11 @@ The order of things, each with a module of its own:
 2. payees get what the purpose's vouchers moved, pro rata when that is short;
 3. promises missed (``objectives``) move credits from the lease's earnings, then from what is held
    of it, to the tenant;
-4. of what is left a part is held (``holding``), what is due is released;
+4. of what is left a part is held (``holding``), what is due is released; a verdict on the node
+   (``verdicts``, from the watch's ``ballots``) makes it wait or gives it to the tenants;
 5. fees go to the validators' pot, to the places' pools and, where no pool can use them, back;
-   the pools pay standby, the pot pays the last root's signers (``rewards``).
+   the pools pay standby, the pot pays the last root's signers (``rewards``), less those that did
+   not do their ``duties`` in the watch.
 
 Conservation, exact after every epoch: what the pot ever received = claimable amounts + held +
 pools + the validators' pot + what purposes moved and do not owe yet + remainder.
@@ -24,17 +26,21 @@ know the tree (``roots``).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from isochrone.rules import billing, rewards
+from isochrone.rules.ballots import Ballots
 from isochrone.rules.billing import Paid, Purpose
+from isochrone.rules.duties import unpaid
 from isochrone.rules.efforts import Effort, counted_chains, efforts
 from isochrone.rules.lease_pay import LeasePay
 from isochrone.rules.movements import Movements
 from isochrone.rules.parties import Parties, parties_of
 from isochrone.rules.rewards import Audience
+from isochrone.rules.verdicts import ruling
+from isochrone.rules.watching import secrets_of
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import (
     Balance,
@@ -62,17 +68,19 @@ def settle(inputs: EpochInput) -> Settlement:
     rows = efforts(inputs, parties)
     purposes = billing.purposes_of(inputs.chain, before.purposes)
     paid = billing.bills(rows, purposes, inputs.terms)
-    leases = LeasePay(before, inputs.epoch, inputs.terms, pen)
+    ballots = Ballots(inputs, parties)
+    ruled, lazy = ruling(inputs, ballots), unpaid(inputs, ballots)
+    leases = LeasePay(before, inputs.epoch, inputs.terms, pen, ruled)
     by_service = {row.bill.service: row for row in paid}
     for effort in rows:
         leases.pay(effort, by_service[effort.record.terms.service])
     leases.release()
     _pay_relays(paid, pen)
     fees = _fees(rows, by_service, inputs, pen)
-    pools = _pay_standby(rewards.spread(fees.by_audience, before.pools), inputs, parties, pen)
-    validation = _pay_validators(
-        before.validation_microusd + fees.validation_microusd, inputs, parties, pen
-    )
+    pools = rewards.spread(fees.by_audience, before.pools)
+    pools = _pay_standby(pools, inputs, parties, pen, ruled.out)
+    pot = before.validation_microusd + fees.validation_microusd
+    validation = _pay_validators(pot, inputs, parties, pen, {one.account for one in lazy})
     books = Books(
         epoch=inputs.epoch,
         previous=inputs.previous.digest if inputs.previous is not None else "",
@@ -84,12 +92,18 @@ def settle(inputs: EpochInput) -> Settlement:
         remainder_microusd=_remainder(inputs, purposes),
         windows=leases.windows(),
         counted=counted_chains(inputs),
+        watch_secrets=secrets_of(inputs.watches),
+        suspects=ruled.suspects,
+        accused=ruled.accused,
+        barred=ruled.barred,
+        known=leases.known(),
     )
     return Settlement(
         books=books,
         lines=tuple(pen.lines),
         bills=tuple(row.bill for row in paid),
         balance=_balance(before, books, pen),
+        unpaid=lazy,
     )
 
 
@@ -97,7 +111,12 @@ def _check(inputs: EpochInput) -> None:
     terms, before = inputs.terms, inputs.previous
     if not 0 <= terms.fee_bps <= FEE_BPS_MAX:
         raise InvalidInput(f"A protocol fee of {terms.fee_bps} bps is not within {FEE_BPS_MAX}.")
-    for name in ("validator_share_bps", "hold_bps", "consistency_credit_bps"):
+    for name in (
+        "validator_share_bps",
+        "hold_bps",
+        "newcomer_hold_bps",
+        "consistency_credit_bps",
+    ):
         if not 0 <= getattr(terms, name) <= 10_000:
             raise InvalidInput(f"{name} must be 0 to 10,000.")
     if inputs.end_unix_ms <= inputs.start_unix_ms:
@@ -163,11 +182,16 @@ def _fees(
 
 
 def _pay_standby(
-    pools: dict[str, int], inputs: EpochInput, parties: Parties, pen: Movements
+    pools: dict[str, int],
+    inputs: EpochInput,
+    parties: Parties,
+    pen: Movements,
+    barred: Collection[str],
 ) -> dict[str, int]:
-    """Pay each place's standby from its pool; returns what still waits."""
+    """Pay each place's standby from its pool; returns what still waits. Barred nodes get none."""
     epoch_ms = inputs.end_unix_ms - inputs.start_unix_ms
-    for place in rewards.proven_standby(inputs.standby, parties, inputs.epoch, epoch_ms):
+    records = [record for record in inputs.standby if record.node not in barred]
+    for place in rewards.proven_standby(records, parties, inputs.epoch, epoch_ms):
         payout = rewards.payout_microusd(
             pools.get(place.metro, 0), place.cpu_milli_ms, epoch_ms, inputs.terms
         )
@@ -181,9 +205,16 @@ def _pay_standby(
     return {metro: amount for metro, amount in pools.items() if amount}
 
 
-def _pay_validators(pot_microusd: int, inputs: EpochInput, parties: Parties, pen: Movements) -> int:
-    """Pay the last root's signers; returns what still waits."""
-    shares = rewards.validation_shares(pot_microusd, inputs.chain.signers, parties)
+def _pay_validators(
+    pot_microusd: int,
+    inputs: EpochInput,
+    parties: Parties,
+    pen: Movements,
+    unpaid: Collection[str],
+) -> int:
+    """Pay the last root's signers that did their duty; returns what still waits."""
+    signers = [account for account in inputs.chain.signers if account not in unpaid]
+    shares = rewards.validation_shares(pot_microusd, signers, parties)
     for account, amount in shares.items():
         note = f"signed the root of epoch {inputs.chain.last_epoch}"
         pen.move(account, "validation", amount, note=note)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from isochrone.schema.digests import digest
-from isochrone.schema.proof import Appeal, Barred, NodeReport, Suspect
+from isochrone.schema.proof import Accused, Appeal, Barred, NodeReport, Suspect
 from isochrone.schema.tally import BUCKETS, LeaseTerms, TallyChain
 from isochrone.schema.typed_data import NO_CONTRACT, Domain
 
@@ -194,7 +194,8 @@ class RecordBatch(msgspec.Struct, frozen=True, kw_only=True):
     heads: tuple[SignedHead, ...] = ()
     links: tuple[Links, ...] = ()
     documents: tuple[bytes, ...] = ()
-    """Packed ``lease-record`` and ``standby-record`` documents."""
+    """Packed ``lease-record``, ``standby-record``, ``watch-commitment``, ``watch-opening`` and
+    ``appeal`` documents."""
 
 
 # --- what the chain says, at one finalised block -------------------------------------------------
@@ -358,8 +359,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     ``counted``: this epoch's chains as far as they were counted, so that what comes late counts
     once, next epoch. ``watch_secrets``: voting key → digest of the secret of its next watch, as
     committed in this epoch's. ``suspects``: what all validators measure in the next watch.
-    ``barred``: verdicts in force. ``known``: node → the first epoch in which it had a lease, as
-    long as it has one or anything of it is held. Everything is sorted by its first fields.
+    ``accused``: who found what failed lately. ``barred``: verdicts in force. ``known``: node → the
+    first epoch in which it had a lease, as long as it has one or anything of it is held.
+    Everything is sorted by its first fields.
     """
 
     epoch: int
@@ -374,6 +376,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     counted: tuple[Usage, ...] = ()
     watch_secrets: dict[str, str] = {}
     suspects: tuple[Suspect, ...] = ()
+    accused: tuple[Accused, ...] = ()
     barred: tuple[Barred, ...] = ()
     known: dict[str, int] = {}
 
@@ -557,7 +560,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
     """One content-addressed file of a manifest. ``kind``: heads, links, leases, standby,
-    vouchers, books (those of the epoch before) or chain (the snapshot)."""
+    watches, vouchers, books (those of the epoch before) or chain (the snapshot)."""
 
     kind: str
     sha256: str

@@ -1,0 +1,132 @@
+"""What the validators of a watch found, put to the vote: who said what, with how much bond behind.
+
+Intuition: one validator may be wrong, bought or far away. So a finding is a ballot, and a question
+(this kind of claim of this node) is decided only when two thirds of the bond of those who were to
+measure it agree. What nobody can say (``unknown``) is nobody's ballot.
+
+Rules of this file: pure; a report counts when its validator opened what it had committed, measured
+at the moments of its committed secret, and was to measure the node (``rules.watching.examiners``).
+What it does not do: check a report's evidence (``EpochInput.watches`` is verified already), or say
+what follows (``verdicts``, ``duties``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from isochrone.rules.parties import Parties
+from isochrone.rules.watching import examiners
+from isochrone.schema.proof import Kind, NodeReport, Verdict
+from isochrone.schema.settlement import EpochInput, Watcher
+
+QUORUM: Final = (2, 3)
+"""Two thirds of the bond decide, as with roots: at most a third may lie."""
+
+NOTE_MAX: Final = 200
+"""Characters of a note that the books keep."""
+
+_SIDES: Final[tuple[Verdict, ...]] = ("failed", "ok")
+
+
+class Ballots:
+    """One watch. Built from the inputs of its epoch; empty when there was no watch."""
+
+    def __init__(self, inputs: EpochInput, parties: Parties) -> None:
+        self._seed = inputs.watch_seed
+        self._parties = parties
+        self._watchers = {one.key: one for one in inputs.chain.watch.watchers}
+        before = inputs.previous
+        self._suspected = frozenset(one.node for one in before.suspects) if before else frozenset()
+        self.reports: dict[str, dict[str, NodeReport]] = {}
+        if self._seed:
+            for watch in inputs.watches:
+                if watch.validator in self._watchers and watch.opened and watch.secret_ok:
+                    self.reports[watch.validator] = {one.node: one for one in watch.reports}
+        self._members: dict[str, tuple[Watcher, ...]] = {}
+
+    @property
+    def held(self) -> bool:
+        """Whether anything was measured at all."""
+        return bool(self.reports)
+
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that a report is about, sorted."""
+        return tuple(sorted({node for mine in self.reports.values() for node in mine}))
+
+    def members(self, node: str) -> tuple[Watcher, ...]:
+        """Those who were to measure a node: its committee, or everybody for a suspect."""
+        if node not in self._members:
+            keys = examiners(
+                self._seed,
+                node,
+                tuple(self._watchers.values()),
+                self._parties.of_key.get(node, ""),
+                self._suspected,
+            )
+            self._members[node] = tuple(self._watchers[key] for key in keys)
+        return self._members[node]
+
+    def report(self, validator: str, node: str) -> NodeReport | None:
+        """What a validator's report says of a node, None when nothing that counts."""
+        return self.reports.get(validator, {}).get(node)
+
+    def said(self, validator: str, node: str, kind: Kind) -> Verdict:
+        """A validator's ballot; ``unknown`` when it gave none."""
+        report = self.report(validator, node)
+        findings = report.findings if report is not None else ()
+        return next((one.verdict for one in findings if one.kind == kind), "unknown")
+
+    def reached(self, validator: str, node: str) -> bool:
+        """Whether a validator shows anything that the node signed for it."""
+        report = self.report(validator, node)
+        return report is not None and bool(report.evidence)
+
+    def voters(self, node: str, kind: Kind, verdict: Verdict) -> tuple[Watcher, ...]:
+        """Those who were to measure the node and said so."""
+        return tuple(one for one in self.members(node) if self.said(one.key, node, kind) == verdict)
+
+    def decided(self, node: str, kind: Kind) -> Verdict:
+        """What two thirds of the bond of all members say; ``unknown`` when they do not agree."""
+        for verdict in _SIDES:
+            if self._is_quorum(self.voters(node, kind, verdict), node):
+                return verdict
+        return "unknown"
+
+    def condemns(self, node: str, kind: Kind, accusers: Collection[str]) -> bool:
+        """Whether two thirds of the members' bond say failed now or are among earlier accusers.
+
+        ``accusers``: accounts.
+        """
+        now = self.voters(node, kind, "failed")
+        those = (one for one in self.members(node) if one in now or one.account in accusers)
+        return self._is_quorum(tuple(those), node)
+
+    def is_reached(self, node: str) -> bool:
+        """Whether two thirds of the bond of a node's members show something that it signed."""
+        those = tuple(one for one in self.members(node) if self.reached(one.key, node))
+        return self._is_quorum(those, node)
+
+    def tally(self, node: str, kind: Kind) -> str:
+        """The ballots in words."""
+        failed, fine = (stake(self.voters(node, kind, side)) for side in _SIDES)
+        return f"{failed:,} of {stake(self.members(node)):,} of the bond failed, {fine:,} ok"
+
+    def note(self, node: str, kind: Kind) -> str:
+        """The numbers behind a failure, as the first who found it tells them."""
+        for one in self.voters(node, kind, "failed"):
+            report = self.report(one.key, node)
+            notes = [f.note for f in report.findings if f.kind == kind] if report else []
+            if notes and notes[0]:
+                return notes[0][:NOTE_MAX]
+        return ""
+
+    def _is_quorum(self, those: tuple[Watcher, ...], node: str) -> bool:
+        share, of = QUORUM
+        whole = stake(self.members(node))
+        return whole > 0 and of * stake(those) >= share * whole
+
+
+def stake(watchers: tuple[Watcher, ...]) -> int:
+    """Their bond together, micro-USD."""
+    return sum(one.stake_microusd for one in watchers)

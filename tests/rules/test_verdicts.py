@@ -1,0 +1,342 @@
+"""Verdicts: suspicion, measuring again, appeal, forfeit; and who of the validators is paid."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.rules.money import (
+    NODE,
+    PROVIDER,
+    TENANT,
+    account,
+    bond,
+    epoch_input,
+    fund,
+    node_report,
+    record,
+    snapshot,
+    usage,
+    watch_report,
+    watchers,
+)
+
+from isochrone.rules.settlement import settle
+from isochrone.rules.verdicts import BAR_EPOCHS, MEMORY_EPOCHS
+from isochrone.rules.watching import committee
+from isochrone.schema.proof import Appeal, Finding, Kind, Verdict
+from isochrone.schema.settlement import Books, EpochInput, Settlement, Terms
+
+SERVICE = f"{TENANT}.search"
+SEED = "5eed"
+WHO = watchers(*(100,) * 12)
+WHO = tuple(msgspec.structs.replace(w, account=account(200 + n)) for n, w in enumerate(WHO))
+OPERATOR, GATEWAY = account(2), account(21)
+TERMS = Terms(samples_min=100, hold_epochs=48, hold_bps=2_000, newcomer_epochs=0)
+
+Said = dict[str, Verdict]
+"""Verdict by voting key."""
+
+
+def seats(node: str = NODE) -> tuple[str, ...]:
+    return committee(SEED, node, WHO, PROVIDER)
+
+
+def all_say(verdict: Verdict) -> Said:
+    return {one.key: verdict for one in WHO}
+
+
+class Town:
+    """One node that serves one lease, twelve validators; epoch after epoch."""
+
+    def __init__(self, **terms: Any) -> None:
+        self.books: Books | None = None
+        self.epoch = 6
+        self.terms = msgspec.structs.replace(TERMS, **terms)
+
+    def settle(self, said: Said, kind: Kind = "answers", **changes: Any) -> Settlement:
+        self.epoch += 1
+        result = settle(self.inputs(said, kind, **changes))
+        self.books = result.books
+        return result
+
+    def inputs(self, said: Said, kind: Kind, **changes: Any) -> EpochInput:
+        suspect = {one.node for one in self.books.suspects} if self.books else set()
+        asked = [one.key for one in WHO] if NODE in suspect else seats()
+        watches = tuple(
+            watch_report(
+                one,
+                self.epoch,
+                *(
+                    [node_report(NODE, Finding(kind=kind, verdict=said[one.key], note="3 of 4"))]
+                    if one.key in asked and one.key in said
+                    else []
+                ),
+            )
+            for one in WHO
+        )
+        bonds = (
+            bond(PROVIDER, "provider", NODE),
+            bond(OPERATOR, "operator", GATEWAY),
+            *(bond(one.account, "validator", one.key, stake=100) for one in WHO),
+        )
+        chain = snapshot(
+            fund(SERVICE, 10_000_000),
+            bonds=bonds,
+            signers=tuple(one.account for one in WHO),
+        )
+        chain = msgspec.structs.replace(
+            chain, watch=msgspec.structs.replace(chain.watch, watchers=WHO)
+        )
+        values: dict[str, Any] = {
+            "terms": self.terms,
+            "chain": chain,
+            "leases": (record(self.epoch),),
+            "usages": (usage(f"c{self.epoch}"),),
+            "watches": watches,
+            "watch_seed": SEED,
+            **changes,
+        }
+        return epoch_input(self.epoch, self.books, **values)
+
+
+def amounts(result: Settlement, who: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for line in result.lines:
+        if line.account == who:
+            found[line.why] = found.get(line.why, 0) + line.amount_microusd
+    return found
+
+
+def held(result: Settlement) -> int:
+    return sum(row.total_microusd for row in result.books.held)
+
+
+def test_a_committee_only_flags_and_all_confirm_before_anything_waits() -> None:
+    town = Town()
+    assert amounts(town.settle(all_say("ok")), PROVIDER) == {"use": 20_000, "held": -4_000}
+    flagged = town.settle(all_say("failed"))
+    assert [(one.node, one.kind) for one in flagged.books.suspects] == [(NODE, "answers")]
+    assert {one.account for one in flagged.books.accused} == {
+        one.account for one in WHO if one.key in seats()
+    }
+    assert not flagged.books.barred
+    assert amounts(flagged, PROVIDER) == {"use": 20_000, "held": -4_000}
+
+    confirmed = town.settle(all_say("failed"))
+    (bar,) = confirmed.books.barred
+    assert (bar.node, bar.kind, bar.since_epoch, bar.until_epoch) == (
+        NODE, "answers", 9, 9 + BAR_EPOCHS,
+    )  # fmt: skip
+    assert bar.note == "1,200 of 1,200 of the bond failed, 0 ok: 3 of 4"
+    assert amounts(confirmed, PROVIDER) == {"use": 20_000, "held": -20_000}
+    assert held(confirmed) == 4_000 + 4_000 + 20_000
+
+    stands = town.settle({})
+    assert amounts(stands, PROVIDER) == {"use": 20_000, "released": 28_000, "forfeit": -48_000}
+    assert amounts(stands, TENANT)["forfeit"] == 48_000
+    assert held(stands) == 0
+    assert stands.balance.income == stands.balance.outcome
+
+
+def test_a_barred_node_earns_nothing_until_its_bar_ends() -> None:
+    town = Town()
+    for _ in range(2):
+        town.settle(all_say("failed"))
+    for _ in range(BAR_EPOCHS - 1):
+        result = town.settle({})
+        assert result.books.barred
+        assert sum(amounts(result, PROVIDER).values()) == 0
+    result = town.settle({})
+    assert not result.books.barred
+    assert amounts(result, PROVIDER) == {"use": 20_000, "held": -4_000}
+
+
+@pytest.mark.parametrize(("fresh", "is_barred"), [(4, False), (5, True)])
+def test_two_thirds_of_the_bond_have_found_it_failed_or_nobody_is_barred(
+    fresh: int, is_barred: bool
+) -> None:
+    town = Town()
+    accusers = seats()[:3]
+    town.settle({key: "failed" if key in accusers else "ok" for key in seats()})
+    others = [one.key for one in WHO if one.key not in accusers]
+    said: Said = {**all_say("ok"), **dict.fromkeys(others[:fresh], "failed")}
+    result = town.settle(said)  # three accused it before, so many found it now, of twelve
+    assert bool(result.books.barred) is is_barred
+    assert not result.books.suspects
+
+
+def test_who_is_honest_only_while_all_look_is_met_by_another_committee() -> None:
+    town = Town()
+    barred_after = 0
+    for number in range(8):
+        seed = f"{number:04x}"
+        keys = committee(seed, NODE, WHO, PROVIDER)
+        watches = tuple(
+            watch_report(
+                one,
+                town.epoch + 1,
+                *(
+                    [node_report(NODE, Finding(kind="answers", verdict="failed"))]
+                    if one.key in keys
+                    else []
+                ),
+            )
+            for one in WHO
+        )
+        result = town.settle({}, watches=watches, watch_seed=seed)
+        barred_after += 1
+        result = town.settle(all_say("ok"))
+        if result.books.barred:
+            break
+    assert 2 <= barred_after <= 5
+
+
+def test_accusations_are_forgotten_after_a_week() -> None:
+    town = Town()
+    first = town.settle(all_say("failed"))
+    assert len(first.books.accused) == 5
+    for _ in range(MEMORY_EPOCHS - 1):
+        assert len(town.settle(all_say("ok")).books.accused) == 5
+    assert not town.settle(all_say("ok")).books.accused
+
+
+@pytest.mark.parametrize("again", ["failed", "ok"])
+def test_an_appeal_makes_all_measure_again_and_nothing_is_taken_before(again: Verdict) -> None:
+    town = Town()
+    town.settle(all_say("failed"))
+    town.settle(all_say("failed"))
+    asks = Appeal(node=NODE, kind="answers", epoch=9)
+    appealed = town.settle({}, appeals=(asks, asks))
+    (suspect,) = appealed.books.suspects
+    assert (suspect.node, suspect.appeal) == (NODE, True)
+    assert amounts(appealed, PROVIDER) == {"use": 20_000, "held": -20_000}
+    decided = town.settle(all_say(again))
+    if again == "failed":
+        assert amounts(decided, TENANT)["forfeit"] == 4_000 + 3 * 20_000
+        assert decided.books.barred
+    else:
+        assert not decided.books.barred
+        assert not decided.books.accused
+        assert amounts(decided, PROVIDER) == {"use": 20_000, "held": -4_000}
+        assert held(decided) == 4_000 + 2 * 20_000 + 4_000
+    late = town.settle({}, appeals=(Appeal(node=NODE, kind="answers", epoch=11),))
+    assert not late.books.suspects
+
+
+def test_without_a_watch_suspects_and_appeals_wait() -> None:
+    town = Town()
+    town.settle(all_say("failed"))
+    gone: dict[str, Any] = {"watches": (), "watch_seed": ""}
+    assert town.settle({}, **gone).books.suspects
+    assert town.settle(all_say("failed")).books.barred
+    town.settle({}, appeals=(Appeal(node=NODE, kind="answers", epoch=10),), **gone)
+    for _ in range(3):
+        waits = town.settle({}, **gone)
+        assert amounts(waits, PROVIDER) == {"use": 20_000, "held": -20_000}
+    assert not town.settle(all_say("ok")).books.barred
+
+
+def test_unknown_is_nobodys_ballot() -> None:
+    town = Town()
+    said: Said = dict.fromkeys(seats(), "unknown")
+    said[seats()[0]] = "failed"
+    assert town.settle(said).books.suspects, "one ballot of one"
+    assert not town.settle(all_say("unknown")).books.barred
+
+
+def test_a_newcomer_leaves_more_behind() -> None:
+    town = Town(newcomer_epochs=2, newcomer_hold_bps=5_000)
+    held_back = [amounts(town.settle({}), PROVIDER)["held"] for _ in range(3)]
+    assert held_back == [-10_000, -10_000, -4_000]
+    assert town.books is not None
+    assert town.books.known == {NODE: 7}
+
+
+# --- validators ----------------------------------------------------------------------------------
+
+
+def unpaid(result: Settlement) -> dict[str, str]:
+    return {one.account: one.why for one in result.unpaid}
+
+
+def test_validators_that_looked_are_paid_and_no_other() -> None:
+    town = Town()
+    result = town.settle(all_say("ok"))
+    assert not result.unpaid
+    fee = 20_000 * 200 // 10_000
+    assert sum(amounts(result, one.account).get("validation", 0) for one in WHO) == fee * 4 // 10
+
+    town.epoch += 1
+    inputs = town.inputs(all_say("ok"), "place")
+    silent, shut, strange, *rest = inputs.watches
+    changed = (
+        msgspec.structs.replace(shut, opened=False, faults=("two commitments",)),
+        msgspec.structs.replace(strange, secret_ok=False),
+        *rest,
+    )
+    result = settle(msgspec.structs.replace(inputs, watches=changed))
+    assert unpaid(result) == {
+        silent.account: "it committed and opened nothing",
+        shut.account: "it did not open what it committed in time: two commitments",
+        strange.account: "its secret or its hours are not those it committed",
+    }
+    paid = {one.account for one in result.lines if one.why == "validation"}
+    assert paid == {one.account for one in WHO} - set(unpaid(result))
+
+
+def test_who_contradicts_what_all_found_is_unpaid() -> None:
+    town = Town()
+    town.settle(all_say("failed"))
+    odd = WHO[4]
+    result = town.settle({**all_say("failed"), odd.key: "ok"})
+    assert result.books.barred
+    assert list(unpaid(result)) == [odd.account]
+    assert "found" in unpaid(result)[odd.account]
+
+
+def many(count: int, verdict: Verdict, odd: str, **of_odd: Any) -> EpochInput:
+    """An epoch with many nodes of which one validator says something else."""
+    town = Town()
+    town.epoch = 7
+    inputs = town.inputs({}, "life")
+    nodes = [account(1_000 + n) for n in range(count)]
+    watches = []
+    for one in WHO:
+        mine = [n for n in nodes if one.key in committee(SEED, n, WHO)]
+        said: dict[str, Any] = {"verdict": "ok", "evidence": (b"x",)}
+        if one.key == odd:
+            said |= {"verdict": verdict, **of_odd}
+        watches.append(
+            watch_report(
+                one,
+                7,
+                *(
+                    node_report(
+                        node,
+                        Finding(kind="life", verdict=said["verdict"]),
+                        evidence=said["evidence"],
+                    )
+                    for node in mine
+                ),
+            )
+        )
+    return msgspec.structs.replace(inputs, watches=tuple(watches))
+
+
+def test_a_validator_that_always_denies_or_shows_nothing_is_unpaid() -> None:
+    odd = WHO[7]
+    assert not settle(many(30, "ok", odd.key)).unpaid
+    denies = settle(many(30, "failed", odd.key))
+    assert list(unpaid(denies)) == [odd.account]
+    assert not denies.books.suspects, "the others outvote it"
+    lazy = settle(many(30, "unknown", odd.key, evidence=()))
+    assert list(unpaid(lazy)) == [odd.account]
+
+
+def test_without_a_watch_every_signer_is_paid() -> None:
+    town = Town()
+    result = town.settle({}, watches=(), watch_seed="")
+    assert not result.unpaid
+    assert {line.account for line in result.lines if line.why == "validation"} == {
+        one.account for one in WHO
+    }
