@@ -61,13 +61,18 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     ``public_url``: what clients are told (empty: ``http://http_host:port``). ``announce_host`` and
     ``announce_port``: where nodes and gateways dial its channel door (empty, 0: as bound).
+    ``probe_host``, ``probe_port``: plain connections of whoever this gateway measures;
+    ``announce_probe_port``: where they dial it, on ``announce_host`` (0: as bound).
+    ``account``: the bonded account that this gateway's key works for, as its words on places say
+    (empty: none, and they prove nothing). ``remeasure_s``: between two bursts of one subject.
     ``resolve``: "host:port" as announced by others → "host:port" as reached from here.
     ``allow_operators``: gateway keys that may open gateway channels. ``admins``: accounts that see
     every tenant's services. ``tenants``: accounts that may declare services (empty: any).
     ``ledger``: where money is settled. ``chain_url``, ``spending_key`` (an address),
     ``records_urls`` and ``guest_fabric_url`` are only told to whoever asks
-    (``GET /isochrone/v1/ledger``). ``validators``: keys whose news of funds and final epochs is believed, and whose wishes for records are (empty:
-    whoever signs on the fabric, but nobody about final epochs).
+    (``GET /isochrone/v1/ledger``). ``validators``: keys whose news of funds and final epochs is
+    believed, whose wishes for records are (empty: whoever signs on the fabric, but nobody about
+    final epochs), and whose words on places are (empty: nobody's).
     ``paid_only``: a service whose deposit they call low is answered 402.
     """
 
@@ -82,6 +87,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     channel_port: int = 0
     announce_host: str = ""
     announce_port: int = 0
+    probe_host: str = "127.0.0.1"
+    probe_port: int = 0
+    announce_probe_port: int = 0
+    account: str = ""
+    remeasure_s: float = 60.0
     fabric_servers: tuple[str, ...] = ()
     fabric_domain: str | None = None
     resolve: dict[str, str] = {}
@@ -112,6 +122,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     channel_host: str
     channel_port: int
     fingerprint: str
+    probe_host: str = ""
+    probe_port: int = 0
 
 
 def load_config(path: Path) -> GatewayConfig:

@@ -1,51 +1,20 @@
-"""Who may open a channel: nodes with a provider's grant, gateways of known operators (pure).
+"""The papers of gateways, who open channels to each other (pure).
 
 The greeting has proved that the dialler owns the key of ``Hello.address``; here its papers are
-read. A node's grant is signed by its provider and names the node, a gateway's is signed by itself.
+read. A gateway's are signed by itself, and count if its operator is known here. A node's grant is
+read by ``wire.node_papers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-
-import msgspec
+from collections.abc import Collection
 
 from isochrone.atlas.blocs import countries
-from isochrone.schema.documents import NODE_GRANT, OPERATOR_GRANT, pack, seal, unpack, unseal
-from isochrone.schema.errors import Forbidden, InvalidInput, Stale
+from isochrone.schema.documents import OPERATOR_GRANT, pack, seal, unpack, unseal
+from isochrone.schema.errors import Forbidden
 from isochrone.schema.frames import Hello
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.node import NodeGrant
 from isochrone.schema.operator import OperatorGrant
-
-
-class NodePapers(msgspec.Struct, frozen=True):
-    """A node's grant, the provider that signed it, and the packed document."""
-
-    grant: NodeGrant
-    provider: str
-    packed: bytes
-
-
-def check_node(hello: Hello, newest_revision: Callable[[str], int]) -> NodePapers:
-    """The papers of a node; ``newest_revision(address)``: of the newest grant seen (0: none).
-
-    Raises InvalidInput or Unauthorized (unreadable, forged), Forbidden (another node's, no known
-    place) or Stale (an older grant than one that this cell has seen).
-    """
-    grant, provider = unseal(unpack(hello.grant), NODE_GRANT, NodeGrant)
-    if grant.node != hello.address:
-        raise Forbidden("The grant names another node.", fix="Run `isochrone join` again.")
-    place = grant.place
-    if place.country not in countries():
-        raise Forbidden(
-            f"{place.country[:8]!r} is no ISO 3166 country.", fix="Correct the place of the grant."
-        )
-    if not (-90 <= place.latitude <= 90 and -180 <= place.longitude <= 180):
-        raise InvalidInput("The grant's place is not on Earth.", fix="Correct its coordinates.")
-    if grant.revision < newest_revision(hello.address):
-        raise Stale("A newer grant replaced this one.", fix="Use the newest grant.")
-    return NodePapers(grant, provider, hello.grant)
 
 
 def check_gateway(hello: Hello, allowed: Collection[str]) -> OperatorGrant:
@@ -60,7 +29,10 @@ def check_gateway(hello: Hello, allowed: Collection[str]) -> OperatorGrant:
 
 
 def read_papers(packed: bytes, address: str) -> OperatorGrant:
-    """The papers of the gateway ``address``, signed by itself; raises as ``check_node``."""
+    """The papers of the gateway ``address``, signed by itself.
+
+    Raises InvalidInput or Unauthorized (unreadable, forged), Forbidden (another's, no country).
+    """
     grant, signer = unseal(unpack(packed), OPERATOR_GRANT, OperatorGrant)
     if signer != address or grant.gateway != address:
         raise Forbidden("The papers are another gateway's.")

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from isochrone.gateway.config import GatewayConfig
-from isochrone.gateway.credentials import NodePapers, check_gateway, check_node
+from isochrone.gateway.credentials import check_gateway
 from isochrone.gateway.fetches import FetchDesk
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import KnownPeer
@@ -40,10 +40,12 @@ from isochrone.schema.frames import (
 )
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.place import Place
+from isochrone.schema.proof import ProbeCommitted, ProbeSigned
 from isochrone.schema.tally import TallyAccepted, TallyRefused
 from isochrone.wire.certificate import Certificate
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Stream, StreamSink
 from isochrone.wire.greeting import ChannelServer, listen
+from isochrone.wire.node_papers import NodePapers, check_node
 
 LINES_PER_S: Final = 200.0
 """Log lines taken from one node a second, with bursts of as many; more are counted and dropped."""
@@ -51,12 +53,14 @@ LINES_PER_S: Final = 200.0
 
 class Hooks(msgspec.Struct, frozen=True):
     """Who is told: ``node_changed`` (came, went, introduced itself, changed a lease's state)
-    and ``lease_of(node, lease)`` → the service of a lease that the node holds, or ""."""
+    and ``lease_of(node, lease)`` → the service of a lease that the node holds, or "".
+    ``probed(node, message)``: a node's words on a burst."""
 
     node_changed: Callable[[str], None]
     lease_of: Callable[[str, str], str]
     newest_grant: Callable[[str], int]
     ledger: Ledger
+    probed: Callable[[str, ProbeCommitted | ProbeSigned], None]
 
 
 class Ledger(Protocol):
@@ -235,6 +239,10 @@ class DoorKeeper:
             return refuse_stream(stream, _as_ours(error))
         return self._fetches.serve_node(stream, opened, address)
 
+    def probed(self, address: str, message: ProbeCommitted | ProbeSigned) -> None:
+        """A node's words on a burst."""
+        self._hooks.probed(address, message)
+
     def node_lost(self, address: str, channel: Channel) -> None:
         """A node's channel is gone."""
         self._fleet.node_left(address, channel, monotonic())
@@ -272,6 +280,8 @@ class NodeHandler:
             self._keeper.ledger.refused(self._address, message)
         elif isinstance(message, Records):
             self._keeper.ledger.copies(self._address, message)
+        elif isinstance(message, ProbeCommitted | ProbeSigned):
+            self._keeper.probed(self._address, message)
         else:
             self._keeper.counters["unexpected_control"] += 1
 

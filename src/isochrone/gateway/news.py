@@ -62,6 +62,7 @@ class News:
         parts.tables.node_changed(address)
         parts.tables.orders.send(address)
         parts.signer.soon()
+        parts.vantage.node_changed(address)
         if self._digest_due is None and self.publisher is not None:
             self._digest_due = parts.loop.call_later(BETWEEN_S, self._digest_now)
 

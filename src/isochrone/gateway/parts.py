@@ -43,6 +43,7 @@ from isochrone.gateway.tallies_standby import StandbyBook
 from isochrone.gateway.tallies_tenants import TenantDesk
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.try_log import TryLog
+from isochrone.gateway.vantage import GatewayVantage
 from isochrone.gateway.views import Views
 from isochrone.records.spool import Spool
 from isochrone.schema.identity import PrivateKey
@@ -96,6 +97,7 @@ class Parts:
         self.ledger: TallyDesk
         self.fabric: Fabric
         self.tables: CellTables
+        self.vantage: GatewayVantage
         self.announced: Announcements
         self.files: FileRules
         self.fetches: FetchDesk
@@ -136,6 +138,7 @@ class Parts:
             self.files.wanted,
         )
         self._join_ledger()
+        self.vantage = GatewayVantage(config, self.key, fabric, self.fleet, self.operators)
         self.doors = DoorKeeper(
             config,
             self.key.address,
@@ -143,7 +146,13 @@ class Parts:
             self.relays,
             self.fetches,
             self.logs,
-            Hooks(node_changed, self.files.lease_service, self.tables.newest_grant, self.ledger),
+            Hooks(
+                node_changed,
+                self.files.lease_service,
+                self.tables.newest_grant,
+                self.ledger,
+                self.vantage.heard,
+            ),
             self.operators,
         )
 

@@ -49,6 +49,7 @@ class Gateway(Parts):
         self.rounds = Rounds(self)
         self.peers: PeerKeeper
         self._channel_port: int
+        self._probe_port: int
         self._tasks: list[asyncio.Task[None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
@@ -132,6 +133,8 @@ class Gateway(Parts):
         """Listen for channels; the door as others are told it."""
         config = self.config
         certificate = make_certificate(self.state_dir / "tls")
+        self._probe_port = await self.vantage.open()
+        self._closers.append(self.vantage.close)
         self._channel_port = await self.doors.open(certificate)
         self.signer.start()
         self._closers += [self.doors.close, self.signer.close]
@@ -184,6 +187,7 @@ class Gateway(Parts):
             self.rounds.sweep_files(),
             self.standby.run(self.kept, lambda: self.signer.epoch, self.fleet, self.leases),
             self.hand.run(),
+            self.vantage.run(),
         ):
             self._tasks.append(self.loop.create_task(work))
         self._closers.append(self._stop_tasks)
@@ -199,6 +203,8 @@ class Gateway(Parts):
             channel_host=self.config.channel_host,
             channel_port=self._channel_port,
             fingerprint=fingerprint,
+            probe_host=self.config.probe_host,
+            probe_port=self._probe_port,
         )
         if self.config.ready_file:
             path = Path(self.config.ready_file)
