@@ -4,6 +4,8 @@ import gzip
 import struct
 from pathlib import Path
 
+from tests.atlas.topology import topology
+
 from isochrone.atlas.build_data import build, slug
 
 SOURCES = {
@@ -35,6 +37,8 @@ iso2,iso3,name,continent,capital,population,area_km2,currency,city_pop_15000,int
 DE,DEU,Germany,EU,Berlin,82927922,357021,EUR,1,75000000,2021,1,1,
 CS,SCG,Serbia and Montenegro,EU,Belgrade,1,1,RSD,1,,,0,0,
 """,
+    "iso_numeric.csv": "iso_numeric,iso2\n528,NL\n276,DE\n",
+    "countries-10m.json": topology(),
 }
 
 

@@ -1,8 +1,8 @@
 """Rebuild ``atlas/data`` from the public tables it came from: ``python -m ... FOLDER [OUT]``.
 
-FOLDER holds ``rtt_cities.csv``, ``rtt_city_pairs.csv``, ``countries.csv`` and
-``cities_15000.csv`` in the columns that ``data/ATTRIBUTION.md`` describes. The output is
-deterministic: same input, same bytes (gzip without time stamps).
+FOLDER holds ``rtt_cities.csv``, ``rtt_city_pairs.csv``, ``countries.csv``, ``cities_15000.csv``,
+``countries-10m.json`` and ``iso_numeric.csv``, as ``data/ATTRIBUTION.md`` describes them. The
+output is deterministic: same input, same bytes (gzip without time stamps).
 
 Not imported by anything at run time.
 """
@@ -22,6 +22,8 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
+
+from isochrone.atlas.build_borders import build_borders
 
 MIN_POPULATION = 100_000
 """Cities below are left out, unless round trips were measured there: keeps the file at 170 KB."""
@@ -258,6 +260,7 @@ def build(folder: Path, out: Path) -> None:
         table = hundredths(folder / "rtt_city_pairs.csv", ids, f"rtt_{column}_ms")
         (out / f"rtt_{column}.u16.gz").write_bytes(gzip.compress(table, 9, mtime=0))
     write_countries(folder / "countries.csv", out / "countries.csv")
+    build_borders(folder, out)
 
 
 def districts(ranked: list[tuple[str, Row]]) -> dict[str, str]:
