@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.fabric.attested import VALID_MS
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
@@ -72,7 +73,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``records_urls`` and ``guest_fabric_url`` are only told to whoever asks
     (``GET /isochrone/v1/ledger``). ``validators``: keys whose news of funds and final epochs is
     believed, whose wishes for records are (empty: whoever signs on the fabric, but nobody about
-    final epochs), and whose words on places are (empty: nobody's).
+    final epochs), and whose words on places are, beside those of ``allow_operators`` (none named:
+    nobody's; ``fabric.attested``). ``accounts``: key → the bonded account that it works for, as the
+    chain says (absent: as it says itself). ``attested_valid_ms``: how long such words hold.
     ``paid_only``: a service whose deposit they call low is answered 402.
     """
 
@@ -106,6 +109,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     records_urls: tuple[str, ...] = ()
     guest_fabric_url: str = ""
     validators: tuple[str, ...] = ()
+    accounts: dict[str, str] = {}
+    attested_valid_ms: int = VALID_MS
     paid_only: bool = False
     ready_file: str = ""
     log_level: str = "INFO"
@@ -136,14 +141,3 @@ def load_config(path: Path) -> GatewayConfig:
             fix="Give the path of a gateway's configuration file.",
         ) from error
     return decode(data, GatewayConfig, f"configuration {path}")
-
-
-def resolved(resolve: dict[str, str], host: str, port: int) -> tuple[str, int]:
-    """Where ``host:port`` is reached from here."""
-    target = resolve.get(f"{host}:{port}")
-    if target is None:
-        return host, port
-    near_host, _, near_port = target.rpartition(":")
-    if not near_port.isdigit():
-        raise InvalidInput(f"resolve: {target!r} is not host:port.")
-    return near_host, int(near_port)

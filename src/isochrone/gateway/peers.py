@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from time import monotonic
 from typing import Final
 
-from isochrone.gateway.config import GatewayConfig, StaticPeer, resolved
+from isochrone.gateway.config import GatewayConfig, StaticPeer
 from isochrone.gateway.credentials import read_papers
 from isochrone.gateway.doors import DoorKeeper
 from isochrone.gateway.fleet import Fleet
@@ -23,6 +23,7 @@ from isochrone.schema.identity import PrivateKey
 from isochrone.schema.routing import GatewayPresence
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits
 from isochrone.wire.greeting import dial
+from isochrone.wire.resolving import resolved
 
 LOOK_S: Final = 0.5
 """How often missing channels are looked for."""

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from isochrone.fabric.connection import Fabric
-from isochrone.gateway.config import GatewayConfig, resolved
+from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import KnownNode
 from isochrone.schema.frames import Watchers
@@ -30,6 +30,7 @@ from isochrone.wire.probing_post import VantagePost
 from isochrone.wire.probing_prover import Prover, unix_ms_now
 from isochrone.wire.probing_subjects import ChannelSubject
 from isochrone.wire.probing_vantage import Standing, Vantage
+from isochrone.wire.resolving import resolved
 
 REPEAT_S: Final = 30.0
 """Nodes forget a watcher that no gateway names for two minutes."""

@@ -17,6 +17,7 @@ from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.settlement import NO_CHAIN, Deployment
+from isochrone.wire.resolving import resolved
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -80,11 +81,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def dial_address(self, host: str, port: int) -> tuple[str, int]:
         """Where an announced door is really dialled: through the resolve map when it is there."""
-        other = self.resolve.get(f"{host}:{port}")
-        if other is None:
-            return host, port
-        name, _, number = other.rpartition(":")
-        return name, int(number)
+        return resolved(self.resolve, host, port)
 
 
 class Papers(msgspec.Struct, frozen=True, kw_only=True):

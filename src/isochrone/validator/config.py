@@ -10,7 +10,11 @@ from msgspec import Meta
 
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
+from isochrone.schema.place import Place
 from isochrone.schema.settlement import Deployment
+from isochrone.wire.resolving import resolved
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class ValidatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,6 +31,13 @@ class ValidatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ``round_s``: a proposer's turn; above the time to redeem, to be final, and to recompute.
     ``patience_s``: how long a controller that does not answer for vouchers is waited for.
     ``poll_s``: how often the chain is looked at.
+
+    ``place``: where it stands, to measure where others are (absent: it measures nobody).
+    ``channel_host``, ``channel_port``: where nodes keep channels to it; ``probe_host``,
+    ``probe_port``: plain connections of whoever it measures (ports 0: any). ``announce_host``,
+    ``announce_channel_port``, ``announce_probe_port``: where these are dialled (empty, 0: as
+    bound). ``resolve``: "host:port" as announced by others → as reached from here.
+    ``remeasure_s``: between two bursts of one subject.
     """
 
     key_path: str
@@ -46,17 +57,37 @@ class ValidatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     round_s: Annotated[float, Meta(gt=0)] = 120.0
     patience_s: Annotated[float, Meta(ge=0)] = 900.0
     poll_s: Annotated[float, Meta(gt=0)] = 5.0
+    place: Place | None = None
+    channel_host: str = "127.0.0.1"
+    channel_port: Port = 0
+    probe_host: str = "127.0.0.1"
+    probe_port: Port = 0
+    announce_host: str = ""
+    announce_channel_port: Port = 0
+    announce_probe_port: Port = 0
+    resolve: dict[str, str] = {}
+    remeasure_s: Annotated[float, Meta(gt=0)] = 60.0
     ready_file: str = ""
     log_level: str = "INFO"
 
+    def dial_address(self, host: str, port: int) -> tuple[str, int]:
+        """Where an announced address is really dialled."""
+        return resolved(self.resolve, host, port)
+
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ready file holds. ``url``: of its store and ``/healthz``."""
+    """What the ready file holds. ``url``: of its store and ``/healthz``. Ports and fingerprint as
+    bound, 0 and empty where it is no vantage."""
 
     pid: int
     validator: str
     cell: str
     url: str
+    channel_host: str = ""
+    channel_port: int = 0
+    fingerprint: str = ""
+    probe_host: str = ""
+    probe_port: int = 0
 
 
 def load_config(path: Path) -> ValidatorConfig:
