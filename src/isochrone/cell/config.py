@@ -93,6 +93,11 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     (or any, when 0). ``announce``: "host:port" that nodes and gateways dial for the first
     gateway's channels (empty: as bound). ``resolve``: announced "host:port" of others → as
     reached from here. ``operators``: gateway keys of other cells that may open channels.
+    ``probe_port``: of the first gateway, for who is measured; ``watch_port`` and
+    ``watch_probe_port``: of the first validator, for nodes' channels and for who is measured;
+    further ones take the next ports. They are bound on ``channel_host`` and dialled at the host of
+    ``announce``. ``validator_resolve``: as ``resolve``, for the validators (empty: the same).
+    ``account``: the operator's bonded account (empty: of the own chain, or none).
     ``fabric_port``: of the cell's fabric server. ``guest_host``: where other people's validators
     reach it (empty: it listens on loopback only and knows no guests). ``ledger``: where money is
     settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on
@@ -109,6 +114,9 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     public_url: str = ""
     channel_host: str = "127.0.0.1"
     channel_port: Port = 0
+    probe_port: Port = 0
+    watch_port: Port = 0
+    watch_probe_port: Port = 0
     announce: str = ""
     fabric_port: Port = 0
     guest_host: str = ""
@@ -116,6 +124,8 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gateways: Annotated[int, Meta(ge=1, le=16)] = 1
     hub: HubConfig | None = None
     resolve: dict[str, str] = {}
+    validator_resolve: dict[str, str] = {}
+    account: str = ""
     operators: tuple[str, ...] = ()
     peers: tuple[StaticPeer, ...] = ()
     admins: tuple[str, ...] = ()

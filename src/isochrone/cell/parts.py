@@ -150,6 +150,17 @@ def validator_part(config: CellConfig, number: int, fabric_url: str, ports: Port
         round_s=config.pace.round_s,
         patience_s=config.pace.patience_s,
         poll_s=config.pace.poll_s,
+        place=config.place,
+        channel_host=config.channel_host,
+        channel_port=ports.take(
+            f"{name} channels", config.channel_host, _nth(config.watch_port, number)
+        ),
+        probe_host=config.channel_host,
+        probe_port=ports.take(
+            f"{name} probes", config.channel_host, _nth(config.watch_probe_port, number)
+        ),
+        announce_host=config.announce.rpartition(":")[0],
+        resolve=config.validator_resolve or config.resolve,
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
@@ -159,6 +170,14 @@ def validator_part(config: CellConfig, number: int, fabric_url: str, ports: Port
 def gateway_key(config: CellConfig, number: int) -> PrivateKey:
     """The key of gateway ``number`` (from 1); made when it does not exist."""
     return PrivateKey.load_or_create(config.folder / f"gateway-{number}" / "gateway.key")
+
+
+def operator_account(config: CellConfig) -> str:
+    """The bonded account that the cell's gateways work for; empty: none is known."""
+    if config.account or config.own_chain is None:
+        return config.account
+    path = config.own_chain.operator_key or str(config.folder / "operator.key")
+    return PrivateKey.load_or_create(Path(path)).address
 
 
 def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Ports) -> ChildSpec:
@@ -183,6 +202,11 @@ def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Po
         ),
         announce_host=announce_host,
         announce_port=int(announce_port or 0),
+        probe_host=config.channel_host,
+        probe_port=ports.take(
+            f"{name} probes", config.channel_host, _nth(config.probe_port, number)
+        ),
+        account=operator_account(config),
         fabric_servers=(fabric.url,),
         fabric_domain=config.name,
         resolve=config.resolve,
