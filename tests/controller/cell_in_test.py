@@ -63,7 +63,7 @@ def service(name: str = "vad", **changes: object) -> Service:
         "model": Model(engine="onnx", task="tensor"),
         "audience": (AudienceShare(where="DE"),),
         "objective": Objective(latency_ms=60),
-        "residency": Residency(allow=("EU",)),
+        "residency": Residency(allow=("EU",), evidence="declared"),
         "resources": Resources(cpu_milli=500, memory_mib=256),
         "replicas": ReplicaRange(min=2, max=2),
         **changes,

@@ -135,7 +135,9 @@ async def test_home_invites_whoever_leads_a_cell_that_it_grants_a_quota(
 async def test_plans_see_all_cells_and_the_mask_excludes_one(cells: list[CellInTest]) -> None:
     fra, sin = cells
     await _plan_sees_all_cells(fra)
-    id_ = await fra.declare(service(**{**EVERYWHERE, "residency": Residency(allow=("EU",))}))
+    id_ = await fra.declare(
+        service(**{**EVERYWHERE, "residency": Residency(allow=("EU",), evidence="declared")})
+    )
     await until(lambda: len(fra.serving(id_)) == 2, what="both replicas are in the EU")
     assert not sin.quotas.entries
     forged = msgspec.structs.replace(fra.quotas.entries[id_].value, cell="sin")

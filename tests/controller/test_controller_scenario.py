@@ -61,7 +61,9 @@ async def test_a_declaration_is_placed_recorded_and_routed(cell: CellInTest) -> 
     leases = [entry.value for entry in cell.leases.entries.values()]
     assert len({lease.provider for lease in leases}) == 2, "spread over providers"
     assert {lease.epoch for lease in leases} == {1}
-    assert {lease.countries for lease in leases} == {countries_of(Residency(allow=("EU",)))}
+    assert {lease.countries for lease in leases} == {
+        countries_of(Residency(allow=("EU",), evidence="declared"))
+    }
     await until(lambda: f"{id_}.fit" in cell.decisions.entries, what="the fit is on record")
     for kind in ("sites", "fit"):
         decision = cell.decisions.entries[f"{id_}.{kind}"].value[-1]
@@ -181,7 +183,9 @@ async def test_a_new_revision_and_a_deletion_are_followed(cell: CellInTest) -> N
     id_ = await placed(cell)
     await cell.declare(service(revision=2, replicas=ReplicaRange(min=3, max=3)))
     await until(lambda: len(cell.serving(id_)) == 3, what="three replicas")
-    await cell.declare(service(revision=3, residency=Residency(allow=("DE", "NL"))))
+    await cell.declare(
+        service(revision=3, residency=Residency(allow=("DE", "NL"), evidence="declared"))
+    )
     paris = NODES[1].address
     await until(
         lambda: len(cell.serving(id_)) == 2 and paris not in cell.serving(id_),
@@ -213,7 +217,7 @@ async def test_a_plan_says_where_and_keeps_nothing(cell: CellInTest) -> None:
     assert answer.plan.base_urls == {"fra": "http://fra.test"}
     assert answer.plan.price_microusd_per_hour > 0
     assert "declared" in answer.plan.evidence_note
-    nowhere = await plan(residency=Residency(allow=("JP",)))
+    nowhere = await plan(residency=Residency(allow=("JP",), evidence="declared"))
     assert nowhere.plan is not None
     assert nowhere.plan.blocking
     unknown = await plan(audience=(AudienceShare(where="Atlantis"),))

@@ -14,7 +14,7 @@ from isochrone.schema.lease import Lease
 from isochrone.schema.node import Resources
 from isochrone.schema.service import Model, Objective, Residency
 
-EU = Residency(allow=("EU",))
+EU = Residency(allow=("EU",), evidence="declared")
 
 
 def lease(**changes: object) -> Lease:
@@ -44,10 +44,10 @@ def lease(**changes: object) -> Lease:
     "residency",
     [
         EU,
-        Residency(allow=("EU", "CH"), deny=("HU",)),
-        Residency(deny=("US", "EEA")),
-        Residency(allow=("world",), deny=("FR",)),
-        Residency(allow=("US",)),
+        Residency(allow=("EU", "CH"), deny=("HU",), evidence="declared"),
+        Residency(deny=("US", "EEA"), evidence="declared"),
+        Residency(allow=("world",), deny=("FR",), evidence="declared"),
+        Residency(allow=("US",), evidence="declared"),
     ],
 )
 def test_exactly_the_admitted_countries_are_listed(residency: Residency) -> None:
@@ -58,9 +58,13 @@ def test_exactly_the_admitted_countries_are_listed(residency: Residency) -> None
 
 
 def test_a_residency_that_restricts_nothing_lists_nothing() -> None:
-    assert countries_of(Residency()) == countries_of(Residency(allow=("world",))) == ()
+    assert (
+        countries_of(Residency())
+        == countries_of(Residency(allow=("world",), evidence="declared"))
+        == ()
+    )
     with pytest.raises(InvalidInput):
-        countries_of(Residency(allow=("Atlantis",)))
+        countries_of(Residency(allow=("Atlantis",), evidence="declared"))
 
 
 def test_every_written_text_carries_them() -> None:
@@ -87,7 +91,7 @@ def test_a_lease_that_is_written_anyway_is_not_written_twice() -> None:
 
 
 def test_a_bloc_that_is_no_more_hinders_no_end() -> None:
-    held = lease(residency=Residency(allow=("Atlantis",)), countries=("DE",))
+    held = lease(residency=Residency(allow=("Atlantis",), evidence="declared"), countries=("DE",))
     ended = msgspec.structs.replace(held, desired="ended", revision=5)
     end = Action(kind="end", lease=ended, from_revision=4, reason="not wanted")
     assert written_out([end], [held], epoch=5) == [end]

@@ -45,12 +45,12 @@ def test_an_objective_that_nobody_can_have_is_refused() -> None:
 
 
 def test_no_legal_place_and_no_budget_are_refused() -> None:
-    assert plan(residency=Residency(allow=("JP",))).blocking
+    assert plan(residency=Residency(allow=("JP",), evidence="declared")).blocking
     assert plan(max_price_microusd_per_hour=1).blocking
 
 
 def test_gateways_outside_the_mask_are_no_base_url() -> None:
-    assert plan(residency=Residency(deny=("DE",))).base_urls == {}
+    assert plan(residency=Residency(deny=("DE",), evidence="declared")).base_urls == {}
 
 
 def test_an_error_travels_whole() -> None:

@@ -113,9 +113,13 @@ async def test_revisions_only_grow(town: Town) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "status"),
     [
-        ({"residency": Residency(allow=("US",))}, "misdirected", 421),
-        ({"residency": Residency(allow=("Mars",))}, "invalid_input", 400),
-        ({"residency": Residency(allow=("DE",), deny=("DE",))}, "invalid_input", 400),
+        ({"residency": Residency(allow=("US",), evidence="declared")}, "misdirected", 421),
+        ({"residency": Residency(allow=("Mars",), evidence="declared")}, "invalid_input", 400),
+        (
+            {"residency": Residency(allow=("DE",), deny=("DE",), evidence="declared")},
+            "invalid_input",
+            400,
+        ),
         ({"home_cell": "iad"}, "misdirected", 421),
         ({"audience": ()}, "invalid_input", 400),
         ({"audience": (AudienceShare(where="Atlantis"),)}, "invalid_input", 400),
@@ -422,7 +426,7 @@ async def test_logs_obey_a_newer_declaration(town: Town) -> None:
     leases = await town.fabric.table("leases", type(lease))
     await leases.put("l1", lease, revision=None)
     await until(lambda: gateway.tables.orders.lease("l1"))
-    narrowed = service(revision=2, residency=Residency(allow=("FR",)))
+    narrowed = service(revision=2, residency=Residency(allow=("FR",), evidence="declared"))
     assert gateway.tables.declarations.offer(id_, pack(seal(SERVICE, narrowed, town.tenant)))
     node.say("l1", id_, "secret")
     await until(lambda: gateway.doors.counters["foreign_log_line"] == 1)

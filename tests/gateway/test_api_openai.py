@@ -175,7 +175,7 @@ async def test_the_wrong_operation_says_where_to_go(town: Town, node: ActingNode
 
 
 async def test_a_gateway_outside_the_keys_residency_is_421(town: Town, node: ActingNode) -> None:
-    key = town.api_key("embed", residency=Residency(allow=("US",)))
+    key = town.api_key("embed", residency=Residency(allow=("US",), evidence="declared"))
     port = http_port(town.gateways["gw"])
     answer = await call(port, "POST", "/v1/embeddings", {"model": "embed", "input": "a"}, key)
     assert answer.status == 421

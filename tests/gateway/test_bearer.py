@@ -76,11 +76,11 @@ def test_a_flood_of_wrong_keys_pushes_out_no_right_one(monkeypatch: pytest.Monke
 
 def test_a_keys_residency_admits_what_it_says_and_fails_closed() -> None:
     ring = Ring()
-    eu = ring.keys.check(key(residency=Residency(allow=("EU",), deny=("FR",))))
+    eu = ring.keys.check(key(residency=Residency(allow=("EU",), deny=("FR",), evidence="declared")))
     assert eu.admits("DE")
     assert not eu.admits("FR")
     assert not eu.admits("US")
-    odd = ring.keys.check(key(residency=Residency(allow=("Narnia",))))
+    odd = ring.keys.check(key(residency=Residency(allow=("Narnia",), evidence="declared")))
     assert not odd.admits("DE")
     proven = ring.keys.check(key(residency=Residency(evidence="physical")))
     assert not proven.admits("DE")

@@ -195,7 +195,7 @@ async def test_the_home_gateway_gives_nothing_outside_the_mask(town: Town) -> No
     """The asking gateway may have been told another mask; home judges by the declaration."""
     home, away, node = await two_gateways(town)
     keep(home)
-    declare(town, home, Residency(allow=("DE",)))
+    declare(town, home, Residency(allow=("DE",), evidence="declared"))
     service = await lease(town, away, node, cell="par", residency=WORLD)
     refused = await fetch(channel_of(node), service)
     assert refused.head is not None
@@ -235,7 +235,7 @@ async def test_a_newer_declaration_rules_over_a_lease(town: Town) -> None:
     node = await town.node(at=gateway)
     keep(gateway)
     service = await lease(town, gateway, node)
-    declare(town, gateway, Residency(allow=("FR",)), revision=2)
+    declare(town, gateway, Residency(allow=("FR",), evidence="declared"), revision=2)
     refused = await fetch(channel_of(node), service)
     assert refused.head is not None
     assert refused.head.code == "residency"

@@ -145,4 +145,7 @@ def test_a_replicas_not_here_is_never_told_as_the_callers_fault() -> None:
 
 def test_without_a_legal_replica_the_error_says_so() -> None:
     assert why_failed(flight(), 101).code == "no_replica"
-    assert why_failed(flight(residency=Residency(allow=("DE",))), 101).code == "no_legal_replica"
+    assert (
+        why_failed(flight(residency=Residency(allow=("DE",), evidence="declared")), 101).code
+        == "no_legal_replica"
+    )

@@ -121,7 +121,7 @@ async def test_a_keys_narrower_mask_stops_a_relay(town: Town) -> None:
 
 async def test_the_relaying_gateway_judges_for_itself(town: Town) -> None:
     """The asking gateway may believe an older table: the relay refuses by its own."""
-    fra, iad, node = await two_cells(town, residency=Residency(deny=("DE",)))
+    fra, iad, node = await two_cells(town, residency=Residency(deny=("DE",), evidence="declared"))
     ask = Ask(
         request_id="r",
         service=iad.book.names(town.tenant.address) and f"{town.tenant.address}.speech",
@@ -224,7 +224,7 @@ async def test_a_newer_declaration_rules_before_its_routes_come(town: Town) -> N
     declare(town, fra, EU, revision=2)
     asked = len(node.asked)
     assert (await infer(town, fra)).headers["isochrone-node"] == near.address
-    declare(town, fra, Residency(allow=("FR",)), revision=3)
+    declare(town, fra, Residency(allow=("FR",), evidence="declared"), revision=3)
     assert (await infer(town, fra)).status == 421
     declare(town, fra, revision=4, deleted=True)
     assert (await infer(town, fra)).status == 404

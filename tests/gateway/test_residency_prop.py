@@ -342,7 +342,12 @@ def test_a_key_with_two_services_of_which_one_may_be_here() -> None:
     """The gateway admits the key because of the other service; this one it still sends away."""
 
     async def run() -> None:
-        world = World([("FR", "", "answer", False)], Residency(deny=("DE",)), Residency(), "DE")
+        world = World(
+            [("FR", "", "answer", False)],
+            Residency(deny=("DE",), evidence="declared"),
+            Residency(),
+            "DE",
+        )
         route = world.book.services["t.s"].route
         other = msgspec.structs.replace(route, service="t.o", name="o", residency=Residency())
         world.book.offer(RoutingTable(cell="c", epoch=1, sequence=2, services=(route, other)))
@@ -357,7 +362,9 @@ def test_a_key_with_two_services_of_which_one_may_be_here() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["nothing", "reset", "refuse"])
-@pytest.mark.parametrize(("mask", "deleted"), [(Residency(deny=("DE",)), False), (WORLD, True)])
+@pytest.mark.parametrize(
+    ("mask", "deleted"), [(Residency(deny=("DE",), evidence="declared"), False), (WORLD, True)]
+)
 def test_a_request_under_way_is_sent_nowhere_after_the_mask_closed(
     outcome: str, mask: Residency, deleted: bool
 ) -> None:

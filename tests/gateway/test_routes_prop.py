@@ -38,7 +38,7 @@ def service(
         revision=revision,
         task="tensor",
         engine="onnx",
-        residency=Residency(allow=allow),
+        residency=Residency(allow=allow, evidence="declared"),
         objective=Objective(latency_ms=50),
         hedge=True,
         replicas=tuple(replica(cell, n, country) for n, country in enumerate(countries)),

@@ -59,7 +59,7 @@ async def test_an_upload_outside_the_mask_is_sent_to_a_legal_gateway(town: Town)
 async def test_a_narrowed_declaration_ends_its_uploads(town: Town) -> None:
     gateway = await town.gateway()
     await ask(client(town, gateway).announce, service())
-    narrowed = service(revision=2, residency=Residency(allow=("FR",)))
+    narrowed = service(revision=2, residency=Residency(allow=("FR",), evidence="declared"))
     packed = pack(seal(SERVICE, narrowed, town.tenant))
     assert gateway.tables.declarations.offer(f"{town.tenant.address}.speech", packed)
     assert (await put(town, gateway)).code == "not_announced"
@@ -134,7 +134,7 @@ async def test_files_that_nothing_names_are_swept(town: Town) -> None:
     aged(path)
     gateway.rounds.sweep(gateway.files.wanted())
     assert path.exists(), "declared"
-    away = service(revision=2, residency=Residency(allow=("FR",)))
+    away = service(revision=2, residency=Residency(allow=("FR",), evidence="declared"))
     packed = pack(seal(SERVICE, away, town.tenant))
     assert gateway.tables.declarations.offer(f"{town.tenant.address}.speech", packed)
     gateway.rounds.sweep(gateway.files.wanted())

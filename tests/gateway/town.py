@@ -35,7 +35,7 @@ PARIS = Place(latitude=48.86, longitude=2.35, country="FR", metro="paris")
 MADRID = Place(latitude=40.42, longitude=-3.7, country="ES", metro="madrid")
 WASHINGTON = Place(latitude=38.9, longitude=-77.04, country="US", metro="washington")
 TOKYO = Place(latitude=35.68, longitude=139.69, country="JP", metro="tokyo")
-EU = Residency(allow=("EU",))
+EU = Residency(allow=("EU",), evidence="declared")
 WORLD = Residency()
 
 

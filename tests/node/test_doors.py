@@ -149,7 +149,7 @@ async def test_a_home_that_is_gone_for_long_is_left(
     await other.close()  # its door is known, but closed
     kept, resident = keeping(near, other)
     await near.met()
-    eu = {"residency": Residency(allow=("EU",)), "countries": ("DE", "FR")}
+    eu = {"residency": Residency(allow=("EU",), evidence="declared"), "countries": ("DE", "FR")}
     await until(lambda: len(kept.admitted(lease(**eu))) == 1, "home may know of the lease")
     await near.close()
     await other.open(other.port)

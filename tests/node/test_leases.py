@@ -319,7 +319,7 @@ def in_country(country: str) -> Life:
     return life
 
 
-EU = {"residency": Residency(allow=("EU",)), "countries": ("DE", "FR")}
+EU = {"residency": Residency(allow=("EU",), evidence="declared"), "countries": ("DE", "FR")}
 
 
 def test_a_lease_whose_residency_excludes_this_node_is_refused() -> None:

@@ -13,7 +13,7 @@ from isochrone.schema.service import Residency
 from .acting_gateway import papers
 from .wanted import lease
 
-EU = lease(residency=Residency(allow=("EU",)), countries=("DE", "FR"))
+EU = lease(residency=Residency(allow=("EU",), evidence="declared"), countries=("DE", "FR"))
 KEY, OTHER = PrivateKey(b"\x01" * 32), PrivateKey(b"\x02" * 32)
 
 
@@ -25,10 +25,18 @@ KEY, OTHER = PrivateKey(b"\x01" * 32), PrivateKey(b"\x02" * 32)
         (EU, NOWHERE, False),
         (lease(), "US", True),
         (lease(), NOWHERE, True),
-        (lease(residency=Residency(allow=("world",))), "US", True),
-        (lease(residency=Residency(allow=("EU",))), "DE", False),  # nobody wrote the bloc out
-        (lease(residency=Residency(deny=("US",))), "DE", False),
-        (lease(residency=Residency(deny=("US",)), countries=("DE",)), "DE", True),
+        (lease(residency=Residency(allow=("world",), evidence="declared")), "US", True),
+        (
+            lease(residency=Residency(allow=("EU",), evidence="declared")),
+            "DE",
+            False,
+        ),  # nobody wrote the bloc out
+        (lease(residency=Residency(deny=("US",), evidence="declared")), "DE", False),
+        (
+            lease(residency=Residency(deny=("US",), evidence="declared"), countries=("DE",)),
+            "DE",
+            True,
+        ),
     ],
 )
 def test_a_mask_admits_what_it_lists_and_fails_closed(wanted, country, admitted) -> None:  # type: ignore[no-untyped-def]

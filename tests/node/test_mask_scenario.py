@@ -16,7 +16,7 @@ from .test_process import leased
 
 pytestmark = pytest.mark.processes
 
-EU = {"residency": Residency(allow=("EU",)), "countries": ("DE", "FR")}
+EU = {"residency": Residency(allow=("EU",), evidence="declared"), "countries": ("DE", "FR")}
 
 
 async def test_lines_requests_and_files_stay_with_gateways_inside_the_residency(
@@ -54,7 +54,11 @@ async def test_a_node_outside_the_residency_refuses_the_lease(
     node = nodes(gateway)  # granted in Germany
     await gateway.met()
     wanted = leased(
-        node, gateway, models.doubling(), residency=Residency(allow=("US",)), countries=("US",)
+        node,
+        gateway,
+        models.doubling(),
+        residency=Residency(allow=("US",), evidence="declared"),
+        countries=("US",),
     )
     await gateway.order(wanted)
     status = await gateway.state(wanted, "failed")

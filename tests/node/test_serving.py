@@ -262,7 +262,9 @@ async def test_a_request_for_another_node_or_service_is_refused(
 async def test_a_gateway_outside_the_residency_is_refused(
     gateway: ActingGateway, served: Served
 ) -> None:
-    served.desk.lease = lease(residency=Residency(allow=("EU",)), countries=("DE", "FR"))
+    served.desk.lease = lease(
+        residency=Residency(allow=("EU",), evidence="declared"), countries=("DE", "FR")
+    )
     for served.country in ("US", ""):
         answer = await over(gateway.ask(served.desk.lease, b"personal data"))
         head = answer.header

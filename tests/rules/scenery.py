@@ -10,7 +10,7 @@ from tests.rules.test_residency_prop import BLOCS, COUNTRIES, EVIDENCE, residenc
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
 from isochrone.schema.lease import Site
 from isochrone.schema.node import Capacity, Device, Node, Offer, Resources
-from isochrone.schema.place import Evidence, Place
+from isochrone.schema.place import Evidence, Place, Whereabouts
 from isochrone.schema.service import Model, Objective, ReplicaRange, Residency, Service
 
 TENANT = "0x" + "7" * 40
@@ -26,9 +26,23 @@ def place(country: str, metro: str = "town") -> Place:
     return Place(latitude=1.0, longitude=2.0, country=country, metro=metro)
 
 
-def gateway(cell: str, country: str = "") -> GatewaySite:
+def known(country: str, evidence: Evidence) -> Whereabouts:
+    """Of whom it is known, by that class, that it is in its country."""
+    return Whereabouts(
+        country=country,
+        discs=((country,),) * 3 if evidence == "physical" else (),
+        region=(country,) if evidence == "statistical" else (),
+    )
+
+
+def gateway(cell: str, country: str = "", evidence: Evidence = "declared") -> GatewaySite:
     where = place(country or CELL_COUNTRY[cell], cell)
-    return GatewaySite(cell=cell, place=where, http_url=f"http://{cell}")
+    return GatewaySite(
+        cell=cell,
+        place=where,
+        http_url=f"http://{cell}",
+        whereabouts=known(where.country, evidence),
+    )
 
 
 def node(
@@ -54,7 +68,7 @@ def node(
         provider=provider or f"provider-{number}",
         cell=cell,
         place=place(country, metro or f"metro-{number}"),
-        evidence=evidence,
+        whereabouts=known(country, evidence),
         capacity=Capacity(cpu_milli=8000, memory_mib=16384, engines=engines, devices=devices),
         offer=Offer(cpu_core_microusd_per_hour=price, memory_gib_microusd_per_hour=0),
         grant=b"",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import re
 from pathlib import Path
 from typing import get_args
@@ -199,14 +200,21 @@ def _objective(field: Field) -> Objective:
 
 
 def _resources(field: Field) -> Resources:
-    fields = field.mapping(("cpus", "memory", "gpu"))
+    fields = field.mapping(("cpus", "memory", "gpu", "gflops_min"))
     default = Resources()
     cpu_milli = default.cpu_milli
     if "cpus" in fields:
         cpu_milli = max(1, round(fields["cpus"].number(0.001, 1024) * 1000))
     gpu, gpu_count = _gpu(fields["gpu"]) if "gpu" in fields else ("", 0)
     memory_mib = _memory_mib(fields["memory"]) if "memory" in fields else default.memory_mib
-    return Resources(cpu_milli=cpu_milli, memory_mib=memory_mib, gpu=gpu, gpu_count=gpu_count)
+    gflops_min = math.ceil(fields["gflops_min"].number(0, 1e9)) if "gflops_min" in fields else 0
+    return Resources(
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
+        gpu=gpu,
+        gpu_count=gpu_count,
+        gflops_min=gflops_min,
+    )
 
 
 def _memory_mib(field: Field) -> int:

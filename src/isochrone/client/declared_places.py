@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
+
 from isochrone.atlas.audience import audience_countries
 from isochrone.atlas.blocs import bloc_members, blocs
 from isochrone.client.yaml_nodes import Field
@@ -45,12 +47,13 @@ def _where(field: Field) -> str:
 def read_residency(field: Field) -> Residency:
     """A residency that admits something; raises InvalidInput with the line of what is wrong."""
     fields = field.mapping(("allow", "deny", "evidence"))
-    evidence = fields["evidence"].choice(get_args(Evidence)) if "evidence" in fields else "declared"
     residency = Residency(
         allow=_areas(fields["allow"]) if "allow" in fields else (),
         deny=_areas(fields["deny"]) if "deny" in fields else (),
-        evidence=evidence,  # type: ignore[arg-type]
     )
+    if "evidence" in fields:
+        evidence = fields["evidence"].choice(get_args(Evidence))
+        residency = msgspec.structs.replace(residency, evidence=evidence)
     try:
         allowed = allowed_countries(residency, blocs())
     except InvalidInput as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isochrone.controller.liveness import SETTLE_S
+from isochrone.fabric.attested import VALID_MS
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import NO_CHAIN, Deployment
@@ -24,6 +25,10 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     the key that signs vouchers, shared by a cell's controllers (empty: one in ``state_dir``).
     ``validators``: keys of those whose word on final epochs is believed, and whose requests for
     vouchers and records are (none named: anybody's requests, nobody's word on final epochs).
+    ``allow_operators``: keys of gateways; those and the validators are believed about where others
+    are, nobody else (``fabric.attested``). ``accounts``: key → the bonded account that it works
+    for, as the chain says (absent: as it says itself). ``attested_valid_ms``: how long what they
+    measured holds.
     """
 
     key_path: str
@@ -37,6 +42,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ledger: Deployment = NO_CHAIN
     spending_key_path: str = ""
     validators: tuple[str, ...] = ()
+    allow_operators: tuple[str, ...] = ()
+    accounts: dict[str, str] = {}
+    attested_valid_ms: int = VALID_MS
     ready_file: str = ""
     log_level: str = "INFO"
 

@@ -35,17 +35,21 @@ from isochrone.controller.leading import Leading
 from isochrone.controller.lookout import Lookout
 from isochrone.controller.money import Money
 from isochrone.controller.plan import plan_of, refusal_of
+from isochrone.controller.proving import Proof
 from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.tables import Tables
+from isochrone.fabric.attested import AttestedShelf, Believed
+from isochrone.fabric.attested_feed import Feed
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
+from isochrone.fabric.reaches import Reaches
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Quota
-from isochrone.schema.plans import Plan, PlanAnswer
+from isochrone.schema.plans import CellOffers, Plan, PlanAnswer
 
 MONEY_EVERY_S = 0.5
 """Leases are counted in milliseconds but looked at as often as this."""
@@ -75,6 +79,7 @@ class Controller:
         self._fabric = fabric
         self._tables = tables
         self._board = board
+        self._wake = asyncio.Event()
         me = f"{self.address}/{secrets.token_hex(4)}"
         self.leading = Leading(fabric, tables.leadership, me, Shelf(state / "leadership"))
         self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
@@ -82,7 +87,14 @@ class Controller:
         self._fitting = Fitting(tables, self.leading, self._records)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
-        self._lookout = Lookout(config.cell, tables, board, config.settle_s)
+        reaches = Reaches(state / "attested")
+        shelf = AttestedShelf(_believed(config), reaches.of, valid_ms=config.attested_valid_ms)
+        self._feed = Feed(shelf, reaches, state / "attested")
+        shelf.on_change.append(lambda _keys: self._wake.set())
+        self._proof = Proof(
+            shelf, lambda: config.ledger.epoch_at(_unix_ms()), lambda: self._feed.settled
+        )
+        self._lookout = Lookout(config.cell, tables, board, config.settle_s, self._proof)
         self._world = self._lookout.look()
         self._money = Money(config, key, fabric, self.leading.may_act)
         self._granting = Granting(
@@ -94,7 +106,6 @@ class Controller:
             self.address,
             self._money.inviting,
         )
-        self._wake = asyncio.Event()
         self._said = ""
         self._loops: list[asyncio.Task[None]] = []
 
@@ -128,6 +139,7 @@ class Controller:
             table.on_change.append(self._wake.set)
         self._board.on_digest.append(lambda _digest: self._wake.set())
         self.leading.on_lead.append(self._wake.set)
+        await self._feed.start(self._fabric)
         await self._neighbours.listen()
         await self._fabric.respond(f"iso.{self._config.cell}.quota", self._on_quota)
         await self._fabric.respond(f"iso.{self._config.cell}.plan", self._on_plan)
@@ -144,6 +156,7 @@ class Controller:
     async def close(self) -> None:
         """Hand over, put documents on disk, disconnect."""
         await end_tasks(self._loops)
+        await self._feed.close()
         await self.leading.close()
         await self._tables.keep()
         await self._fabric.close()
@@ -179,8 +192,12 @@ class Controller:
     async def _work_home(self) -> None:
         """As the leader decide sites and grant quotas for the services whose home is here."""
         if self.leading.may_act() and not self._tables.doubt():
-            await self._granting.work(self._world, self._neighbours.present())
+            await self._granting.work(self._world, self._others())
             await self._records.hand_over()
+
+    def _others(self) -> dict[str, CellOffers]:
+        """The other cells' offers, with what we believe of what they offer."""
+        return self._proof.offers(self._neighbours.present())
 
     async def _count_money(self) -> None:
         """Watch what is served and promised; every controller counts, the leader tells."""
@@ -208,9 +225,9 @@ class Controller:
         stamp = Stamp(
             cell=self._config.cell,
             epoch=self.leading.epoch,
-            at_unix_ms=time.time_ns() // 1_000_000,
+            at_unix_ms=_unix_ms(),
         )
-        ground = whole_ground(self._world, self._neighbours.present(), asked.id)
+        ground = whole_ground(self._world, self._others(), asked.id)
         inputs = gather("sites", asked, ground, stamp)
         return plan_of(inputs, await decided(inputs))
 
@@ -224,6 +241,16 @@ class Controller:
         if text != self._said:
             self._said = text
             log.warning("%s", text or "no more doubt")
+
+
+def _believed(config: ControllerConfig) -> Believed:
+    return Believed(
+        validators=config.validators, gateways=config.allow_operators, accounts=config.accounts
+    )
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _loop(

@@ -1,7 +1,8 @@
 """One service's fit in this cell: when the rule has to look again, and what it is told.
 
 Pure. A fit stands until something that it depended on changes: the grant, the declaration, a
-chosen node (dead, failed, new terms), and, while replicas are missing, the nodes that could take
+chosen node (dead, failed, new terms, no longer proven), a node with a lease that lost its proof,
+and, while replicas are missing, the nodes that could take
 one. Load, prices of others and round trips that wander are no reason to look again, nor is a node
 that returns: what replaced it stays.
 """
@@ -14,12 +15,14 @@ import msgspec
 
 from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp, gather, own_ground
+from isochrone.controller.lawful import Lawful
 from isochrone.controller.quotas import replicas_of
 from isochrone.controller.view import World, free_nodes
 from isochrone.rules.reconcile import RETRY_S, Held, Wanted, as_held, wanted_of, withdrawn
 from isochrone.schema.decision import Decision, PlacementInputs
 from isochrone.schema.digests import digest
 from isochrone.schema.lease import Quota
+from isochrone.schema.node import Node
 
 Situation = tuple[object, ...]
 """What a fit depended on, to be compared."""
@@ -68,21 +71,40 @@ def _has_failed(row: Held) -> bool:
 
 
 def situation(
-    world: World, quota: Quota, held: Sequence[Held], wanted: Wanted, short: bool
+    world: World,
+    quota: Quota,
+    grant: Declared,
+    held: Sequence[Held],
+    wanted: Wanted,
+    short: bool,
 ) -> Situation:
     """What the fit depends on now. ``short``: replicas are missing, so every free node matters."""
+    lawful = Lawful(grant)
     failed = {row.lease.node for row in held if _has_failed(row) and row.for_s < RETRY_S}
     seats = tuple(
         (seat.node, _terms(world, seat.node), world.sight.verdict(seat.node) == "dead")
         for seat in wanted.seats
     )
+    unlawful = tuple(
+        row.lease.node for row in held if not _is_lawful(lawful, world.nodes.get(row.lease.node))
+    )
     takers = tuple(
-        (free.node.address, free.node.revision, free.free_cpu_milli, free.free_memory_mib)
+        (
+            free.node.address,
+            free.node.revision,
+            free.free_cpu_milli,
+            free.free_memory_mib,
+            lawful(free.node),
+        )
         for free in (free_nodes(world, quota.service) if short else ())
         if free.alive and free.node.address not in failed
     )
     spoilt = tuple(seat.node for seat in wanted.seats if seat.node in failed)
-    return (quota.sites, quota.service_document, seats, spoilt, takers)
+    return (quota.sites, quota.service_document, seats, spoilt, unlawful, takers)
+
+
+def _is_lawful(lawful: Lawful, node: Node | None) -> bool:
+    return node is None or lawful(node)
 
 
 def _terms(world: World, node: str) -> int:
@@ -101,6 +123,7 @@ def look(
 def fitted(
     world: World,
     quota: Quota,
+    grant: Declared,
     held: Sequence[Held],
     inputs: PlacementInputs,
     decision: Decision,
@@ -110,7 +133,7 @@ def fitted(
     missing = replicas_of(quota.sites) - len(wanted.seats)
     unmet = decision.unmet or (f"too_few_replicas: {missing} cannot be placed here",)
     return Fit(
-        situation=situation(world, quota, held, wanted, missing > 0),
+        situation=situation(world, quota, grant, held, wanted, missing > 0),
         wanted=wanted,
         unmet=unmet if missing > 0 else (),
         decision=decision,
@@ -121,10 +144,12 @@ def fitted(
 def of_nothing(world: World, quota: Quota, held: Sequence[Held], grant: Declared) -> Fit:
     """The fit of a service that was withdrawn or deleted."""
     wanted = withdrawn(grant.service, grant.id, world.cell)
-    return Fit(situation=situation(world, quota, held, wanted, False), wanted=wanted)
+    return Fit(situation=situation(world, quota, grant, held, wanted, False), wanted=wanted)
 
 
-def stands(world: World, quota: Quota, held: Sequence[Held], standing: Fit) -> bool:
+def stands(
+    world: World, quota: Quota, grant: Declared, held: Sequence[Held], standing: Fit
+) -> bool:
     """Whether nothing that the fit depended on has changed."""
-    now = situation(world, quota, held, standing.wanted, bool(standing.unmet))
+    now = situation(world, quota, grant, held, standing.wanted, bool(standing.unmet))
     return now == standing.situation

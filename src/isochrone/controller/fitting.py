@@ -116,13 +116,13 @@ class Fitting:
         held: list[Held],
         standing: fit.Fit | None,
     ) -> fit.Fit:
-        if standing is not None and fit.stands(world, quota, held, standing):
+        if standing is not None and fit.stands(world, quota, grant, held, standing):
             return standing
         if not fit.is_wanted(quota, grant):
             return fit.of_nothing(world, quota, held, grant)
         stamp = Stamp(cell=world.cell, epoch=self._leading.epoch, at_unix_ms=self._unix_ms())
         inputs = fit.look(world, quota, grant, held, stamp)
-        made = fit.fitted(world, quota, held, inputs, await decided(inputs))
+        made = fit.fitted(world, quota, grant, held, inputs, await decided(inputs))
         self._say(grant.id, "; ".join(made.unmet))
         return made
 

@@ -101,7 +101,7 @@ class Granting:
     async def _decide_if_due(self, world: World, others: Others, declared: Declared) -> None:
         now_s = self._clock()
         answers = self._answers.get(declared.id, {})
-        seen = home.situation(world, others, answers)
+        seen = home.situation(world, others, declared, answers)
         standing = self._standings.get(declared.id) or self._restored(declared, now_s)
         if standing is not None:
             standing = self._standings[declared.id] = home.observe(standing, seen, now_s)

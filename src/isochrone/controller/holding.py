@@ -40,7 +40,7 @@ class Holding:
         return self._answer(quota, grant.id, world, None)
 
     def _check(self, quota: Quota, before: Quota | None, world: World) -> Declared:
-        places = [presence.place for presence in world.sight.known]
+        places = [world.whereabouts(p.gateway, p.place.country) for p in world.sight.known]
         return quotas.check(quota, before, self._cell, places, blocs())
 
     async def _write(self, quota: Quota) -> None:

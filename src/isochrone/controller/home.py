@@ -5,8 +5,9 @@ dead node is no reason; a cell that says it cannot place what it was granted is 
 
 1. the tenant declared another revision (at once);
 2. a granted cell cannot place its grant and has said so for ``TROUBLE_S``, or is gone;
-3. nodes or cells appeared that the standing decision did not know (after ``CALM_S`` without more
-   of them, as nodes come in crowds), or any change at all while replicas are missing.
+3. nodes or cells appeared that the standing decision did not know, or nodes that may take the
+   service only now (after ``CALM_S`` without more of them, as nodes come in crowds), or any change
+   at all while replicas are missing.
 
 Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
 margin, and when the sites come out the same, the decision of before stands and is the one on
@@ -25,6 +26,7 @@ import msgspec
 
 from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp, gather, whole_ground
+from isochrone.controller.lawful import Lawful
 from isochrone.controller.view import World
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.lease import Quota, Site
@@ -84,17 +86,23 @@ def restored(decision: Decision, digest: str, now_s: float) -> Standing:
 def situation(
     world: World,
     others: Mapping[str, CellOffers],
+    declared: Declared,
     answers: Mapping[str, QuotaAnswer],
 ) -> Situation:
-    """What there is now: nodes alive anywhere, cells present, cells in trouble with the service."""
-    own = world.sight.nodes
+    """What there is now for a service: nodes alive anywhere that it may run on, cells present,
+    cells in trouble with it."""
+    own, lawful = world.sight.nodes, Lawful(declared)
     nodes = {
         (address, node.revision)
         for address, node in world.nodes.items()
-        if address in own and own[address].verdict == "alive"
+        if address in own and own[address].verdict == "alive" and lawful(node)
     }
     for offers in others.values():
-        nodes |= {(free.node.address, free.node.revision) for free in offers.nodes if free.alive}
+        nodes |= {
+            (free.node.address, free.node.revision)
+            for free in offers.nodes
+            if free.alive and lawful(free.node)
+        }
     sure = {cell for cell, offers in others.items() if offers.trustworthy} | {world.cell}
     troubled = {cell for cell in sure & set(answers) if _in_trouble(answers[cell])}
     return Situation(frozenset(nodes), frozenset((world.cell, *others)), frozenset(troubled))

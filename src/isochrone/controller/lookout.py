@@ -1,4 +1,4 @@
-"""Looking: tables, gateways' digests and the clock joined into one ``World``."""
+"""Looking: tables, gateways' digests, what is proven and the clock joined into one ``World``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from isochrone.controller import liveness
 from isochrone.controller.declared import Declared, declared
+from isochrone.controller.proving import Proof
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.fabric.presence import PresenceBoard
@@ -26,6 +27,7 @@ class Lookout:
         tables: Tables,
         board: PresenceBoard,
         settle_s: float,
+        proof: Proof,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -33,6 +35,7 @@ class Lookout:
         self._tables = tables
         self._board = board
         self._settle_s = settle_s
+        self._proof = proof
         self._clock = clock
         self._liveness = liveness.State()
         self._said: set[str] = set()
@@ -46,15 +49,18 @@ class Lookout:
         )
         self._liveness, sight = liveness.look(self._liveness, heard, now_s, self._settle_s)
         quotas, granted = self._quotas()
+        proof, leases = self._proof, self._tables.leases.values
+        told = self._tables.nodes.entries
         return World(
             cell=self._cell,
-            nodes={key: entry.value for key, entry in self._tables.nodes.entries.items()},
-            leases=self._tables.leases.values,
+            nodes={key: proof.node(entry.value) for key, entry in told.items()},
+            leases=leases,
             services=self._services(),
             quotas=quotas,
             granted=granted,
             sight=sight,
-            doubt=self._tables.doubt() or sight.doubt,
+            where=proof.gateways(sight.known),
+            doubt=self._tables.doubt() or sight.doubt or proof.doubt(leases.values()),
         )
 
     def _services(self) -> dict[str, Declared]:

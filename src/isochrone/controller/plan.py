@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from isochrone.atlas.blocs import blocs
-from isochrone.rules.residency import admits
-from isochrone.schema.decision import Decision, PlacementInputs
+from isochrone.rules.eligible import blocs_of, legal_gateways
+from isochrone.rules.residency import evidence_of, mask_of
+from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.errors import IsochroneError
+from isochrone.schema.place import Evidence
 from isochrone.schema.plans import Plan, PlanSite, Refusal
+from isochrone.schema.service import Residency
+
+SETTLES_IT = "`isochrone place NODE` names the vantage that would settle it"
 
 BLOCKING_CODES = frozenset({"no_legal_place", "no_capacity"})
 """Codes of ``Decision.unmet`` for which a declaration is refused whole, wherever they stand."""
@@ -68,7 +72,7 @@ def _sites(inputs: PlacementInputs, decision: Decision) -> tuple[PlanSite, ...]:
                 price_microusd_per_hour=free.node.offer.price_microusd_per_hour(
                     inputs.service.resources
                 ),
-                evidence=free.node.evidence,
+                evidence=_evidence(inputs, free),
                 rtt_ms=min(ways, default=0.0),
                 kept=free.holds > 0,
             )
@@ -78,12 +82,16 @@ def _sites(inputs: PlacementInputs, decision: Decision) -> tuple[PlanSite, ...]:
 
 def _base_urls(inputs: PlacementInputs) -> dict[str, str]:
     """The gateways inside the residency: only these answer the service's calls."""
-    residency = inputs.service.residency
-    return {
-        gateway.cell: gateway.http_url
-        for gateway in inputs.gateways
-        if admits(residency, gateway.place.country, "declared", blocs())
-    }
+    legal = (inputs.gateways[index] for index in legal_gateways(inputs))
+    return {gateway.cell: gateway.http_url for gateway in legal}
+
+
+def _evidence(inputs: PlacementInputs, free: FreeNode) -> Evidence:
+    """How well it is known that a node lies inside the residency; without one, in its country."""
+    residency, blocs = inputs.service.residency, blocs_of(inputs)
+    if not mask_of(residency, blocs).restricts:
+        residency = Residency(allow=(free.node.place.country,))
+    return evidence_of(free.node.whereabouts, residency, blocs)
 
 
 def _blocking(decision: Decision, share: float) -> tuple[str, ...]:
@@ -97,9 +105,13 @@ def _blocking(decision: Decision, share: float) -> tuple[str, ...]:
 
 def _evidence_note(inputs: PlacementInputs, decision: Decision) -> str:
     chosen = set(decision.winners)
-    classes = sorted({f.node.evidence for f in inputs.nodes if f.node.address in chosen})
+    classes = sorted({_evidence(inputs, f) for f in inputs.nodes if f.node.address in chosen})
+    unproven = sum(c.excluded_by == "evidence" for c in decision.candidates)
+    left_out = f" {unproven} more are not proven to be inside ({SETTLES_IT})." if unproven else ""
     if not classes:
-        return "No place was chosen."
+        return f"No place was chosen.{left_out}"
     if classes == ["declared"]:
-        return "The places of these nodes are declared by their providers, not proven."
-    return f"The places of these nodes are known as: {', '.join(classes)}."
+        known = "The places of these nodes are declared by their providers, not proven."
+    else:
+        known = f"The places of these nodes are known as: {', '.join(classes)}."
+    return known + left_out

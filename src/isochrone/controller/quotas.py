@@ -1,9 +1,9 @@
 """Quotas: the home cell's grant of a service to a cell, and the cell's own check of it.
 
 A cell believes no other cell's word for anything that it can check: the declaration inside the
-quota carries the tenant's signature, the cell's own country is held against its residency, and
-of two grants the greater ``(epoch, revision)`` stands. Who sends a quota is not proven yet beyond
-its access to the fabric; what it can do is bounded by what the tenant signed.
+quota carries the tenant's signature, what is proven of the cell's own gateways is held against its
+residency, and of two grants the greater ``(epoch, revision)`` stands. Who sends a quota is not
+proven yet beyond its access to the fabric; what it can do is bounded by what the tenant signed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from isochrone.controller.declared import Declared, declared
-from isochrone.rules.residency import Blocs, why_not
+from isochrone.rules.residency import Blocs, mask_of
 from isochrone.schema.errors import (
     InvalidInput,
     Misdirected,
@@ -20,15 +20,15 @@ from isochrone.schema.errors import (
     Unavailable,
 )
 from isochrone.schema.lease import Quota, Site
-from isochrone.schema.place import Place
+from isochrone.schema.place import Whereabouts
 
 
 def check(
-    quota: Quota, held: Quota | None, cell: str, places: Iterable[Place], blocs: Blocs
+    quota: Quota, held: Quota | None, cell: str, places: Iterable[Whereabouts], blocs: Blocs
 ) -> Declared:
     """Whether a cell may take a quota; returns the declaration in it.
 
-    ``held``: the one it has of this service. ``places``: where its gateways stand. Raises
+    ``held``: the one it has of this service. ``places``: where its gateways are. Raises
     Misdirected, Unauthorized, InvalidInput, Stale, or Misdirected with code ``residency``.
     """
     if quota.cell != cell:
@@ -61,15 +61,18 @@ def _check_age(quota: Quota, grant: Declared, held: Quota | None) -> None:
         raise Stale(f"A newer declaration of {quota.service} is held.")
 
 
-def _check_mask(grant: Declared, cell: str, places: Iterable[Place], blocs: Blocs) -> None:
-    """Places of gateways are declared by their operators, and count as such."""
+def _check_mask(grant: Declared, cell: str, places: Iterable[Whereabouts], blocs: Blocs) -> None:
+    """Every gateway must say that it stands inside, and of one at least it must be known well
+    enough: the others refuse the service's data themselves until it is."""
     known = tuple(places)
     if not known:
         raise Unavailable(f"{cell} hears none of its own gateways now.")
-    for place in known:
-        reason = why_not(grant.service.residency, place.country, "declared", blocs)
-        if reason is not None:
-            raise Misdirected(f"{cell} may not hold {grant.id}: {reason}.", code="residency")
+    mask = mask_of(grant.service.residency, blocs)
+    reasons = [mask.outside(place.country) for place in known]
+    if not any(map(mask.admits, known)):
+        reasons += [mask.reason(place) for place in known]
+    for reason in filter(None, reasons):
+        raise Misdirected(f"{cell} may not hold {grant.id}: {reason}.", code="residency")
 
 
 def withdrawn(quota: Quota) -> bool:

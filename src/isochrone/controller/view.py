@@ -17,12 +17,14 @@ from isochrone.controller.liveness import Sight
 from isochrone.schema.decision import FreeNode, GatewaySite
 from isochrone.schema.lease import Lease, LeaseStatus, Quota
 from isochrone.schema.node import Node
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.plans import HeldReplica
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the cell.
 
+    ``nodes``: with what is believed of each; ``where``: the same of gateways, by address.
     ``services``: declarations whose home is this cell. ``quotas``: grants that this cell holds,
     with their declarations in ``granted``. ``doubt``: why the picture is not to be trusted.
     """
@@ -34,6 +36,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     quotas: Mapping[str, Quota]
     granted: Mapping[str, Declared]
     sight: Sight
+    where: Mapping[str, Whereabouts] = {}
     doubt: str = ""
 
     def leases_of(self, service: str) -> list[Lease]:
@@ -42,6 +45,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is(self, key: str, service: str) -> bool:
         return self.leases[key].service == service
+
+    def whereabouts(self, gateway: str, country: str) -> Whereabouts:
+        """Where a gateway is, as far as it is believed."""
+        return self.where.get(gateway) or Whereabouts(country=country)
 
     def status(self, lease: Lease) -> LeaseStatus | None:
         """What the lease's node says of it, as any gateway last heard."""
@@ -52,12 +59,21 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sites_of(world: World) -> tuple[GatewaySite, ...]:
-    """Where the cell's gateways stand: one row per place, the lowest address speaks for it."""
+    """Where the cell's gateways stand: one row per place. The one of whom most is proven speaks for
+    it, of several the lowest address."""
     rows: dict[tuple[float, float], GatewaySite] = {}
     for presence in world.sight.known:
         place = presence.place
-        row = GatewaySite(cell=world.cell, place=place, http_url=presence.http_url)
-        rows.setdefault((place.latitude, place.longitude), row)
+        row = GatewaySite(
+            cell=world.cell,
+            place=place,
+            http_url=presence.http_url,
+            gateway=presence.gateway,
+            whereabouts=world.whereabouts(presence.gateway, place.country),
+        )
+        held = rows.setdefault((place.latitude, place.longitude), row)
+        if len(held.whereabouts.discs) < len(row.whereabouts.discs):
+            rows[place.latitude, place.longitude] = row
     return tuple(rows.values())
 
 

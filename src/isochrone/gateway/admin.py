@@ -35,7 +35,8 @@ from isochrone.gateway.error_bodies import (
     error_answer,
 )
 from isochrone.gateway.logs import LogBook
-from isochrone.gateway.routes import Blocs, legal_in
+from isochrone.gateway.places import Places
+from isochrone.gateway.routes import Blocs, legal_in, why_not_in
 from isochrone.gateway.store import check_sha256
 from isochrone.gateway.tables import CellTables, read_revocation
 from isochrone.gateway.tallies_tenants import TenantDesk
@@ -63,7 +64,7 @@ from isochrone.schema.errors import (
 )
 from isochrone.schema.frames import LogLine
 from isochrone.schema.identity import is_address
-from isochrone.schema.place import Place
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.plans import PlanAnswer
 from isochrone.schema.service import NAME
 from isochrone.wire.http_server import Exchange
@@ -82,7 +83,7 @@ class AdminApi:
         self,
         *,
         cell: str,
-        here: Place,
+        places: Places,
         blocs: Blocs,
         guard: Guard,
         tables: CellTables,
@@ -94,11 +95,11 @@ class AdminApi:
         traffic: Traffic,
         ledger: LedgerDesk,
         tenants: TenantDesk,
-        legal_url: Callable[[Callable[[str], bool]], str],
+        legal_url: Callable[[Callable[[Whereabouts], bool]], str],
         cell_url: Callable[[str], str],
     ) -> None:
         self._cell = cell
-        self._here = here
+        self._places = places
         self._blocs = blocs
         self._guard = guard
         self._tables = tables
@@ -126,6 +127,10 @@ class AdminApi:
             self._blobs(exchange, rest)
         elif kind in ("nodes", "replicas") and not rest:
             self._lists(exchange, kind)
+        elif kind == "places" and is_address(rest):
+            self._only(exchange, "GET")
+            self._signer(exchange)
+            exchange.respond(200, [JSON], _encode(self._views.place(rest)))
         elif kind in ("decisions", "inputs", "consent") and rest:
             self._only(exchange, "GET")
             signer = self._signer(exchange)
@@ -260,11 +265,12 @@ class AdminApi:
                 fix=f"Post it to {url}." if url else "Post it to a gateway of that cell.",
             )
         self._ledger.check_home_key(service)
-        if not legal_in(service.residency, self._here.country, self._blocs):
-            url = self._legal_url(lambda country: legal_in(service.residency, country, self._blocs))
+        reason = why_not_in(service.residency, self._places.here, self._blocs)
+        if reason:
+            url = self._legal_url(lambda where: legal_in(service.residency, where, self._blocs))
             raise Elsewhere(
                 f"The residency of {service.name} does not admit this gateway "
-                f"({self._here.country}).",
+                f"({self._places.place.country}): {reason}.",
                 fix=f"Post it to {url}." if url else "Post it to a gateway that it admits.",
                 url=url,
             )

@@ -92,7 +92,6 @@ def _make_desk(parts: Parts) -> Desk:
         keys=KeyRing(parts.blocs, parts.tables.revoked, time.time),
         lookup=Lookup(
             parts.book,
-            parts.config.place,
             parts.tables.declarations.live,
             parts.neighbours.legal_url,
         ),
@@ -126,7 +125,7 @@ def _make_admin(parts: Parts) -> AdminApi:
     config = parts.config
     return AdminApi(
         cell=config.cell,
-        here=config.place,
+        places=parts.places,
         blocs=parts.blocs,
         guard=Guard(config.tenants, config.admins, time.time),
         tables=parts.tables,

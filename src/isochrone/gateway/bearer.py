@@ -12,11 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from isochrone.gateway.routes import RoutedService
-from isochrone.rules.residency import admits
+from isochrone.gateway.routes import UNKNOWN_AREA, RoutedService, known_mask
 from isochrone.schema.apikey import ApiKey, read
-from isochrone.schema.errors import InvalidInput, IsochroneError, Unauthorized
-from isochrone.schema.place import Evidence
+from isochrone.schema.errors import IsochroneError, Unauthorized
+from isochrone.schema.place import Whereabouts
 
 CALLERS_MAX: Final = 4096
 """Remembered keys: about 2 KB each."""
@@ -35,8 +34,7 @@ class Caller:
     """
 
     __slots__ = (
-        "_admitted",
-        "_blocs",
+        "_mask",
         "admitted_at",
         "in_flight",
         "key",
@@ -52,23 +50,18 @@ class Caller:
         self.in_flight = 0
         self.admitted_at = -1
         self.serving: dict[str, RoutedService] = {}
-        self._blocs = blocs
-        self._admitted: dict[tuple[str, Evidence], bool] = {}
+        self._mask = known_mask(key.grant.residency, blocs)
 
-    def admits(self, country: str, evidence: Evidence = "declared") -> bool:
-        """Whether the key's residency admits a place in ``country``, known by ``evidence``.
+    def admits(self, where: Whereabouts) -> bool:
+        """Whether the key's residency admits where somebody is.
 
         A residency that names an unknown area admits nothing.
         """
-        place = (country, evidence)
-        known = self._admitted.get(place)
-        if known is None:
-            try:
-                known = admits(self.key.grant.residency, country, evidence, self._blocs)
-            except InvalidInput:
-                known = False
-            self._admitted[place] = known
-        return known
+        return self._mask is not None and self._mask.admits(where)
+
+    def why_not(self, where: Whereabouts) -> str:
+        """Why it does not, in one sentence; empty: it does."""
+        return self._mask.reason(where) if self._mask is not None else UNKNOWN_AREA
 
 
 class KeyRing:

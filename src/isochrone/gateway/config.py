@@ -27,6 +27,7 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     long a request waits for a replica when none is usable (a replacement takes seconds);
     ``held_max`` of them. ``stream_idle_ms``: silence inside a started answer before it is cut.
     ``store_bytes_max``: model files on disk. ``blob_bytes_max``: one model file.
+    ``answer_checks_share``: of a consenting service's requests that are asked again, at most.
     """
 
     body_bytes_max: int = 64 * MIB
@@ -41,6 +42,7 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream_idle_ms: int = 60_000
     connections_max: int = 20_000
     channels_max: int = 2_000
+    answer_checks_share: float = 0.01
     blob_bytes_max: int = 64 * 1024 * MIB
     store_bytes_max: int = 256 * 1024 * MIB
 

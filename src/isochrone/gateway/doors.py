@@ -328,8 +328,9 @@ class GatewayHandler:
             return refuse_stream(stream, _as_ours(error))
         if isinstance(opened, Ask):
             peer = self._peer
-            return self._relays.open(stream, opened, body, ended, peer.place.country, peer.cell)
-        return self._fetches.serve_gateway(stream, opened, self._peer.place.country)
+            where = self._fleet.where(peer)
+            return self._relays.open(stream, opened, body, ended, where, peer.cell)
+        return self._fetches.serve_gateway(stream, opened, self._fleet.where(self._peer))
 
     def on_control(self, message: Control) -> None:
         """Gateways speak by presence; only tenants' counts come this way."""

@@ -1,7 +1,7 @@
 """Model files over channels: nodes and gateways fetch ranges; what is missing is fetched first.
 
 A node gets a file that one of its leases names; a gateway gets one of a service whose mask admits
-its country. What this gateway does not hold it fetches whole from a gateway of its own or of the
+it. What this gateway does not hold it fetches whole from a gateway of its own or of the
 service's home cell, when the mask admits both, verifies it, and then serves it: once, however many
 ask. Reading and writing happen in threads, in blocks, so that no callback of the loop takes long.
 """
@@ -18,7 +18,7 @@ import msgspec
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.relay import refuse_stream
-from isochrone.gateway.routes import Blocs, legal_in
+from isochrone.gateway.routes import Blocs, legal_in, why_not_in
 from isochrone.gateway.store import BlobStore, check_sha256
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import (
@@ -31,7 +31,7 @@ from isochrone.schema.errors import (
     Unavailable,
 )
 from isochrone.schema.frames import AnswerHeader, Fetch, pack, unpack_answer
-from isochrone.schema.place import Place
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.service import Residency
 from isochrone.wire.channel import Stream, StreamSink
 
@@ -69,7 +69,6 @@ class FetchDesk:
         self,
         store: BlobStore,
         fleet: Fleet,
-        here: Place,
         cell: str,
         blocs: Blocs,
         rule: Callable[[str, str, str], FileRule | None],
@@ -78,7 +77,6 @@ class FetchDesk:
         self.counters: Counter[str] = Counter()
         self._store = store
         self._fleet = fleet
-        self._here = here
         self._cell = cell
         self._blocs = blocs
         self._rule = rule
@@ -88,13 +86,11 @@ class FetchDesk:
 
     def serve_node(self, stream: Stream, fetch: Fetch, node: str) -> StreamSink:
         """A node fetches a file of one of its leases."""
-        known = self._fleet.nodes.get(node)
-        country = known.place.country if known is not None and known.place is not None else ""
-        return self._serve(stream, fetch, node, country)
+        return self._serve(stream, fetch, node, self._fleet.where_node(node))
 
-    def serve_gateway(self, stream: Stream, fetch: Fetch, country: str) -> StreamSink:
-        """A gateway in ``country`` fetches a file of a service."""
-        return self._serve(stream, fetch, "", country)
+    def serve_gateway(self, stream: Stream, fetch: Fetch, where: Whereabouts) -> StreamSink:
+        """A gateway fetches a file of a service. ``where``: it is."""
+        return self._serve(stream, fetch, "", where)
 
     async def close(self) -> None:
         """Stop everything that is under way."""
@@ -105,9 +101,9 @@ class FetchDesk:
 
     # -- serving -------------------------------------------------------------------------------
 
-    def _serve(self, stream: Stream, fetch: Fetch, node: str, country: str) -> StreamSink:
+    def _serve(self, stream: Stream, fetch: Fetch, node: str, where: Whereabouts) -> StreamSink:
         try:
-            rule = self._admit(fetch, node, country)
+            rule = self._admit(fetch, node, where)
         except IsochroneError as error:
             self.counters[error.code] += 1
             return refuse_stream(stream, error)
@@ -118,7 +114,7 @@ class FetchDesk:
         task.add_done_callback(self._tasks.discard)
         return outlet
 
-    def _admit(self, fetch: Fetch, node: str, country: str) -> FileRule:
+    def _admit(self, fetch: Fetch, node: str, where: Whereabouts) -> FileRule:
         check_sha256(fetch.sha256)
         if len(self._tasks) >= SERVED_MAX:
             raise Overloaded("This gateway serves too many fetches.")
@@ -127,10 +123,12 @@ class FetchDesk:
         rule = self._rule(fetch.sha256, fetch.service, node)
         if rule is None:
             raise Forbidden("No lease or service of the asker names this file.")
-        for place in (self._here.country, country):
-            if not legal_in(rule.residency, place, self._blocs):
+        for one in (self._fleet.places.here, where):
+            reason = why_not_in(rule.residency, one, self._blocs)
+            if reason:
                 raise Forbidden(
-                    f"The service's residency does not admit {place}.", code="residency"
+                    f"The service's residency does not admit {one.country}: {reason}.",
+                    code="residency",
                 )
         return rule
 
@@ -209,7 +207,7 @@ class FetchDesk:
         peers = sorted(self._fleet.peers.values(), key=lambda peer: peer.line.rtt_ms)
         for cell in dict.fromkeys((self._cell, rule.home_cell)):
             for peer in peers:
-                admitted = legal_in(rule.residency, peer.place.country, self._blocs)
+                admitted = legal_in(rule.residency, self._fleet.where(peer), self._blocs)
                 if peer.cell == cell and admitted and not peer.line.channel.closed:
                     yield peer
 

@@ -19,20 +19,18 @@ from isochrone.schema.service import Residency
 
 
 class FileRules:
-    """The masks of files and leases, seen from ``country``, where this gateway is."""
+    """The masks of files and leases, seen from where this gateway is."""
 
     def __init__(
         self,
         book: RouteBook,
         tables: CellTables,
         announced: Announcements,
-        country: str,
         blocs: Blocs,
     ) -> None:
         self._book = book
         self._tables = tables
         self._announced = announced
-        self._country = country
         self._blocs = blocs
 
     def lease_service(self, node: str, lease_id: str) -> str:
@@ -75,7 +73,7 @@ class FileRules:
 
     def _legal_here(self, lease: Lease) -> bool:
         mask = self._mask(lease)
-        return mask is not None and legal_in(mask, self._country, self._blocs)
+        return mask is not None and legal_in(mask, self._book.places.here, self._blocs)
 
     def _mask(self, lease: Lease) -> Residency | None:
         """Where a lease's data may go now; None when its service is deleted."""

@@ -5,8 +5,9 @@ Beats over a channel, and digests on the fabric for nodes elsewhere, feed the fa
 requests themselves feed each replica's ``Load``. ``options`` is the only way to a replica: it gives
 the admitted ones in the order of ``rules.routing``, and nothing else is ever asked.
 
-Rules: the mask is applied to the node's country *and* to a relay's, for the service and for the
-key. A node whose proven grant names another country than the routing table is not asked. When most
+Rules: the mask is applied to where the node is *and* to where a relay is, for the service and for
+the key. A node whose grant names another country or provider than the routing table is not asked:
+what is proven of it was judged by those. When most
 nodes fall silent together it is our own view that is in doubt, and nobody is taken for dead.
 """
 
@@ -19,12 +20,14 @@ from isochrone.gateway.flight import Flight, may_try
 from isochrone.gateway.known import Asked, KnownNode, KnownPeer, Sighting
 from isochrone.gateway.lines import Line
 from isochrone.gateway.loads import Load
+from isochrone.gateway.places import Places
 from isochrone.gateway.routes import RouteBook
 from isochrone.rules import health
 from isochrone.rules.health import SILENCE_MAX_S
 from isochrone.rules.routing import RouteCandidate, rank
 from isochrone.schema.frames import AnswerTrailer, Beat
 from isochrone.schema.node import NodeGrant
+from isochrone.schema.place import NOWHERE, Whereabouts
 from isochrone.schema.routing import GatewayPresence, ReplicaRoute
 from isochrone.wire.channel import Channel
 
@@ -168,6 +171,22 @@ class Fleet:
         if peer is not None and peer.line.channel is channel:
             del self.peers[address]
 
+    @property
+    def places(self) -> Places:
+        """Where nodes and gateways are, as this gateway believes it."""
+        return self._book.places
+
+    def where(self, peer: KnownPeer) -> Whereabouts:
+        """Where a gateway is that we hold a channel to."""
+        return self.places.gateway(peer.address, peer.place.country)
+
+    def where_node(self, address: str) -> Whereabouts:
+        """Where a node is that has a channel to us, by its grant and what was proven of it."""
+        known = self.nodes.get(address)
+        if known is None or known.place is None:
+            return NOWHERE
+        return self.places.node(address, known.place.country, known.provider)
+
     def load(self, lease: str, now_s: float) -> Load:
         """What is known of a replica by having used it."""
         load = self._loads.get(lease)
@@ -194,10 +213,12 @@ class Fleet:
         caller = flight.caller
         found = []
         for replica in service.legal:
-            if caller.admits(replica.place.country):
+            if caller.admits(service.where[replica.lease]):
                 option = self._option(flight, replica, now_s)
                 if option is not None:
                     found.append(option)
+        if flight.only:
+            found = [option for option in found if option.node == flight.only]
         if not flight.tried:
             return found if len(found) < 2 else [found[i] for i in rank(found, flight.number)]
         busy = {attempt.option.node for attempt in flight.live}
@@ -209,6 +230,11 @@ class Fleet:
             if option.node not in busy and may_try(flight, option.node, now_s, others=others)
         ]
 
+    def first_choice(self, flight: Flight, now_s: float) -> str:
+        """The node that would be asked now, "" for none."""
+        options = self.options(flight, now_s)
+        return options[0].node if options and not options[0].relay else ""
+
     def _option(self, flight: Flight, replica: ReplicaRoute, now_s: float) -> Option | None:
         known = self.nodes.get(replica.node)
         if known is None:
@@ -219,7 +245,7 @@ class Fleet:
         suspect = load.suspect(now_s) or (not self.doubtful and self.silent(known, now_s))
         line = known.line
         if line is not None:
-            if known.country != replica.place.country:
+            if not _as_routed(known, replica):
                 return None
             status = known.statuses.get(replica.lease)
             if status is None:
@@ -244,8 +270,8 @@ class Fleet:
             peer = self.peers.get(gateway)
             if peer is None or not peer.there(now_s):
                 continue
-            country = peer.place.country
-            if not (flight.service.admits(country) and flight.caller.admits(country)):
+            where = self.where(peer)
+            if not (flight.service.admits(where) and flight.caller.admits(where)):
                 continue
             way_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
             if best is None or way_ms < best_ms:
@@ -274,7 +300,7 @@ class Fleet:
     def direct(self, replica: ReplicaRoute, now_s: float) -> Option | None:
         """The way to a replica over its node's own channel, whatever its load; for relays."""
         known = self.nodes.get(replica.node)
-        if known is None or known.line is None or known.country != replica.place.country:
+        if known is None or known.line is None or not _as_routed(known, replica):
             return None
         load, line = self.load(replica.lease, now_s), known.line
         return _option(replica, known, line, False, line.rtt_ms, load, False)
@@ -378,6 +404,11 @@ class Fleet:
     def _forget_unseen(self, known: KnownNode) -> None:
         if known.line is None and not known.via and not known.tries:
             self.nodes.pop(known.address, None)
+
+
+def _as_routed(known: KnownNode, replica: ReplicaRoute) -> bool:
+    """Whether a node's grant says what the routing table does."""
+    return known.country == replica.place.country and known.provider == replica.provider
 
 
 def _option(

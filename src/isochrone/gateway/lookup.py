@@ -14,7 +14,7 @@ from isochrone.gateway.error_bodies import Elsewhere
 from isochrone.gateway.flight import no_replica
 from isochrone.gateway.routes import RouteBook, RoutedService
 from isochrone.schema.errors import Forbidden, IsochroneError, NotFound, Overloaded
-from isochrone.schema.place import Place
+from isochrone.schema.place import Whereabouts
 
 NEAREST_MAX: Final = 3
 
@@ -23,18 +23,16 @@ class Lookup:
     """Finds services for callers.
 
     ``declared(tenant, name)``: whether such a service was declared here, though nothing serves.
-    ``legal_url(test)``: the URL of the nearest gateway whose country passes ``test``, or "".
+    ``legal_url(test)``: the URL of the nearest gateway that passes ``test``, or "".
     """
 
     def __init__(
         self,
         book: RouteBook,
-        here: Place,
         declared: Callable[[str, str], bool],
-        legal_url: Callable[[Callable[[str], bool]], str],
+        legal_url: Callable[[Callable[[Whereabouts], bool]], str],
     ) -> None:
         self._book = book
-        self._here = here
         self._declared = declared
         self._legal_url = legal_url
 
@@ -47,7 +45,7 @@ class Lookup:
         changes = self._book.changes
         if caller.admitted_at == changes:
             return
-        if not caller.admits(self._here.country):
+        if not caller.admits(self._book.places.here):
             raise self._elsewhere(caller, None, "the key")
         known = [self._book.find(caller.tenant, name) for name in caller.services]
         routed = [service for service in known if service is not None]
@@ -78,7 +76,7 @@ class Lookup:
                     code="no_replica",
                 )
             raise _unknown(name, caller.services - {name})
-        if not service.here_legal or not caller.admits(self._here.country):
+        if not service.here_legal or not caller.admits(self._book.places.here):
             raise self._elsewhere(caller, service, name)
         return service
 
@@ -96,13 +94,17 @@ class Lookup:
     def _elsewhere(
         self, caller: Caller, service: RoutedService | None, what: str
     ) -> IsochroneError:
-        def legal(country: str) -> bool:
-            return caller.admits(country) and (service is None or service.admits(country))
+        def legal(where: Whereabouts) -> bool:
+            return caller.admits(where) and (service is None or service.admits(where))
 
-        url = self._legal_url(legal)
+        places, url = self._book.places, self._legal_url(legal)
+        reason = caller.why_not(places.here)
+        if not reason and service is not None:
+            reason = service.why_not(places.here)
         fix = f"Send it to {url} instead." if url else "No gateway known here may serve it."
         return Elsewhere(
-            f"The residency of {what} does not admit this gateway ({self._here.country}).",
+            f"The residency of {what} does not admit this gateway ({places.place.country}):"
+            f" {reason}.",
             fix=fix,
             url=url,
         )

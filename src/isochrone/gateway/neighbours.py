@@ -12,7 +12,7 @@ from isochrone.fabric.presence import PresenceBoard
 from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.fleet import Fleet
 from isochrone.schema.frames import GatewayDoor
-from isochrone.schema.place import great_circle_km
+from isochrone.schema.place import Whereabouts, great_circle_km
 
 
 class Neighbours:
@@ -40,15 +40,16 @@ class Neighbours:
         ]
         return (self._own, *others)
 
-    def legal_url(self, admits: Callable[[str], bool]) -> str:
-        """The URL of the nearest gateway (by distance from here) whose country passes, or ""."""
-        known = [(presence.place, presence.http_url) for presence, _ in self._board.heard()]
-        known += [(peer.place, peer.http_url) for peer in self._fleet.peers.values()]
-        known += [(peer.place, peer.http_url) for peer in self._config.peers]
+    def legal_url(self, admits: Callable[[Whereabouts], bool]) -> str:
+        """The URL of the nearest gateway (by distance from here) that passes, or ""."""
+        known = [(p.gateway, p.place, p.http_url) for p, _ in self._board.heard()]
+        known += [(p.address, p.place, p.http_url) for p in self._fleet.peers.values()]
+        known += [(p.gateway, p.place, p.http_url) for p in self._config.peers]
+        where = self._fleet.places.gateway
         legal = [
             (great_circle_km(self._config.place, place), url)
-            for place, url in known
-            if url and admits(place.country)
+            for gateway, place, url in known
+            if url and admits(where(gateway, place.country))
         ]
         return min(legal)[1] if legal else ""
 

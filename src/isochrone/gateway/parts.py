@@ -15,10 +15,16 @@ from pathlib import Path
 from time import monotonic
 
 from isochrone.atlas.blocs import blocs
+from isochrone.fabric.attested import AttestedShelf, Believed
+from isochrone.fabric.attested_feed import Feed
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
+from isochrone.fabric.reaches import Reaches
 from isochrone.gateway.admin import AdminApi
 from isochrone.gateway.announced import Announcements
+from isochrone.gateway.answer_desk import AnswerDesk
+from isochrone.gateway.answer_keeping import AnswerKeeper
+from isochrone.gateway.answer_roots import Roots
 from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.dispatch import Dispatcher
 from isochrone.gateway.doors import DoorKeeper, Hooks
@@ -29,8 +35,11 @@ from isochrone.gateway.ledger_news import LedgerNews
 from isochrone.gateway.logs import LogBook
 from isochrone.gateway.metrics import Registry
 from isochrone.gateway.neighbours import Neighbours
+from isochrone.gateway.numbers import Numbers
+from isochrone.gateway.places import Places
 from isochrone.gateway.proofs import Proofs
 from isochrone.gateway.relay import RelayDesk
+from isochrone.gateway.replays import Replays
 from isochrone.gateway.routes import RouteBook, SnapshotFolder, legal_in
 from isochrone.gateway.store import BlobStore
 from isochrone.gateway.tables import CellTables
@@ -64,7 +73,24 @@ class Parts:
         self.operators = frozenset(config.allow_operators)
         self.registry = Registry()
         self.traffic = Traffic(self.registry, TryLog(self.state_dir / "tries.jsonl"))
-        self.book = RouteBook(config.place, self.blocs)
+        believed = Believed(
+            validators=config.validators,
+            gateways=(*self.operators, self.key.address),
+            accounts={self.key.address: config.account, **config.accounts}
+            if config.account
+            else config.accounts,
+        )
+        self.reaches = Reaches(self.state_dir / "attested")
+        self.shelf = AttestedShelf(believed, self.reaches.of, valid_ms=config.attested_valid_ms)
+        self.feed = Feed(self.shelf, self.reaches, self.state_dir / "attested")
+        self.places = Places(
+            self.shelf,
+            self.key.address,
+            config.place,
+            lambda: config.ledger.epoch_at(time.time_ns() // 1_000_000),
+        )
+        self.book = RouteBook(self.places, self.blocs)
+        self.shelf.on_change.append(self.book.moved)
         self.fleet = Fleet(self.book)
         self.logs = LogBook()
         self.snapshots = SnapshotFolder(self.state_dir / "routes")
@@ -77,9 +103,7 @@ class Parts:
         self.tallies = Tallies()
         self.ledger_news = LedgerNews(config.validators, paid_only=config.paid_only)
         self.standby = StandbyBook(self.key, config.cell, config.ledger.epoch_s * 1000)
-        self.dispatcher = Dispatcher(
-            self.loop, self.fleet, config.limits, self.traffic, self.tallies
-        )
+        self._join_requests()
         self.relays = RelayDesk(
             self.loop,
             config.cell,
@@ -122,16 +146,13 @@ class Parts:
         )
         self.announced = Announcements(
             self.tables.declarations.known,
-            lambda mask: legal_in(mask, config.place.country, self.blocs),
+            lambda mask: legal_in(mask, self.places.here, self.blocs),
             monotonic,
         )
-        self.files = FileRules(
-            self.book, self.tables, self.announced, config.place.country, self.blocs
-        )
+        self.files = FileRules(self.book, self.tables, self.announced, self.blocs)
         self.fetches = FetchDesk(
             self.store,
             self.fleet,
-            config.place,
             config.cell,
             self.blocs,
             self.files.rule,
@@ -159,6 +180,35 @@ class Parts:
     def leases(self) -> Leases:
         """The leases of this cell, by node, as its table has them now."""
         return self.tables.orders.by_node
+
+    def _join_requests(self) -> None:
+        """The dispatcher, and whoever checks the answers that it got."""
+        config, chances = self.config, secrets.SystemRandom()
+        self.numbers = Numbers(self.boot)
+        keeper = AnswerKeeper(chances)
+        self.dispatcher = Dispatcher(
+            self.loop,
+            self.fleet,
+            config.limits,
+            self.traffic,
+            self.tallies,
+            self.numbers,
+            keeper,
+        )
+        self.replays = Replays(
+            self.loop,
+            config.limits.answer_checks_share,
+            chances,
+            sender=self.dispatcher,
+            first_choice=lambda flight: self.fleet.first_choice(flight, monotonic()),
+            numbers=self.numbers,
+            service=lambda id_: self.book.services.get(id_),
+        )
+        keeper.on_arrival = self.replays.arrived
+        roots = Roots(self.key.address, keeper, self.fleet, chances)
+        self.answers = AnswerDesk(
+            roots, self.replays, config.validators, lambda: self.book.services, monotonic
+        )
 
     def _join_ledger(self) -> None:
         config = self.config

@@ -166,6 +166,8 @@ class Gateway(Parts):
         await RouteStream(self.fabric).follow(self.news.routes)
         await self.fabric.subscribe("iso.*.offers", self.news.offers)
         await self.ledger.follow(self.fabric)
+        await self.feed.start(self.fabric)
+        self._closers.append(self.feed.close)
         digests = Digests(identity, self.fleet, self.book)
         publisher = PresencePublisher(self.fabric, digests.digest)
         self.news.publisher = publisher

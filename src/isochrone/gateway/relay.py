@@ -1,9 +1,9 @@
 """Requests that another gateway sends for a node of ours: one hop, copied frame by frame.
 
 A relaying gateway sees the data in the clear, so the mask covers it: the service must admit this
-gateway's country, the asking gateway's and the node's, by *our* routing tables, whatever the other
-side believed. What cannot be relayed is refused before the first byte with ``retry=elsewhere``; the
-asking gateway does the retrying.
+gateway, the asking one and the node, by *our* routing tables and what we know to be proven,
+whatever the other side believed. What cannot be relayed is refused before the first byte with
+``retry=elsewhere``; the asking gateway does the retrying.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from isochrone.gateway.tallies import Tallies, Tally
 from isochrone.rules.tallying import CUT, DECLINED, OK, REFUSED, REPLICA, outcome_of
 from isochrone.schema.errors import Forbidden, IsochroneError, Overloaded, Stale
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
+from isochrone.schema.place import Whereabouts
 from isochrone.wire.channel import Stream, StreamSink
 
 RELAYED_MAX: Final = 4096
@@ -88,11 +89,11 @@ class RelayDesk:
         self._may_serve = may_serve
 
     def open(
-        self, stream: Stream, ask: Ask, body: bytes, ended: bool, country: str, cell: str
+        self, stream: Stream, ask: Ask, body: bytes, ended: bool, where: Whereabouts, cell: str
     ) -> StreamSink:
-        """Handle a stream that a gateway of ``cell`` in ``country`` opened; never raises."""
+        """Handle a stream that a gateway of ``cell`` opened; never raises. ``where``: it is."""
         try:
-            option = self._admit(ask, country)
+            option = self._admit(ask, where)
             audience = "" if cell == self._cell else cell
             if audience:
                 tally = self._tallies.relayed(ask.lease, audience)
@@ -106,7 +107,7 @@ class RelayDesk:
         self.counters["relayed"] += 1
         return DEAF if ended and relayed.over else relayed.incoming
 
-    def _admit(self, ask: Ask, country: str) -> Option:
+    def _admit(self, ask: Ask, where: Whereabouts) -> Option:
         if not ask.relay:
             raise Forbidden("A gateway asks for relays only.")
         if self.in_flight >= RELAYED_MAX:
@@ -114,7 +115,7 @@ class RelayDesk:
         service = self._book.services.get(ask.service)
         if service is None:
             raise Stale("This gateway does not know the service.", retry="elsewhere")
-        if not (service.here_legal and service.admits(country)):
+        if not (service.here_legal and service.admits(where)):
             raise Forbidden(
                 "The service's residency does not admit this relay.",
                 code="residency",

@@ -7,6 +7,9 @@ finds its legal replicas by one look-up. Where cells disagree about a service (a
 way), the newest revision's mask is used for all of its replicas. A tenant's declaration may be
 known before any table has followed it: a newer one's mask, or its deletion, holds at once.
 
+Where a replica's node is comes from this gateway's own shelf (``places``), and so does a verdict
+that bars it; when that changes, the services are merged again (``moved``).
+
 Rules: no clock, no I/O (``SnapshotFolder`` keeps the tables on disk). An unknown area in a mask
 admits nothing: when in doubt, a replica is out.
 """
@@ -14,68 +17,82 @@ admits nothing: when in doubt, a replica is out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from isochrone.rules.residency import admits
+from isochrone.gateway.places import Places
+from isochrone.rules.residency import Mask, mask_of
 from isochrone.schema.digests import UNREADABLE, canonical
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.place import Evidence, Place
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
 from isochrone.schema.service import Residency, Service, service_id
 
-EVIDENCE: Final[Evidence] = "declared"
-"""How every place is known until places are proven."""
-
 Blocs = Mapping[str, frozenset[str]]
+
+UNKNOWN_AREA = "it names an area that nobody knows"
 
 
 class RoutedService:
     """A service as requests see it: newest declaration, legal replicas of all cells.
 
-    ``id``: network-wide. ``here_legal``: whether this gateway's own country may handle its data.
-    ``replicas``: all that serve, ``legal``: those that the mask admits.
+    ``id``: network-wide. ``here_legal``: whether this gateway itself may handle its data.
+    ``replicas``: all that serve, ``legal``: those that the mask admits and no verdict bars;
+    ``where``: where the node of each replica is, by lease.
     """
 
-    __slots__ = ("_admitted", "_blocs", "here_legal", "id", "legal", "replicas", "route")
+    __slots__ = ("_mask", "here_legal", "id", "legal", "replicas", "route", "where")
 
     def __init__(
-        self, route: ServiceRoute, replicas: tuple[ReplicaRoute, ...], here: str, blocs: Blocs
+        self, route: ServiceRoute, replicas: tuple[ReplicaRoute, ...], places: Places, blocs: Blocs
     ) -> None:
-        self._admitted: dict[str, bool] = {}
-        self._blocs = blocs
+        self._mask = known_mask(route.residency, blocs)
         self.id = route.service
         self.route = route
         self.replicas = replicas
-        self.legal = tuple(r for r in replicas if self.admits(r.place.country))
-        self.here_legal = self.admits(here)
+        self.where = {r.lease: places.node(r.node, r.place.country, r.provider) for r in replicas}
+        self.legal = tuple(
+            r for r in replicas if self.admits(self.where[r.lease]) and not places.barred(r.node)
+        )
+        self.here_legal = self.admits(places.here)
 
-    def admits(self, country: str) -> bool:
-        """Whether the service's mask admits a (declared) place in ``country``."""
-        known = self._admitted.get(country)
-        if known is None:
-            known = legal_in(self.route.residency, country, self._blocs)
-            self._admitted[country] = known
-        return known
+    def admits(self, where: Whereabouts) -> bool:
+        """Whether the service's mask admits where somebody is."""
+        return self._mask is not None and self._mask.admits(where)
+
+    def why_not(self, where: Whereabouts) -> str:
+        """Why it does not, in one sentence; empty: it does."""
+        return self._mask.reason(where) if self._mask is not None else UNKNOWN_AREA
 
 
-def legal_in(residency: Residency, country: str, blocs: Blocs) -> bool:
-    """Whether a residency admits a declared place; an unknown area in it admits nothing."""
+def known_mask(residency: Residency, blocs: Blocs) -> Mask | None:
+    """The mask of a residency; None when it names an unknown area, which admits nothing."""
     try:
-        return admits(residency, country, EVIDENCE, blocs)
+        return mask_of(residency, blocs)
     except InvalidInput:
-        return False
+        return None
+
+
+def legal_in(residency: Residency, where: Whereabouts, blocs: Blocs) -> bool:
+    """Whether a residency admits where somebody is; an unknown area in it admits nothing."""
+    mask = known_mask(residency, blocs)
+    return mask is not None and mask.admits(where)
+
+
+def why_not_in(residency: Residency, where: Whereabouts, blocs: Blocs) -> str:
+    """Why a residency does not admit where somebody is, in one sentence; empty: it does."""
+    mask = known_mask(residency, blocs)
+    return mask.reason(where) if mask is not None else UNKNOWN_AREA
 
 
 class RouteBook:
     """All tables and the services merged from them. ``counters``: ``taken``, ``refused_older``,
     ``repeated``. ``changes`` grows with every table that changed something."""
 
-    def __init__(self, here: Place, blocs: Blocs) -> None:
-        self._here = here
+    def __init__(self, places: Places, blocs: Blocs) -> None:
+        self.places = places
         self._blocs = blocs
         self._tables: dict[str, RoutingTable] = {}
         self._parts: dict[str, dict[str, ServiceRoute]] = {}
@@ -116,6 +133,14 @@ class RouteBook:
             self._merge_service(service)
             self.changes += 1
 
+    def moved(self, keys: Collection[str]) -> None:
+        """Something else is known now of where these nodes and gateways are: masks hold at once."""
+        ours = self.places.own in keys
+        for id_, service in list(self._services.items()):
+            if ours or any(replica.node in keys for replica in service.replicas):
+                self._merge_service(id_)
+        self.changes += 1
+
     def mask(self, service: str, revision: int, residency: Residency) -> Residency | None:
         """The mask of a service whose ``residency`` was told with ``revision``: the declaration's
         when that is as new or newer; None when it is deleted by then."""
@@ -155,7 +180,7 @@ class RouteBook:
         replicas = tuple(
             sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
         )
-        self._services[service] = RoutedService(newest, replicas, self._here.country, self._blocs)
+        self._services[service] = RoutedService(newest, replicas, self.places, self._blocs)
 
 
 class SnapshotFolder:

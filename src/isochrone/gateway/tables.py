@@ -31,6 +31,7 @@ from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
 from isochrone.schema.leadership import LEADERSHIP_KEY, Leadership
 from isochrone.schema.lease import Lease
 from isochrone.schema.node import Node, NodeGrant
+from isochrone.schema.place import Whereabouts
 
 COMPARE_S: Final = 1.0
 """How often documents and introductions are compared with the tables."""
@@ -250,11 +251,11 @@ def _node(known: KnownNode, cell: str) -> Node | None:
         provider=known.provider,
         cell=cell,
         place=grant.place,
-        evidence="declared",
         capacity=known.introduced.capacity,
         offer=grant.offer,
         grant=known.packed,
         revision=0,
+        whereabouts=Whereabouts(country=grant.place.country),
     )
 
 

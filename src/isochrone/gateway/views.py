@@ -13,32 +13,39 @@ from typing import Final
 import msgspec
 
 from isochrone import __version__
+from isochrone.atlas.blocs import blocs
 from isochrone.fabric.presence import PresenceBoard
 from isochrone.gateway.config import GatewayConfig
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import Sighting
+from isochrone.gateway.place_views import Claim, place_view
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.tables import CellTables
 from isochrone.gateway.tallies import SPOOL_FULL, Tallies
 from isochrone.gateway.tallies_handing import RecordHand
 from isochrone.gateway.traffic import Traffic
 from isochrone.rules import health
+from isochrone.rules.residency import evidence_of
 from isochrone.schema.admin import (
     Door,
     FabricView,
     GatewayView,
     NodeView,
+    PlaceView,
     ReplicaView,
     RoutesView,
     ServiceView,
     StatusView,
 )
 from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.errors import NotFound
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Node
 from isochrone.schema.operator import OperatorGrant
+from isochrone.schema.place import Evidence
 from isochrone.schema.plans import CellOffers, HeldReplica
+from isochrone.schema.service import Residency
 
 NOTES_MAX: Final = 5
 """Replicas that are named in a status; the metrics count them all."""
@@ -142,6 +149,10 @@ class Views:
                     rows[free.node.address] = row
         return [rows[key] for key in sorted(rows, key=lambda key: (rows[key].cell, key))]
 
+    def place(self, address: str) -> PlaceView:
+        """What is known of where a key answers; raises NotFound when it was never heard of."""
+        return place_view(self._book.places, address, self._claimed(address))
+
     def replicas(self, sees: Callable[[str], bool], service: str) -> list[ReplicaView]:
         """Replicas of every cell, of one service id or ("") of all that may be seen."""
         rows = [
@@ -187,6 +198,22 @@ class Views:
             notes=tuple(self._notes()),
         )
 
+    def _claimed(self, key: str) -> Claim:
+        entry = self._tables.nodes.entries.get(key)
+        nodes = [entry.value] if entry is not None else []
+        nodes += [f.node for o in self._others() for f in o.nodes if f.node.address == key]
+        if nodes:
+            return Claim(nodes[0].place, nodes[0].provider)
+        shelf = self._book.places.shelf
+        said = {news.vantage: news.place for news in shelf.vantages()}
+        said |= {presence.gateway: presence.place for presence, _ in self._board.heard()}
+        if key not in said:
+            raise NotFound(
+                f"No node, gateway or validator {key} is known here.",
+                fix="`isochrone nodes` lists the nodes that are.",
+            )
+        return Claim(said[key], shelf.account_of(key))
+
     # -- parts -------------------------------------------------------------------------------
 
     def _others(self) -> list[CellOffers]:
@@ -225,7 +252,7 @@ class Views:
             cell=node.cell,
             metro=node.place.metro,
             country=node.place.country,
-            evidence=node.evidence,
+            evidence=self._evidence(node),
             cpu_milli=node.capacity.cpu_milli,
             memory_mib=node.capacity.memory_mib,
             devices=node.capacity.devices,
@@ -249,7 +276,8 @@ class Views:
             status, via = _told(known.via, lease.id)
         if status is None:
             status = _untold(lease, there=known is not None)
-        country = entry.value.place.country if entry is not None else ""
+        place = entry.value.place if entry is not None else None
+        country = place.country if place is not None else ""
         line = known.line if known is not None else None
         return ReplicaView(
             service=lease.service,
@@ -258,7 +286,7 @@ class Views:
             node=lease.node,
             provider=lease.provider,
             cell=lease.cell,
-            metro=entry.value.place.metro if entry is not None else "",
+            metro=place.metro if place is not None else "",
             country=country,
             state=status.state,
             reason=status.reason,
@@ -269,7 +297,7 @@ class Views:
             fetch_ms=status.fetch_ms,
             load_ms=status.load_ms,
             first_answer_ms=status.first_answer_ms,
-            legal=self._legal(lease.service, country),
+            legal=self._legal(lease.service, lease.node, country, lease.provider),
         )
 
     def _other_replica(self, held: HeldReplica, cell: str, country: str) -> ReplicaView:
@@ -293,12 +321,19 @@ class Views:
             fetch_ms=status.fetch_ms if status else 0.0,
             load_ms=status.load_ms if status else 0.0,
             first_answer_ms=status.first_answer_ms if status else 0.0,
-            legal=self._legal(held.service, country),
+            legal=self._legal(held.service, held.node, country, held.provider),
         )
 
-    def _legal(self, service: str, country: str) -> bool:
-        routed = self._book.services.get(service)
-        return routed is not None and bool(country) and routed.admits(country)
+    def _legal(self, service: str, node: str, country: str, provider: str) -> bool:
+        routed, places = self._book.services.get(service), self._book.places
+        if routed is None or places.barred(node):
+            return False
+        return routed.admits(places.node(node, country, provider))
+
+    def _evidence(self, node: Node) -> Evidence:
+        """How well it is known that a node is in its own country."""
+        where = self._book.places.node(node.address, node.place.country, node.provider)
+        return evidence_of(where, Residency(allow=(node.place.country,)), blocs())
 
     def _untrustworthy(self) -> tuple[str, ...]:
         return tuple(t.name for t in self._tables.all_tables() if not t.trustworthy)

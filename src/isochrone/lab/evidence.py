@@ -14,7 +14,7 @@ from isochrone.lab.network import CENTRAL, Network
 from isochrone.lab.records import Record, percentile
 from isochrone.lab.trespass import Trespass
 from isochrone.lab.trials import Cut, Slowed
-from isochrone.rules.residency import admits
+from isochrone.rules.residency import mask_of
 from isochrone.schema.service import Service
 
 CALM = frozenset({"warm", "calm"})
@@ -114,7 +114,7 @@ def residency_violations(
     world = blocs()
 
     def legal(service: str, country: str) -> bool:
-        return admits(services[service].residency, country, "declared", world)
+        return not mask_of(services[service].residency, world).outside(country)
 
     country_of = {n.address: n.site.place.country for n in network.nodes.values()}
     service_of = {r.request_id: r.service for r in seen.records}

@@ -3,6 +3,10 @@
 The rules are asked in a fixed order (``RULES``); the first that says no is on record with its
 reason. Law comes first, so that a node outside the residency is never reported as merely full.
 A node that holds the service already is not asked for room again: what it holds is what it needs.
+
+What validators measured counts for more than what a node says: one whose place, memory or speed is
+proven to be less than a service asks for does not get it, and one that a verdict bars gets nothing.
+Memory that was never measured is believed as claimed; speed is not, where a service asks for it.
 """
 
 from __future__ import annotations
@@ -11,11 +15,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from isochrone.rules.residency import Blocs, why_not
+from isochrone.rules.residency import Blocs, Mask, mask_of
 from isochrone.schema.decision import FreeNode, PlacementInputs
 
-MASKS = ("residency", "evidence")
+MASKS = ("residency", "evidence", "barred")
 """The rules of law: what they exclude must not run there, whatever runs there now."""
+
+MFLOPS_PER_GFLOPS = 1000
 
 
 class Eligibility(msgspec.Struct, frozen=True):
@@ -29,7 +35,7 @@ class Context(msgspec.Struct, frozen=True):
     """What the rules look at besides the node. ``cells``: those with an admitted gateway."""
 
     inputs: PlacementInputs
-    blocs: Blocs
+    mask: Mask
     cells: frozenset[str]
 
 
@@ -50,13 +56,11 @@ def price_of(inputs: PlacementInputs, node: int) -> int:
 def legal_gateways(inputs: PlacementInputs) -> tuple[int, ...]:
     """Indices of the gateways inside the residency: only these may see the service's data.
 
-    Gateways' places are declared by their operators; nothing proves them.
+    They are held to the same evidence as nodes. Raises InvalidInput as ``eligibilities``.
     """
-    blocs, residency = blocs_of(inputs), inputs.service.residency
+    mask = mask_of(inputs.service.residency, blocs_of(inputs))
     return tuple(
-        index
-        for index, gateway in enumerate(inputs.gateways)
-        if why_not(residency, gateway.place.country, "declared", blocs) is None
+        index for index, gateway in enumerate(inputs.gateways) if mask.admits(gateway.whereabouts)
     )
 
 
@@ -66,7 +70,7 @@ def eligibilities(inputs: PlacementInputs) -> list[Eligibility]:
     Raises InvalidInput for a residency that names what nothing knows.
     """
     cells = frozenset(inputs.gateways[index].cell for index in legal_gateways(inputs))
-    context = Context(inputs, blocs_of(inputs), cells)
+    context = Context(inputs, mask_of(inputs.service.residency, blocs_of(inputs)), cells)
     return [_judge(context, node) for node in inputs.nodes]
 
 
@@ -79,13 +83,15 @@ def _judge(context: Context, node: FreeNode) -> Eligibility:
 
 
 def _residency(context: Context, node: FreeNode) -> str:
-    residency = context.inputs.service.residency
-    return why_not(residency, node.node.place.country, "physical", context.blocs) or ""
+    return context.mask.outside(node.node.whereabouts.country)
 
 
 def _evidence(context: Context, node: FreeNode) -> str:
-    residency = context.inputs.service.residency
-    return why_not(residency, node.node.place.country, node.node.evidence, context.blocs) or ""
+    return context.mask.reason(node.node.whereabouts)
+
+
+def _barred(_context: Context, node: FreeNode) -> str:
+    return node.node.barred
 
 
 def _other_cell(context: Context, node: FreeNode) -> str:
@@ -133,6 +139,17 @@ def _gpu(context: Context, node: FreeNode) -> str:
     return ""
 
 
+def _proven(context: Context, node: FreeNode) -> str:
+    """What was measured of the whole node, whatever it holds."""
+    need, had = context.inputs.service.resources, node.node
+    if 0 < had.proven_memory_mib < need.memory_mib:
+        return f"validators have filled {had.proven_memory_mib} of {need.memory_mib} MiB"
+    if had.proven_mflops < need.gflops_min * MFLOPS_PER_GFLOPS:
+        measured = f"{had.proven_mflops / MFLOPS_PER_GFLOPS:g}" if had.proven_mflops else "none"
+        return f"of {need.gflops_min} GFLOP/s validators have measured {measured}"
+    return ""
+
+
 def _budget(context: Context, node: FreeNode) -> str:
     service = context.inputs.service
     limit = service.max_price_microusd_per_hour
@@ -145,12 +162,14 @@ def _budget(context: Context, node: FreeNode) -> str:
 RULES: tuple[tuple[str, Rule], ...] = (
     ("residency", _residency),
     ("evidence", _evidence),
+    ("barred", _barred),
     ("other_cell", _other_cell),
     ("no_gateway", _no_gateway),
     ("not_alive", _not_alive),
     ("engine", _engine),
     ("resources", _resources),
     ("gpu", _gpu),
+    ("proven", _proven),
     ("budget", _budget),
 )
 """Names and order are part of the rule's version: changing either is a new version."""

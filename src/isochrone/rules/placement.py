@@ -14,7 +14,8 @@ objective: it sees one cell's share of the audience only, which its coverage say
 
 Rules of this file: nothing but the inputs is looked at; ``at_unix_ms``, ``epoch`` and ``cell`` are
 recorded. The order of nodes, gateways and audience points changes nothing but the inputs' digest.
-What it does not do: know load, or prove places; every latency is an expectation until measured.
+What it does not do: know load, or prove places (it takes what was proven as given); every latency
+is an expectation until measured.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from isochrone.schema.service import service_id
 
 __all__ = ["RULE", "decide", "explain", "replay"]
 
-RULE = "placement/1"
+RULE = "placement/2"
 """Raised with every change that may change a decision; old records name the rule that made them."""
 
 

@@ -1,22 +1,41 @@
 """Residency: the mask that comes before every choice.
 
 A residency names countries and blocs where data may go, and may deny some of them. Intuition: the
-mask is a set of countries; a place is admitted when its country is in the set *and* its place is
-known well enough. It is applied to gateways, nodes, relays, stores and logs alike, before any
-score is looked at, so that no later step can prefer an illegal place.
+mask is a set of countries; a place is admitted when its country is in the set *and* it is known
+well enough that it really lies there. It is applied to gateways, nodes, relays, stores and logs
+alike, before any score is looked at, so that no later step can prefer an illegal place.
 
-Rules of this file: deny wins over allow; an unknown name is an error, never an empty or a full set
-(fail closed), and a place whose country is not written as a country is admitted nowhere;
-``physical`` evidence satisfies every class, ``declared`` only itself. What this file does not do:
-decide what a bloc is (the atlas does) or whether a place is true (validators will).
+Three classes of evidence (``schema.place``), never mixed:
+
+* *physical*: at least ``ACCOUNTS_MIN`` independent accounts measured the key, and each one's disc
+  alone touches admitted countries only (without a list of countries: no denied one);
+* *statistical*: the model's region is there and touches admitted countries only;
+* *declared*: whoever is asked says so.
+
+Rules of this file: the declared country must be admitted whatever was measured. Two discs and a
+region are neither three discs nor more than a region. A disc that also touches other countries
+proves nothing and takes nothing away: one vantage that lies about its clock could unprove
+everybody, and what contradicts a claim is for verdicts to judge. A disc that touches no land proves
+nothing either. A stronger class than the one asked for is enough; a residency that restricts
+nothing asks for none. Deny wins over allow; an unknown name is an error, never an empty or a full
+set (fail closed), and a place whose country is not written as a country is admitted nowhere.
+
+Cheapest lie caught: saying another country while three honest vantages stand near. Cheapest lie
+missed: three accounts in collusion that say a smaller round trip than they measured; a key that
+answers from here while the work is done elsewhere.
+
+What this file does not do: decide what a bloc is (the atlas does), draw discs (``rules.location``)
+or say whose word on them counts (``fabric.attested``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
 
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.place import Evidence
+from isochrone.schema.place import Evidence, Whereabouts
 from isochrone.schema.service import Residency
 
 Blocs = Mapping[str, frozenset[str]]
@@ -27,6 +46,12 @@ WORLD = "world"
 NOT_COUNTRIES = frozenset({"EU", "UK", "UN", "EL"})
 """Codes of the right form that ISO 3166-1 reserves or others use: to *deny* one of them by mistake
 would deny nobody (``UK`` is GB, ``EL`` is GR, ``EU`` must come as a bloc)."""
+
+ACCOUNTS_MIN: Final = 3
+"""Independent accounts that must each prove a place alone: one may lie, two may be one person's."""
+
+KNOWN_MAX: Final = 4096
+"""Verdicts that a mask remembers; then it begins anew (a node has a new one with every change)."""
 
 _STRENGTH: dict[Evidence, int] = {"declared": 0, "statistical": 1, "physical": 2}
 
@@ -79,40 +104,123 @@ def denied_countries(residency: Residency, blocs: Blocs) -> frozenset[str]:
     return denied
 
 
-def why_not(residency: Residency, country: str, evidence: Evidence, blocs: Blocs) -> str | None:
+class Mask:
+    """A residency made ready for many questions; it remembers its answers.
+
+    ``restricts``: whether it keeps anything out. Raises InvalidInput for unknown names.
+    """
+
+    __slots__ = ("_allowed", "_denied", "_known", "residency", "restricts")
+
+    def __init__(self, residency: Residency, blocs: Blocs) -> None:
+        self.residency = residency
+        self._allowed = allowed_countries(residency, blocs)
+        self._denied = denied_countries(residency, blocs)
+        self.restricts = self._allowed is not None or bool(self._denied)
+        self._known: dict[Whereabouts, str] = {}
+
+    def admits(self, where: Whereabouts) -> bool:
+        """Whether data under this residency may go there."""
+        return not self.reason(where)
+
+    def reason(self, where: Whereabouts) -> str:
+        """One sentence on why it may not, or an empty text."""
+        known = self._known.get(where)
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[where] = self.outside(where.country) or self._unproven(where)
+        return known
+
+    def outside(self, country: str) -> str:
+        """Why a declared country is not admitted, or an empty text."""
+        if not _is_country(country):
+            return f"{country[:40]!r} is no country"
+        if country in self._denied:
+            return f"{country} is denied"
+        if self._allowed is not None and country not in self._allowed:
+            return f"{country} is not in {', '.join(self.residency.allow)}"
+        return ""
+
+    def evidence(self, where: Whereabouts) -> Evidence:
+        """The strongest class of evidence that it lies inside; ``declared`` is its own word."""
+        if sum(map(self._inside, where.discs)) >= ACCOUNTS_MIN:
+            return "physical"
+        return "statistical" if self._inside(where.region) else "declared"
+
+    def _inside(self, touched: tuple[str, ...]) -> bool:
+        """Whether a disc or a region touches land, and none that is not admitted."""
+        return bool(touched) and not self._strange(touched)
+
+    def _strange(self, touched: Iterable[str]) -> list[str]:
+        allowed = self._allowed
+        return [
+            c for c in touched if c in self._denied or (allowed is not None and c not in allowed)
+        ]
+
+    def _unproven(self, where: Whereabouts) -> str:
+        wanted = self.residency.evidence
+        if not self.restricts or _STRENGTH[self.evidence(where)] >= _STRENGTH[wanted]:
+            return ""
+        if wanted == "statistical":
+            return f"its place is declared, not statistically known: {self._why_no_region(where)}"
+        inside = sum(map(self._inside, where.discs))
+        proof = f"{inside} of the {ACCOUNTS_MIN} accounts needed prove that it is {self._area()}"
+        return f"{proof}; {self._why_no_proof(where)}"
+
+    def _area(self) -> str:
+        names = self.residency.allow if self._allowed is not None else self.residency.deny
+        return f"{'inside' if self._allowed is not None else 'outside'} {', '.join(names)}"
+
+    def _why_no_region(self, where: Whereabouts) -> str:
+        if not where.region:
+            return "no model has placed it"
+        return f"its region touches {', '.join(self._strange(where.region)[:3])}"
+
+    def _why_no_proof(self, where: Whereabouts) -> str:
+        strange = sorted({country for disc in where.discs for country in self._strange(disc)})
+        if strange:
+            return f"discs of others touch {', '.join(strange[:3])}"
+        return f"{len(where.discs)} have measured it" if where.discs else "nobody has measured it"
+
+
+@lru_cache(maxsize=1024)
+def _mask(residency: Residency, blocs: tuple[tuple[str, frozenset[str]], ...]) -> Mask:
+    return Mask(residency, dict(blocs))
+
+
+def mask_of(residency: Residency, blocs: Blocs) -> Mask:
+    """The mask of a residency; made once for equal arguments. Raises InvalidInput as ``Mask``."""
+    return _mask(residency, tuple((name, blocs[name]) for name in sorted(blocs)))
+
+
+def why_not(residency: Residency, where: Whereabouts, blocs: Blocs) -> str | None:
     """None when the place is admitted, else one sentence saying why it is not.
 
-    ``country``: where it is; ``evidence``: how that is known. Raises InvalidInput for a residency
-    with unknown names.
+    Raises InvalidInput for a residency with unknown names.
     """
-    allowed = allowed_countries(residency, blocs)
-    if not _is_country(country):
-        return f"{country[:40]!r} is no country"
-    if country in denied_countries(residency, blocs):
-        return f"{country} is denied"
-    if allowed is not None and country not in allowed:
-        return f"{country} is not in {', '.join(residency.allow)}"
-    if _STRENGTH[evidence] < _STRENGTH[residency.evidence]:
-        return f"its place is {evidence}, {residency.evidence} evidence is required"
-    return None
+    return mask_of(residency, blocs).reason(where) or None
 
 
-def admits(residency: Residency, country: str, evidence: Evidence, blocs: Blocs) -> bool:
+def admits(residency: Residency, where: Whereabouts, blocs: Blocs) -> bool:
     """Whether data under this residency may go to a place; raises as ``why_not``."""
-    return why_not(residency, country, evidence, blocs) is None
+    return mask_of(residency, blocs).admits(where)
 
 
-def relay_allowed(
-    residency: Residency, via_country: str, node_country: str, evidence: Evidence, blocs: Blocs
-) -> bool:
+def evidence_of(where: Whereabouts, residency: Residency, blocs: Blocs) -> Evidence:
+    """The strongest class of evidence that a key answers inside a residency's countries.
+
+    ``declared`` when nothing proves it, whether or not its declared country is one of them.
+    """
+    return mask_of(residency, blocs).evidence(where)
+
+
+def relay_allowed(residency: Residency, via: Whereabouts, node: Whereabouts, blocs: Blocs) -> bool:
     """Whether a request may go to a node through a gateway elsewhere: both must be admitted.
 
-    A relaying gateway sees the data in the clear, so the mask covers it like the node. Gateways'
-    places are known by the same class of evidence as nodes'.
+    A relaying gateway sees the data in the clear, so the mask covers it like the node.
     """
-    return admits(residency, via_country, evidence, blocs) and admits(
-        residency, node_country, evidence, blocs
-    )
+    return admits(residency, via, blocs) and admits(residency, node, blocs)
 
 
 def inside(inner: Residency, outer: Residency, blocs: Blocs) -> bool:
@@ -120,6 +228,8 @@ def inside(inner: Residency, outer: Residency, blocs: Blocs) -> bool:
 
     Used for API keys: a key's residency lies inside each of its services' residencies.
     """
+    if not mask_of(outer, blocs).restricts:
+        return True
     if _STRENGTH[inner.evidence] < _STRENGTH[outer.evidence]:
         return False
     outer_allowed = allowed_countries(outer, blocs)
@@ -133,11 +243,13 @@ def inside(inner: Residency, outer: Residency, blocs: Blocs) -> bool:
 
 
 def intersect(first: Residency, second: Residency, blocs: Blocs) -> Residency:
-    """A residency that admits what both admit (written out in countries when both restrict).
+    """A residency that admits only what both admit (written out in countries when both restrict).
 
-    Raises InvalidInput when nothing is left.
+    It asks for the stronger class of evidence of those that restrict anything. Discs must then lie
+    inside both areas at once, which is a little more than both ask. Raises InvalidInput when
+    nothing is left.
     """
-    evidence = max(first.evidence, second.evidence, key=lambda item: _STRENGTH[item])
+    evidence = strongest((first, second), blocs)
     deny = tuple(sorted(denied_countries(first, blocs) | denied_countries(second, blocs)))
     one, two = allowed_countries(first, blocs), allowed_countries(second, blocs)
     if one is None and two is None:
@@ -151,3 +263,9 @@ def intersect(first: Residency, second: Residency, blocs: Blocs) -> Residency:
     if not both:
         raise InvalidInput("The two residencies have no country in common.")
     return Residency(allow=tuple(sorted(both)), deny=deny, evidence=evidence)
+
+
+def strongest(residencies: Iterable[Residency], blocs: Blocs) -> Evidence:
+    """The strongest class that residencies ask for; of those that restrict nothing, the default."""
+    asked = [r.evidence for r in residencies if mask_of(r, blocs).restricts]
+    return max(asked, key=lambda item: _STRENGTH[item]) if asked else Residency().evidence

@@ -12,16 +12,18 @@ import msgspec
 
 from isochrone.schema.lease import Site
 from isochrone.schema.node import Node
-from isochrone.schema.place import Place
+from isochrone.schema.place import NOWHERE, Place, Whereabouts
 from isochrone.schema.service import Service
 
 
 class GatewaySite(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell's gateway as placement sees it."""
+    """A cell's gateway as placement sees it. ``whereabouts``: as its reader believes it."""
 
     cell: str
     place: Place
     http_url: str
+    gateway: str = ""
+    whereabouts: Whereabouts = NOWHERE
 
 
 class FreeNode(msgspec.Struct, frozen=True, kw_only=True):

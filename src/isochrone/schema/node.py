@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from isochrone.schema.place import Evidence, Place
+from isochrone.schema.place import NOWHERE, Place, Whereabouts
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,12 +21,15 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What one replica occupies: thousandths of a CPU core, MiB of memory, whole GPUs.
 
     ``gpu`` names a device model that must match by substring (``H100``); empty means any.
+    ``gflops_min``: billions of operations a second that validators must have measured of the whole
+    node; 0: whatever it has, measured or not.
     """
 
     cpu_milli: int = 500
     memory_mib: int = 512
     gpu_count: int = 0
     gpu: str = ""
+    gflops_min: int = 0
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +71,22 @@ class NodeGrant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A node as the network knows it: granted, detected, joined to a cell."""
+    """A node as the network knows it: granted, detected, joined to a cell, and measured.
+
+    ``whereabouts``, ``barred`` (why nothing may run there, or empty) and ``proven_*`` (0: not
+    measured) are what their reader believes: whoever takes a node from a table or from another
+    cell writes in what it heard of validators itself (``fabric.attested``).
+    """
 
     address: str
     provider: str
     cell: str
     place: Place
-    evidence: Evidence
     capacity: Capacity
     offer: Offer
     grant: bytes
     revision: int
+    whereabouts: Whereabouts = NOWHERE
+    barred: str = ""
+    proven_memory_mib: int = 0
+    proven_mflops: int = 0

@@ -53,6 +53,10 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     region: tuple[str, ...] = ()
 
 
+NOWHERE: Final = Whereabouts(country="")
+"""Of whoever has not said where it is: no residency admits it."""
+
+
 def great_circle_km(a: Place, b: Place) -> float:
     """Distance over ground, kilometres, on a sphere: within 0.6 % of the true ellipsoid."""
     phi_a, phi_b = math.radians(a.latitude), math.radians(b.latitude)

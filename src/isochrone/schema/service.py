@@ -68,12 +68,13 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where data may go: ISO countries or blocs allowed (empty: anywhere) and denied.
 
-    ``evidence`` is the class of proof of place that is accepted.
+    ``evidence`` is the weakest class of proof of place that is accepted (``rules.residency``); a
+    residency that restricts nothing needs none.
     """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
-    evidence: Evidence = "declared"
+    evidence: Evidence = "physical"
 
 
 class ReplicaRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +91,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     cell it was posted to: its controller chooses the sites. ``home_key``: address of that cell's
     spending key (empty: it has none). Only operators whom that key has invited may charge for the
     service, so without it nobody may.
+
+    ``answer_checks``: the tenant's consent that a few of its requests (at most one in a hundred)
+    are kept for minutes at the gateway that took them and asked again of other replicas of this
+    service, at its cost, to find out who answers wrongly.
     """
 
     name: str
@@ -105,6 +110,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     hedge: bool = True
     deleted: bool = False
     home_key: str = ""
+    answer_checks: bool = False
 
 
 def service_id(tenant: str, name: str) -> str:

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -23,6 +24,7 @@ from isochrone.cli.tables import area, print_json, print_table
 from isochrone.schema import apikey
 from isochrone.schema.errors import Forbidden, InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.place import Evidence
 from isochrone.schema.service import Residency
 
 NONCE_BYTES = 12
@@ -70,6 +72,11 @@ def init(role: str, output: str) -> None:
     help="Country or bloc where calls may go; repeat it. Default: what all the services allow.",
 )
 @click.option(
+    "--evidence",
+    type=click.Choice(get_args(Evidence)),
+    help="With --residency: how places must be known. Default: as the services ask.",
+)
+@click.option(
     "--days",
     type=click.IntRange(0, 3650),
     default=90,
@@ -82,6 +89,7 @@ def init(role: str, output: str) -> None:
 def create(
     services: tuple[str, ...],
     allow: tuple[str, ...],
+    evidence: Evidence | None,
     days: int,
     note: str,
     gateway: str | None,
@@ -90,7 +98,7 @@ def create(
 ) -> None:
     """Make an API key for some of your services. Its residency lies inside each service's."""
     tenant = load_key("tenant", key)
-    residency = _checked_residency(services, allow, gateway, key)
+    residency = _checked_residency(services, allow, evidence, gateway, key)
     grant = apikey.ApiGrant(
         services=services,
         residency=residency,
@@ -113,11 +121,18 @@ def create(
 
 
 def _checked_residency(
-    services: tuple[str, ...], allow: tuple[str, ...], gateway: str | None, key: str | None
+    services: tuple[str, ...],
+    allow: tuple[str, ...],
+    evidence: Evidence | None,
+    gateway: str | None,
+    key: str | None,
 ) -> Residency:
-    """The key's residency; raises NotFound or Forbidden when a service is missing or narrower."""
+    """The key's residency; raises NotFound or Forbidden when a service is missing or narrower.
+
+    It asks for no more evidence than its services do, unless told to.
+    """
     from isochrone.atlas.blocs import blocs
-    from isochrone.rules.residency import inside, intersect
+    from isochrone.rules.residency import inside, intersect, strongest
 
     with admin(gateway, key=key) as client:
         views = {view.name: view for view in client.services() if not view.deleted}
@@ -133,11 +148,12 @@ def _checked_residency(
         for name in services[1:]:
             common = intersect(common, views[name].residency, world)
         return common
-    wanted = Residency(allow=allow)
+    asked = evidence or strongest([views[name].residency for name in services], world)
+    wanted = Residency(allow=allow, evidence=asked)
     for name in services:
         if not inside(wanted, views[name].residency, world):
             raise Forbidden(
-                f"A key for {', '.join(allow)} would reach outside "
+                f"A key for {', '.join(allow)} ({asked}) would reach outside "
                 f"{name}'s residency ({area(views[name].residency)}).",
                 fix="Name a narrower --residency, or leave it out.",
             )

@@ -1,0 +1,210 @@
+"""The shelf of believed attestations: what this process holds to be true of other keys.
+
+Intuition: vantages and validators tell everybody what they measured, again and again. Whoever has
+to decide where data may go keeps its own shelf, believes only the keys that its configuration
+names, checks every signature itself, and forgets what is older than ``valid_ms``. Nobody named:
+nobody believed, and nothing is proven (fail closed). Nothing that another process concluded is
+taken over: cells pass attestations on, not opinions.
+
+Rules of this file: the parts are pure (``attested_bounds``, ``attested_works``, ``attested_bars``);
+here they meet the clock. ``fabric.attested_feed`` brings the messages and keeps them on disk.
+``on_change`` callbacks get the keys for whom something is otherwise now.
+
+Cheapest lie caught: attestations of keys that nobody named, forged or old ones, three vantages of
+one account, a provider's own vantages. Cheapest lie missed: what three named accounts agree on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from isochrone.fabric.attested_bars import Bars
+from isochrone.fabric.attested_bounds import Bounds, Kept
+from isochrone.fabric.attested_works import Proven, Works
+from isochrone.fabric.reaches import Reach
+from isochrone.rules.attestations import on_earth
+from isochrone.rules.location import Bound
+from isochrone.schema.documents import unpack, unseal
+from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
+from isochrone.schema.place import Place, Whereabouts
+from isochrone.schema.proof import (
+    VANTAGE_NEWS,
+    PlaceAttestation,
+    VantageNews,
+    WorkAttestation,
+)
+
+VALID_MS: Final = 15 * 60_000
+"""An attestation holds so long. Vantages measure every minute, so fourteen bursts may be lost in a
+row; longer, and a machine that was carried away would count as here for longer."""
+
+Checked = tuple[PlaceAttestation | WorkAttestation, bytes]
+RegionOf = Callable[[Sequence[Bound]], tuple[str, ...]]
+"""The statistical model: bounds of one subject → countries of its 95 % region (empty: none)."""
+
+log = logging.getLogger(__name__)
+
+
+def no_region(bounds: Sequence[Bound]) -> tuple[str, ...]:
+    """Where no model is given, nothing is known statistically."""
+    return ()
+
+
+class Believed(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the configuration names: validators' voting keys, gateways' keys, and (where it says)
+    the account that each of them counts under."""
+
+    validators: Collection[str] = ()
+    gateways: Collection[str] = ()
+    accounts: Mapping[str, str] = {}
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """All whose attestations of place count."""
+        return frozenset((*self.validators, *self.gateways))
+
+
+class AttestedShelf:
+    """What is believed. ``counters``: what was taken and refused, by reason."""
+
+    def __init__(
+        self,
+        believed: Believed,
+        reach_of: Callable[[Place], Reach | None],
+        *,
+        valid_ms: int = VALID_MS,
+        region_of: RegionOf = no_region,
+        now_unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.believed = believed
+        self.counters: Counter[str] = Counter()
+        self.on_change: list[Callable[[set[str]], None]] = []
+        self._keys = believed.keys
+        self._validators = frozenset(believed.validators)
+        self._now_unix_ms = now_unix_ms
+        self._region_of = region_of
+        self._bounds = Bounds(valid_ms, believed.accounts, reach_of)
+        self._works = Works()
+        self._bars = Bars(believed.validators)
+        self._vantages: dict[str, VantageNews] = {}
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    def whereabouts(self, subject: str, country: str, own_account: str) -> Whereabouts:
+        """What is believed of where a key answers. ``country``: as it declares itself;
+        ``own_account``: whose vantages prove nothing about it (empty: unknown)."""
+        discs = self._bounds.discs(subject, own_account)
+        region: tuple[str, ...] = ()
+        if self._region_of is not no_region:
+            rows = [row.bound for row in self._bounds.rows(subject)]
+            region = self._region_of([b for b in rows if b.account != own_account])
+        return Whereabouts(country=country, discs=discs, region=region)
+
+    def bounds(self, subject: str) -> list[Kept]:
+        """The fastest burst that holds, of each believed vantage."""
+        return self._bounds.rows(subject)
+
+    def vantages(self) -> list[VantageNews]:
+        """The newest news of every believed vantage, by key."""
+        return [self._vantages[key] for key in sorted(self._vantages)]
+
+    def account_of(self, key: str) -> str:
+        """The account that a gateway or validator works for, or "": as the configuration says, else
+        as it says itself."""
+        told = self._vantages.get(key)
+        return self.believed.accounts.get(key, told.account if told is not None else "")
+
+    def is_validator(self, key: str) -> bool:
+        """Whether a key is named as a validator's."""
+        return key in self._validators
+
+    def proven(self, node: str) -> Proven:
+        """What validators measured of a node's hardware."""
+        return self._works.proven(node, self._now_unix_ms())
+
+    def barred(self, node: str, epoch: int) -> str:
+        """Why a node is barred in an epoch, or an empty text."""
+        return self._bars.why(node, epoch)
+
+    def documents(self) -> list[bytes]:
+        """Packed attestations of place that hold, for a restart."""
+        return self._bounds.documents()
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def claims(self, document: bytes) -> bool:
+        """Whether a packed attestation at least says that it is of a believed key: looked at
+        before its signatures are, which cost a thousand times more."""
+        try:
+            said = msgspec.json.decode(unpack(document).body, type=_Signer)
+        except (IsochroneError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        return said.vantage in self._keys or said.validator in self._validators
+
+    def take(self, checked: Iterable[Checked]) -> None:
+        """Take attestations that agree with themselves (``rules.attestations``)."""
+        now_unix_ms, touched, changed = self._now_unix_ms(), set(), set()
+        for said, packed in checked:
+            if isinstance(said, PlaceAttestation):
+                kept = said.vantage in self._keys
+                kept = kept and self._bounds.take(said, packed, now_unix_ms)
+                touched |= {said.subject} if kept else set()
+            else:
+                kept = said.validator in self._validators
+                kept = kept and self._works.take(said, now_unix_ms)
+                changed |= {said.node} if kept else set()
+            self.counters["taken" if kept else "not_kept"] += 1
+        self._tell(changed | self._bounds.judge(touched, now_unix_ms))
+
+    def vantage(self, data: bytes) -> None:
+        """A packed ``vantage-news`` document; raises IsochroneError when it is not believed."""
+        news, signer = unseal(unpack(data), VANTAGE_NEWS, VantageNews)
+        named = self._validators if news.role == "validator" else self._keys - self._validators
+        if signer != news.vantage or signer not in named:
+            raise Forbidden("That vantage is not known here.")
+        if not on_earth(news.place):
+            raise InvalidInput("That vantage stands nowhere on Earth.")
+        before = self._vantages.get(signer)
+        if before is not None and news.at_unix_ms <= before.at_unix_ms:
+            raise Forbidden("That vantage has said something newer.")
+        self._vantages[signer] = news
+        if before is None or before.account != news.account:
+            self._tell({signer})
+
+    def verdict(self, data: bytes) -> None:
+        """A packed ``verdict-news`` document; raises IsochroneError when it is not believed."""
+        self._tell(self._bars.take(data))
+
+    def sweep(self) -> None:
+        """Forget what has grown old."""
+        now_unix_ms = self._now_unix_ms()
+        self._tell(self._bounds.judge(self._bounds.due(now_unix_ms), now_unix_ms))
+
+    def redraw(self) -> None:
+        """Look again at everything: places are on the map that were not before."""
+        self._tell(self._bounds.judge(self._bounds.subjects(), self._now_unix_ms()))
+
+    def _tell(self, changed: set[str]) -> None:
+        if not changed:
+            return
+        for callback in self.on_change:
+            callback(changed)
+
+
+def digest_of(document: bytes) -> bytes:
+    """What a document is remembered by, so that its repetition costs nothing."""
+    return hashlib.blake2b(document, digest_size=16).digest()
+
+
+class _Signer(msgspec.Struct, frozen=True):
+    """Who an attestation says it is of: a ``vantage``, or a ``validator``."""
+
+    vantage: str = ""
+    validator: str = ""

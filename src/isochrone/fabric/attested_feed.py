@@ -1,0 +1,208 @@
+"""The way of attestations onto the shelf: heard, checked aside, repeated for nothing, kept on disk.
+
+Intuition: a network of a hundred nodes and twenty vantages repeats thousands of documents every ten
+seconds, two signatures each. A document is checked once, in a thread (the signatures' mathematics
+lets other threads run), and remembered by its digest; repetitions cost a look-up.
+
+Rules of this file: what is heard is bounded by message, queue and rate, and what cannot be read or
+is not believed is counted and dropped. After a restart the documents on disk are heard first, as if
+they had been told: a process that knew everything a moment ago does not become blind. ``settled``
+says whether every believed vantage has had time to speak; until then a missing proof means nothing
+and nothing should be *ended* for it (it proves nothing all the same).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from isochrone.fabric.attested import AttestedShelf, Checked, digest_of
+from isochrone.fabric.connection import Fabric
+from isochrone.fabric.reaches import Reaches
+from isochrone.rules.attestations import place_attestation, work_attestation
+from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.documents import unpack
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.proof import (
+    S_ATTESTED,
+    S_VANTAGES,
+    S_VERDICTS,
+    WORK_ATTESTATION,
+    Attested,
+)
+
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""What NATS carries at most by default."""
+
+DOCUMENTS_MAX: Final = 1024
+"""Of one message."""
+
+QUEUE_MAX: Final = 64
+"""Messages that wait to be checked; further ones are dropped and come again."""
+
+CHECKS_PER_S: Final = 400
+"""Documents checked a second at most: 160 µs each, 6 % of a core. A flood of documents that claim
+to be of believed keys holds new ones up; those on the shelf hold until they grow old."""
+
+SEEN_MAX: Final = 65_536
+"""Digests of documents that need no second look, 16 bytes each."""
+
+SWEEP_S: Final = 1.0
+SAVE_S: Final = 30.0
+
+SETTLE_S: Final = 15.0
+"""Vantages repeat everything every ten seconds."""
+
+KEPT: Final = "attested.msgpack"
+
+log = logging.getLogger(__name__)
+_decode = msgspec.msgpack.Decoder(Attested).decode
+
+
+class Feed:
+    """Feeds a shelf from the fabric. ``folder``: where documents are kept (None: nowhere)."""
+
+    def __init__(
+        self,
+        shelf: AttestedShelf,
+        reaches: Reaches,
+        folder: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shelf = shelf
+        self._reaches = reaches
+        self._path = None if folder is None else folder / KEPT
+        self._clock = clock
+        self._began_s = clock()
+        self._queue: asyncio.Queue[tuple[bytes, ...]] = asyncio.Queue(QUEUE_MAX)
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._saved = -1
+        reaches.on_known.append(shelf.redraw)
+
+    @property
+    def settled(self) -> bool:
+        """Whether whoever is believed has had time to speak, and the map was asked."""
+        if not self._shelf.believed.keys:
+            return True
+        return self._clock() - self._began_s >= SETTLE_S and self._reaches.complete
+
+    async def start(self, fabric: Fabric) -> None:
+        """Hear what was kept, then follow the fabric until ``close``."""
+        kept = await asyncio.to_thread(self._load)
+        if kept:
+            self._queue.put_nowait(kept)
+        await fabric.subscribe(S_ATTESTED, self.attested)
+        await fabric.subscribe(
+            S_VANTAGES, lambda _name, data: self._hear(self._shelf.vantage, data)
+        )
+        await fabric.subscribe(
+            S_VERDICTS, lambda _name, data: self._hear(self._shelf.verdict, data)
+        )
+        loop = asyncio.get_running_loop()
+        for work in (self._check(), self._sweep(), self._reaches.run()):
+            self._tasks.append(loop.create_task(work))
+
+    async def close(self) -> None:
+        """Stop, and keep what is known."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._save, self._shelf.documents())
+
+    def attested(self, _subject: str, data: bytes) -> None:
+        """A message of attestations; never raises for what it holds."""
+        counters = self._shelf.counters
+        try:
+            documents = _decode(data).documents if len(data) <= MESSAGE_BYTES_MAX else ()
+        except UNREADABLE:
+            documents = ()
+        if not documents or len(documents) > DOCUMENTS_MAX:
+            counters["unreadable"] += 1
+            return
+        new = tuple(
+            d for d in documents if digest_of(d) not in self._seen and self._shelf.claims(d)
+        )
+        if not new:
+            return
+        try:
+            self._queue.put_nowait(new)
+        except asyncio.QueueFull:
+            counters["dropped"] += 1
+
+    def _hear(self, take: Callable[[bytes], None], data: bytes) -> None:
+        try:
+            take(data)
+        except IsochroneError:
+            self._shelf.counters["not_believed"] += 1
+
+    async def _check(self) -> None:
+        while True:
+            documents = await self._queue.get()
+            for first in range(0, len(documents), CHECKS_PER_S // 4):
+                batch = documents[first : first + CHECKS_PER_S // 4]
+                began_s = self._clock()
+                checked = await asyncio.to_thread(_checked, batch)
+                self._shelf.counters["refused"] += len(batch) - len(checked)
+                self._shelf.take(checked)
+                for document in batch:
+                    self._remember(digest_of(document))
+                await asyncio.sleep(max(0.0, began_s + len(batch) / CHECKS_PER_S - self._clock()))
+
+    def _remember(self, digest: bytes) -> None:
+        self._seen[digest] = None
+        while len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+
+    async def _sweep(self) -> None:
+        saved_s = self._clock()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._shelf.sweep()
+            if self._clock() - saved_s >= SAVE_S:
+                saved_s = self._clock()
+                await asyncio.to_thread(self._save, self._shelf.documents())
+
+    def _load(self) -> tuple[bytes, ...]:
+        if self._path is not None:
+            with contextlib.suppress(OSError, *UNREADABLE):
+                return _decode(self._path.read_bytes()).documents
+        return ()
+
+    def _save(self, documents: list[bytes]) -> None:
+        """Blocking."""
+        taken = self._shelf.counters["taken"]
+        if self._path is None or taken == self._saved or not documents:
+            return
+        draft = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(msgspec.msgpack.encode(Attested(documents=tuple(documents))))
+            draft.replace(self._path)
+        except OSError as error:
+            log.info("attestations are not kept on disk: %s", error)
+            return
+        self._saved = taken
+
+
+def _checked(documents: Sequence[bytes]) -> list[Checked]:
+    """Those that agree with themselves. Blocking: call it in a thread."""
+    found: list[Checked] = []
+    for packed in documents:
+        try:
+            document = unpack(packed)
+            work = document.kind == WORK_ATTESTATION
+            found.append(
+                (work_attestation(document) if work else place_attestation(document), packed)
+            )
+        except IsochroneError:
+            continue
+    return found
