@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from isochrone.rules.work_budget import GAP_S
 from isochrone.schema.documents import NODE_GRANT, unpack, unseal
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey
@@ -57,6 +58,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``cpu_milli_max`` and ``memory_mib_max`` cut what is offered. ``engines``: those to offer,
     where they can run. ``upstreams``: servers of the provider, by name. ``spare_workers``: idle
     engine workers kept started for fast cold starts, from the first ONNX lease on (0 or 1).
+    ``work_memory_mib_max``: memory that validators may have filled, between leases, to see what the
+    machine can do (0: none; the node stays unmeasured). ``work_mflops_max``: claims no more speed
+    than this (0: as measured at the start); where one machine runs several nodes each must claim
+    its share. ``work_gap_s``: between two such works for one validator.
     ``ledger``: where money is settled; tallies are signed for it and for no other deployment.
     ``ready_file``: written, whole, when the node is connected to its home. ``seed``: of the jitter
     of reconnects; none: the operating system's randomness.
@@ -74,6 +79,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     engines: tuple[Literal["onnx", "llamacpp", "upstream"], ...] = ("onnx", "llamacpp", "upstream")
     upstreams: dict[str, UpstreamServer] = {}
     spare_workers: Annotated[int, Meta(ge=0, le=1)] = 1
+    work_memory_mib_max: Annotated[int, Meta(ge=0)] = 0
+    work_mflops_max: Annotated[int, Meta(ge=0)] = 0
+    work_gap_s: Annotated[float, Meta(ge=0)] = GAP_S
     ledger: Deployment = NO_CHAIN
     ready_file: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -29,6 +29,7 @@ import msgspec
 import psutil
 
 from isochrone.engines.spare import WorkerSpare
+from isochrone.node.answers import AnswerBook
 from isochrone.node.cache import Cache
 from isochrone.node.config import NodeConfig, read_key, read_papers
 from isochrone.node.doors import DoorKeeping
@@ -55,8 +56,10 @@ from isochrone.node.tallies import Tallies
 from isochrone.node.tallies_records import CopyBearer
 from isochrone.node.tallies_signing import TallySigner
 from isochrone.node.watchers import Watching
+from isochrone.node.work import Works
 from isochrone.records.spool import Spool
 from isochrone.schema.frames import (
+    AnswerRootWanted,
     Beat,
     Control,
     EpochFinal,
@@ -105,7 +108,10 @@ class Node:
             spare=self.spare,
         )
         self.tallies = Tallies()
-        self.serving = Serving(self.key.address, self.replicas.by_lease, self.tallies)
+        self.answers = AnswerBook(self.key, lambda: time.time_ns() // 1_000_000)
+        self.serving = Serving(
+            self.key.address, self.replicas.by_lease, self.tallies, self.answers
+        )
         self.on_open = self.serving.on_open
         self.spool = Spool.open(self.state.folder / "spool")
         self.signer = TallySigner(
@@ -124,6 +130,16 @@ class Node:
         self.watchers = Watching(
             config, self.key, self.papers, self.capacity, self.questions, self.journal
         )
+        self.works = Works(
+            self.key,
+            self.journal,
+            memory_mib_max=min(config.work_memory_mib_max, self.capacity.memory_mib),
+            mflops_max=config.work_mflops_max,
+            threads=self.capacity.cpu_milli // 1000,
+            idle=self.idle,
+            gap_s=config.work_gap_s,
+        )
+        self.works.listen(self.questions, self.watchers)
         self._tasks: list[asyncio.Task[None]] = []
         self._room_s = 0.0
         self._sequence = 0
@@ -169,6 +185,7 @@ class Node:
     def on_lost(self, gateway: str) -> None:
         """See ``Household``."""
         self.tallies.lost(gateway)
+        self.answers.lost(gateway)
         self.happen(GatewayLost(gateway))
 
     def on_control(self, gateway: str, message: Control) -> None:
@@ -180,6 +197,10 @@ class Node:
             self.signer.proposed(gateway, message)
         elif isinstance(message, EpochFinal):
             self.copies.final(message.epoch)
+        elif isinstance(message, AnswerRootWanted):
+            signed = self.answers.sign(gateway, message)
+            if signed is not None:
+                self._say(gateway, signed)
         elif isinstance(message, Watchers):
             self.watchers.named(message)
         else:
@@ -201,6 +222,7 @@ class Node:
             return
         self.replicas.follow({key: held.lease for key, held in self.book.held.items()})
         self.tallies.learn(held.lease for held in self.book.held.values())
+        self.works.leases_changed()
         for effect in effects:
             self.replicas.carry_out(effect)
         if self._tell_changes(former):
@@ -235,6 +257,7 @@ class Node:
             self.tallies.full = "spool_full" if reason else ""
             chains = {chain: signed.epoch for chain, signed in self.signer.signed.items()}
             self.tallies.forget(self.book.held.keys(), chains, self.signer.epoch - 1)
+            self.answers.forget(self.book.held.keys())
         for gateway, lease, audience in self.tallies.look(
             self.replicas.by_lease, self.doors.channels, now_s
         ):
@@ -311,6 +334,7 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.spool.close)
         await self.watchers.close()
+        await self.works.close()
         await self.probed.close()
         await self.doors.close("going_away", "The node is ending.")
         self.journal.tell("info", "ended")

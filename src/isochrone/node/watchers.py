@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from isochrone.node.config import NodeConfig, Papers
 from isochrone.node.doors import retry_pause_s
 from isochrone.node.journal import Journal
-from isochrone.node.questions import Questions
+from isochrone.node.questions import Questions, Say
 from isochrone.schema.errors import Forbidden, IsochroneError
 from isochrone.schema.frames import Control, Introduce, Watchers
 from isochrone.schema.identity import PrivateKey
@@ -41,7 +41,10 @@ LIMITS: Final = ChannelLimits(ping_interval_s=2.0, streams_max=1)
 
 
 class Watching:
-    """Keeps the channels. ``channels``: open ones, by validator."""
+    """Keeps the channels. ``channels``: open ones, by validator.
+
+    ``on_opened(validator, say)``, ``on_lost(validator)``: who wants to know.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,8 @@ class Watching:
         journal: Journal,
     ) -> None:
         self.channels: dict[str, Channel] = {}
+        self.on_opened: list[Callable[[str, Say], None]] = []
+        self.on_lost: list[Callable[[str], None]] = []
         self._config = config
         self._key = key
         self._papers = papers
@@ -149,6 +154,8 @@ class Watching:
         if channel.peer.address == validator:
             self.channels[validator] = channel
             channel.send_control(Introduce(capacity=self._capacity, home=False))
+            for tell in self.on_opened:
+                tell(validator, channel.send_control)
 
     def heard(self, validator: str, channel: Channel, message: Control) -> None:
         """A validator asks something; it has no other rights."""
@@ -160,6 +167,8 @@ class Watching:
         if self.channels.get(validator) is channel:
             del self.channels[validator]
             self._journal.tell("info", "watcher lost", watcher=validator)
+            for tell in self.on_lost:
+                tell(validator)
 
 
 class _Watcher:

@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from isochrone.node.journal import Journal
+from isochrone.node.questions import AskerRole, Questions, Say
+from isochrone.node.watchers import Watching
 from isochrone.node.work_process import WorkProcess
 from isochrone.node.work_worker import Begin, Committed, Open, Opened, Recall, Recalled
 from isochrone.rules.seeded_work import SEED_BYTES, WIDTHS
@@ -35,7 +37,6 @@ from isochrone.rules.work_sizes import (
 )
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError
-from isochrone.schema.frames import Control
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
     WORK_RESULT,
@@ -49,9 +50,6 @@ from isochrone.schema.proof import (
     WorkRecalled,
     WorkResult,
 )
-
-Say = Callable[[Control], object]
-"""Sends a message to one validator."""
 
 NO_CLAIM = WorkClaim(memory_mib=0, mflops=0)
 
@@ -116,6 +114,14 @@ class Works:
         self._running: _Running | None = None
 
     # -- validators ----------------------------------------------------------------------------
+
+    def listen(self, questions: Questions, watching: Watching) -> None:
+        """Answer validators, and nobody else."""
+        validators: tuple[AskerRole, ...] = ("watcher",)
+        for kind in (WorkOrder, WorkRecall, WorkOpen):
+            questions.on(kind, self.heard, of=validators)
+        watching.on_opened.append(self.joined)
+        watching.on_lost.append(self.left)
 
     def joined(self, validator: str, say: Say) -> None:
         """A channel to a validator is open. The first one makes the node measure itself."""

@@ -53,6 +53,9 @@ clocks, and repetition (the best of several counts) for what passes."""
 RECALL_SHARE = 5
 """The recall's deadline is one part in so many of the work's."""
 
+HIDEABLE = RECALL_SHARE / 2
+"""A device so many times as fast as its claim makes half of the rows anew within the recall."""
+
 ROUND_TRIP_US_MAX = 300_000
 """More of a round trip is not allowed for: a node that delays its pings gains at most so much."""
 
