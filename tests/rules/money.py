@@ -189,10 +189,14 @@ def watchers(*stakes: int) -> tuple[Watcher, ...]:
 
 
 def node_report(
-    node: str, *findings: Finding, asked: int = 4, evidence: tuple[bytes, ...] = (b"signed",)
+    node: str,
+    *findings: Finding,
+    asked: int = 0,
+    answered: int = 0,
+    evidence: tuple[bytes, ...] = (b"signed",),
 ) -> NodeReport:
     return NodeReport(
-        node=node, asked=asked, answered=len(evidence), findings=findings, evidence=evidence
+        node=node, asked=asked, answered=answered, findings=findings, evidence=evidence
     )
 
 
@@ -214,6 +218,7 @@ class World:
         self.watchers = watchers(*(self.some((0, 1, 1, 1, 5)) for _ in range(self.some((0, 5, 7)))))
         self.liar = self.some(NODES[:3])
         self.eager = self.some((0.5, 0.97))
+        self.careless = self.some((*self.watchers, None))
 
     def rarely(self) -> bool:
         return self.chance.random() < 0.15
@@ -357,10 +362,12 @@ class World:
                     *(
                         node_report(
                             node,
-                            *(self._finding(node, kind) for kind in KINDS[:2]),
-                            evidence=self.some(((), (b"signed",), (b"signed",))),
+                            *(self._finding(node, kind) for kind in KINDS[1:3]),
+                            asked=4,
+                            answered=self.some((0, 2, 3) if node == self.liar else (3, 4, 4)),
+                            evidence=() if watcher == self.careless or self.rarely() else (b"s",),
                         )
-                        for node in NODES
+                        for node in NODES[:4]
                         if self.chance.random() < self.eager
                     ),
                     opened=not self.rarely(),
@@ -381,7 +388,7 @@ class World:
         """Of the liar, often; sometimes of others, and of the wrong epoch."""
         return tuple(
             Appeal(node=self.some((self.liar, *NODES)), kind=kind, epoch=epoch - self.rarely())
-            for kind in KINDS[:2]
+            for kind in KINDS[:3]
             if self.some((True, False))
         )
 

@@ -6,7 +6,7 @@ It shares no code with ``isochrone.rules`` and is slow on purpose. It returns on
 
 from fractions import Fraction
 from hashlib import sha256
-from math import ceil, floor
+from math import ceil, comb, floor
 from typing import Any
 
 from isochrone.schema.digests import canonical
@@ -454,9 +454,16 @@ class NaiveWatch:
             for w in inputs.watches
             if inputs.watch_seed and w.opened and w.secret_ok and w.validator in self.who
         }
+        self.heard: dict[Any, str] = {}
+        self.seats: dict[str, list[str]] = {}
         self.decide()
 
     def members(self, node: str) -> list[str]:
+        if node not in self.seats:
+            self.seats[node] = self.drawn(node)
+        return self.seats[node]
+
+    def drawn(self, node: str) -> list[str]:
         mine = [k for k, w in self.who.items() if w.stake_microusd]
         mine = [k for k in mine if self.who[k].account != self.owner.get(node, "")]
         mine.sort(key=lambda k: sha256(f"{self.i.watch_seed}\n{node}\n{k}".encode()).digest())
@@ -464,12 +471,39 @@ class NaiveWatch:
         return mine if everybody else mine[:5]
 
     def says(self, key: str, node: str, kind: str) -> str:
+        if (key, node, kind) not in self.heard:
+            self.heard[key, node, kind] = self.reads(key, node, kind)
+        return self.heard[key, node, kind]
+
+    def reads(self, key: str, node: str, kind: str) -> str:
         report = self.word.get(key, {}).get(node)
-        return (
-            {f.kind: f.verdict for f in report.findings}.get(kind, "unknown")
-            if report
-            else "unknown"
+        if report is None:
+            return "unknown"
+        if kind == "life":
+            return self.life(report.asked, report.answered, node)
+        return {str(f.kind): str(f.verdict) for f in report.findings}.get(kind, "unknown")
+
+    def life(self, asked: int, answered: int, node: str) -> str:
+        i = self.i
+        mine = {r.terms.lease for r in i.leases if r.terms.node == node}
+        claims = [u.live_ms for u in i.usages if u.lease in mine and not u.late]
+        operators = {b.account for b in i.chain.bonds if b.role == "operator" and b.stake_microusd}
+        beats: dict[str, int] = {}
+        for row in i.standby:
+            who = self.owner.get(row.gateway, "")
+            if row.node == node and row.epoch == i.epoch and who in operators:
+                beats[who] = max(beats.get(who, 0), row.live_ms)
+        claims += sorted(beats.values())[:-1]
+        bps = floor(Fraction(max(0, *claims, 0), i.end_unix_ms - i.start_unix_ms) * 10_000)
+        if asked and asked == answered:
+            return "ok"
+        gone = min(Fraction(1), Fraction(10_000 - min(bps, 10_000), 10_000) * Fraction(3, 2))
+        lost = 1 - (1 - gone) * Fraction(98, 100)
+        tail = sum(
+            comb(asked, n) * lost**n * (1 - lost) ** (asked - n)
+            for n in range(asked - answered, asked + 1)
         )
+        return "failed" if asked - answered >= 2 and tail <= Fraction(1, 100) else "unknown"
 
     def most(self, keys: Any, node: str) -> bool:
         whole = sum(self.who[k].stake_microusd for k in self.members(node))

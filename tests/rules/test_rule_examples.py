@@ -12,6 +12,7 @@ WITH_EXAMPLES = {
     "epochs": ("newest_over", "missing", "told_final"),
     "forecast": ("forecast",),
     "holding": ("held_part", "added", "taken", "released"),
+    "life": ("finding", "chance"),
     "merkle": ("leaf", "levels"),
     "metering": ("use_microusd", "promised_ms"),
     "objectives": (

@@ -61,7 +61,7 @@ PLANTED: tuple[tuple[str, object, str, object, Check], ...] = (
     ("bars by half of the bond", ballots, "QUORUM", (1, 2), AGREES),
     ("bars for two epochs", verdicts, "BAR_EPOCHS", 2, AGREES),
     ("remembers no accusation", verdicts, "MEMORY_EPOCHS", 1, AGREES),
-    ("forgives every other question", duties, "FORGIVEN_OF", 2, AGREES),
+    ("forgives every question", duties, "FORGIVEN_OF", 1, AGREES),
     ("forfeits nothing to tenants", lease_pay, "tenant_of", lambda service: "0x0", AGREES),
     ("pools what nobody paid", rewards, "fee_parts", _all_to_pool, CONSERVES),
     ("spends a fee twice", rewards, "fee_parts", _twice, NEVER_PAYS),

@@ -145,15 +145,17 @@ def test_what_a_verdict_takes_goes_from_a_barred_node_to_the_tenants_of_its_leas
 def test_nobody_is_barred_whom_less_than_two_thirds_of_the_bond_found_failed(
     history: list[EpochInput],
 ) -> None:
-    accusers: dict[tuple[str, str], set[str]] = {}
+    accusers: dict[tuple[str, Any], set[str]] = {}
     for inputs, result in settled(history):
         stakes = {w.key: w.stake_microusd for w in inputs.chain.watch.watchers}
         owner = {key: bond.account for bond in inputs.chain.bonds for key in bond.keys}
         for watch in inputs.watches:
             for report in watch.reports:
-                for finding in report.findings:
-                    if finding.verdict == "failed" and watch.opened and watch.secret_ok:
-                        about = (report.node, finding.kind)
+                found = [f.kind for f in report.findings if f.verdict == "failed"]
+                found += ["life"] * (report.asked - report.answered >= 2)
+                for kind in found:
+                    if watch.opened and watch.secret_ok:
+                        about = (report.node, kind)
                         accusers.setdefault(about, set()).add(watch.validator)
         for bar in result.books.barred:
             of = {

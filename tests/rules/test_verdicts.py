@@ -15,6 +15,7 @@ from tests.rules.money import (
     node_report,
     record,
     snapshot,
+    standby,
     usage,
     watch_report,
     watchers,
@@ -298,7 +299,7 @@ def many(count: int, verdict: Verdict, odd: str, **of_odd: Any) -> EpochInput:
     """An epoch with many nodes of which one validator says something else."""
     town = Town()
     town.epoch = 7
-    inputs = town.inputs({}, "life")
+    inputs = town.inputs({}, "place")
     nodes = [account(1_000 + n) for n in range(count)]
     watches = []
     for one in WHO:
@@ -313,7 +314,7 @@ def many(count: int, verdict: Verdict, odd: str, **of_odd: Any) -> EpochInput:
                 *(
                     node_report(
                         node,
-                        Finding(kind="life", verdict=said["verdict"]),
+                        Finding(kind="place", verdict=said["verdict"]),
                         evidence=said["evidence"],
                     )
                     for node in mine
@@ -340,3 +341,43 @@ def test_without_a_watch_every_signer_is_paid() -> None:
     assert {line.account for line in result.lines if line.why == "validation"} == {
         one.account for one in WHO
     }
+
+
+# --- life ----------------------------------------------------------------------------------------
+
+
+def asked(answered: int, **changes: Any) -> EpochInput:
+    """A node that answers so many of four questions of each validator."""
+    town = Town()
+    town.epoch = 7
+    watches = tuple(
+        watch_report(
+            one,
+            7,
+            *([node_report(NODE, asked=4, answered=answered)] if one.key in seats() else []),
+        )
+        for one in WHO
+    )
+    return msgspec.structs.replace(town.inputs({}, "life"), watches=watches, **changes)
+
+
+def suspected(inputs: EpochInput) -> list[tuple[str, Kind]]:
+    return [(one.node, one.kind) for one in settle(inputs).books.suspects]
+
+
+def test_who_is_counted_as_live_and_does_not_answer_is_suspected() -> None:
+    assert suspected(asked(1)) == [(NODE, "life")]
+    assert not suspected(asked(3)), "a lost question proves nothing"
+    assert not suspected(asked(0, usages=())), "it was away and does not say otherwise"
+    half = usage("c7", live_ms=1_800_000)
+    assert not suspected(asked(0, usages=(half,))), "its absence explains it"
+
+
+def test_one_operator_alone_cannot_make_an_absent_node_look_like_a_liar() -> None:
+    inputs = asked(0, usages=(), standby=(standby(epoch=7),))
+    assert not suspected(inputs)
+    other = account(77)
+    bonds = (*inputs.chain.bonds, bond(account(78), "operator", other))
+    chain = msgspec.structs.replace(inputs.chain, bonds=bonds)
+    both = (*inputs.standby, standby(epoch=7, gateway=other))
+    assert suspected(msgspec.structs.replace(inputs, chain=chain, standby=both)) == [(NODE, "life")]

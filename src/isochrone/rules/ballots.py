@@ -8,16 +8,21 @@ Rules of this file: pure; a report counts when its validator opened what it had 
 at the moments of its committed secret, and was to measure the node (``rules.watching.examiners``).
 What it does not do: check a report's evidence (``EpochInput.watches`` is verified already), or say
 what follows (``verdicts``, ``duties``).
+
+Life is judged here, by the counts that a report tells and what gateways and leases say of the node
+(``life``): only an epoch's records hold both.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Final
 
+from isochrone.rules import life
 from isochrone.rules.parties import Parties
 from isochrone.rules.watching import examiners
-from isochrone.schema.proof import Kind, NodeReport, Verdict
+from isochrone.schema.proof import Finding, Kind, NodeReport, Verdict
 from isochrone.schema.settlement import EpochInput, Watcher
 
 QUORUM: Final = (2, 3)
@@ -43,6 +48,7 @@ class Ballots:
             for watch in inputs.watches:
                 if watch.validator in self._watchers and watch.opened and watch.secret_ok:
                     self.reports[watch.validator] = {one.node: one for one in watch.reports}
+        self._live_bps = _live_bps(inputs, parties)
         self._members: dict[str, tuple[Watcher, ...]] = {}
 
     @property
@@ -73,9 +79,17 @@ class Ballots:
 
     def said(self, validator: str, node: str, kind: Kind) -> Verdict:
         """A validator's ballot; ``unknown`` when it gave none."""
+        found = self.found(validator, node, kind)
+        return found.verdict if found is not None else "unknown"
+
+    def found(self, validator: str, node: str, kind: Kind) -> Finding | None:
+        """A validator's finding with its note, None when there is none."""
         report = self.report(validator, node)
-        findings = report.findings if report is not None else ()
-        return next((one.verdict for one in findings if one.kind == kind), "unknown")
+        if report is None:
+            return None
+        if kind == "life":
+            return life.finding(report.asked, report.answered, self._live_bps.get(node, 0))
+        return next((one for one in report.findings if one.kind == kind), None)
 
     def reached(self, validator: str, node: str) -> bool:
         """Whether a validator shows anything that the node signed for it."""
@@ -115,16 +129,40 @@ class Ballots:
     def note(self, node: str, kind: Kind) -> str:
         """The numbers behind a failure, as the first who found it tells them."""
         for one in self.voters(node, kind, "failed"):
-            report = self.report(one.key, node)
-            notes = [f.note for f in report.findings if f.kind == kind] if report else []
-            if notes and notes[0]:
-                return notes[0][:NOTE_MAX]
+            found = self.found(one.key, node, kind)
+            if found is not None and found.note:
+                return found.note[:NOTE_MAX]
         return ""
 
     def _is_quorum(self, those: tuple[Watcher, ...], node: str) -> bool:
         share, of = QUORUM
         whole = stake(self.members(node))
         return whole > 0 and of * stake(those) >= share * whole
+
+
+def _live_bps(inputs: EpochInput, parties: Parties) -> dict[str, int]:
+    """Node → share of the epoch in which it claims to have been live, 0-10,000.
+
+    What its own signature stands under (tallies), or what gateways of two operators say of its
+    beats: one alone could make a node that is honestly away look like a liar.
+    """
+    whole_ms = inputs.end_unix_ms - inputs.start_unix_ms
+    of_lease = {record.terms.lease: record.terms.node for record in inputs.leases}
+    signed: dict[str, int] = defaultdict(int)
+    for usage in inputs.usages:
+        if not usage.late and usage.lease in of_lease:
+            node = of_lease[usage.lease]
+            signed[node] = max(signed[node], usage.live_ms)
+    told: dict[str, dict[str, int]] = defaultdict(dict)
+    for record in inputs.standby:
+        operator = parties.operator_of(record.gateway)
+        if operator and record.epoch == inputs.epoch:
+            by = told[record.node]
+            by[operator] = max(by.get(operator, 0), record.live_ms)
+    for node, by in told.items():
+        second = sorted(by.values())[-2:][0] if len(by) > 1 else 0
+        signed[node] = max(signed[node], second)
+    return {node: max(0, min(life.BPS, ms * life.BPS // whole_ms)) for node, ms in signed.items()}
 
 
 def stake(watchers: tuple[Watcher, ...]) -> int:
