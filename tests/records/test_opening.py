@@ -46,8 +46,11 @@ def test_records_and_the_lists_in_them_can_be_asked(settled: Settled, tmp_path: 
         "links": 3 * len(records.heads),
         "pools": len(books.pools),
         "purposes": len(books.purposes),
+        "barred": 0,
         "standby": len(records.standby),
+        "suspects": 0,
         "vouchers": len(records.vouchers),
+        "watches": 0,
         "windows": len(books.windows),
     }
     assert total == Answer(("total",), ((books.total_microusd,),))

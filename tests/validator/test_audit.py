@@ -40,7 +40,7 @@ def test_the_truth_agrees_from_an_empty_folder(network: Network, folder: Path) -
     assert epoch.total_microusd == network.settled[6].settlement.books.total_microusd
     assert (epoch.chains, epoch.links) == (2, 4)
     assert "not computed again" in result.assumed
-    assert len(list((folder / "sha256").iterdir())) == 8
+    assert len(list((folder / "sha256").iterdir())) == 9
 
 
 def test_epochs_in_a_row_assume_nothing_when_the_first_is_the_networks(

@@ -22,7 +22,8 @@ from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.errors import ChainDisagrees, NoState
 from isochrone.ledger.facts import Facts
 from isochrone.ledger.history import History
-from isochrone.schema.settlement import ROLES, Bonded, ChainSnapshot, Fund, Role
+from isochrone.ledger.watch_start import WatchStarts
+from isochrone.schema.settlement import ROLES, Bonded, ChainSnapshot, Fund, Role, WatchStart
 
 NO_EPOCH = -1
 """``last_epoch`` when no root is final."""
@@ -35,11 +36,16 @@ class Snapshots:
         self._chain = chain
         self._contracts = contracts
         self._history = History(chain, contracts.deployment)
+        self._watches = WatchStarts(chain, contracts.deployment, self._history)
         self._compared = -1
 
     def facts(self, at: Block) -> Facts:
         """Everything that events say at a block, unchecked: to show, and to find roots."""
         return self._history.facts(at)
+
+    def watch_start(self, watch: int, at: Block) -> WatchStart:
+        """How a watch began, by blocks up to ``at``, which should be final."""
+        return self._watches.of(watch, at)
 
     def take(
         self,
@@ -94,6 +100,7 @@ class Snapshots:
             signers=tuple(sorted(signers)),
             last_epoch=final[-1].epoch if final else NO_EPOCH,
             last_root=final[-1].root if final else "",
+            watch=self._watches.of(epoch, block),
         )
 
     # --- logs against state ----------------------------------------------------------------------

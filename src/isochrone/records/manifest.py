@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from isochrone.records.links import write_links
 from isochrone.records.store import FILE_BYTES_MAX, Store
-from isochrone.records.tables import BOOKS, CHAIN, HEADS, LEASES, STANDBY, VOUCHERS
+from isochrone.records.tables import BOOKS, CHAIN, HEADS, LEASES, STANDBY, VOUCHERS, WATCHES
 from isochrone.schema.digests import canonical, decode
 from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound
 from isochrone.schema.settlement import (
@@ -31,7 +31,7 @@ from isochrone.schema.settlement import (
     Voucher,
 )
 
-KINDS = ("heads", "links", "leases", "standby", "vouchers", "chain", "books")
+KINDS = ("heads", "links", "leases", "standby", "watches", "vouchers", "chain", "books")
 
 MANIFEST_BYTES_MAX = 64 * 1024
 
@@ -40,8 +40,8 @@ MANIFEST_BYTES_MAX = 64 * 1024
 class EpochRecords:
     """Everything that an epoch is settled from. Order never matters.
 
-    ``leases`` and ``standby``: packed documents. ``books``: those after the epoch before (None: the
-    network's first epoch).
+    ``leases``, ``standby`` and ``watches``: packed documents. ``books``: those after the epoch
+    before (None: the network's first epoch).
     """
 
     heads: tuple[SignedHead, ...]
@@ -51,6 +51,7 @@ class EpochRecords:
     vouchers: tuple[Voucher, ...]
     chain: ChainSnapshot
     books: Books | None
+    watches: tuple[bytes, ...] = ()
 
 
 def write_files(store: Store, records: EpochRecords) -> tuple[RecordFile, ...]:
@@ -64,6 +65,7 @@ def write_files(store: Store, records: EpochRecords) -> tuple[RecordFile, ...]:
         ("links", write_links(records.links)),
         ("leases", LEASES.write(records.leases)),
         ("standby", STANDBY.write(records.standby)),
+        ("watches", WATCHES.write(records.watches)),
         ("vouchers", VOUCHERS.write(records.vouchers)),
         ("chain", CHAIN.write(records.chain)),
     ]

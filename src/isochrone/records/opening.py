@@ -27,7 +27,7 @@ ROWS_SHOWN = 10_000
 
 _LISTS = {
     "chain": ("bonds", "funds"),
-    "books": ("held", "purposes", "windows", "counted"),
+    "books": ("held", "purposes", "windows", "counted", "suspects", "barred"),
 }
 _AMOUNTS = {"accounts": "account", "pools": "metro"}
 

@@ -6,8 +6,8 @@ has a fixed schema, made from the noun it holds, and a fixed order of rows; a fi
 if writing what was read from it gives the same table again: no column beside a signed document can
 tell another story than the document, no row stands twice, none out of order.
 
-``heads``, ``leases``, ``standby`` and ``vouchers`` have a row a record; ``chain`` and ``books`` one
-row with nested lists. Links, a million rows, have a module of their own (``links``).
+``heads``, ``leases``, ``standby``, ``watches`` and ``vouchers`` have a row a record; ``chain`` and
+``books`` one row with nested lists. Links, a million rows, have a module of their own (``links``).
 
 What it does not do: check a signature or a sum (``validator.checking``), or promise the same bytes
 from every version of the Parquet writer: a manifest names the bytes that its proposer wrote.
@@ -31,6 +31,14 @@ import pyarrow.parquet as pq
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD, unpack
 from isochrone.schema.errors import InvalidInput
+from isochrone.schema.proof import (
+    APPEAL,
+    WATCH_COMMITMENT,
+    WATCH_OPENING,
+    Appeal,
+    WatchCommitment,
+    WatchOpening,
+)
 from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
@@ -249,6 +257,20 @@ def _standby_row(packed: bytes) -> Row:
     return {**msgspec.structs.asdict(standby_record(packed)), "document": packed}
 
 
+def _watch_row(packed: bytes) -> Row:
+    document = unpack(packed)
+    row: Row = {"kind": document.kind, "epoch": 0, "page": 0, "pages": 0, "reports": 0}
+    if document.kind == WATCH_OPENING:
+        page = decode(document.body, WatchOpening, WATCH_OPENING)
+        told = {"page": page.page, "pages": len(page.pages), "reports": len(page.reports)}
+        row |= {"epoch": page.watch, **told}
+    elif document.kind == WATCH_COMMITMENT:
+        row["epoch"] = decode(document.body, WatchCommitment, WATCH_COMMITMENT).watch
+    else:
+        row["epoch"] = decode(document.body, Appeal, APPEAL).epoch
+    return {**row, "document": packed}
+
+
 def _documents(rows: list[Row]) -> tuple[bytes, ...]:
     return tuple(row["document"] for row in rows)
 
@@ -295,6 +317,20 @@ STANDBY: Table[tuple[bytes, ...]] = Table(
     _documents,
 )
 """Packed ``standby-record`` documents, one a node, gateway and epoch."""
+
+WATCHES: Table[tuple[bytes, ...]] = Table(
+    "watches",
+    _schema(
+        ("kind", pa.string()),
+        *((name, pa.int64()) for name in ("epoch", "page", "pages", "reports")),
+        ("document", pa.binary()),
+    ),
+    lambda documents: _sorted_once(
+        "watches", map(_watch_row, documents), ("kind", "epoch", "page", "document")
+    ),
+    _documents,
+)
+"""Packed ``watch-commitment``, ``watch-opening`` and ``appeal`` documents."""
 
 VOUCHERS: Table[tuple[Voucher, ...]] = Table(
     "vouchers",

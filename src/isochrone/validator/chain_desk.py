@@ -15,10 +15,17 @@ import msgspec
 from isochrone.ledger.chain import Block, Chain
 from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.errors import ChainDisagrees, ChainSlow, Reverted
-from isochrone.ledger.facts import PostedRoot
+from isochrone.ledger.facts import Facts, PostedRoot
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import ChainSnapshot, Role, RootStatement, Terms, Voucher
+from isochrone.schema.settlement import (
+    ChainSnapshot,
+    Role,
+    RootStatement,
+    Terms,
+    Voucher,
+    WatchStart,
+)
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.collecting import Fault
 from isochrone.validator.rounds import Peer
@@ -43,9 +50,10 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """The chain at its final block. ``roots``: those that stand, by epoch; ``final_epoch``: the
     newest that no veto reaches (-1: none). ``peers``: voting validators by key, as of now.
-    ``accounts``: voting key → account. ``operators``: the same of all keys that work for a bonded
-    operator; ``bonds``: those accounts' stake. ``deposits``: what is left that nobody has announced
-    to withdraw, by tenant and purpose (hex)."""
+    ``accounts``: voting key → account; ``stakes``: those accounts' stake as validators.
+    ``operators``: key → account of all keys that work for a bonded operator; ``bonds``: those
+    accounts' stake; ``nodes``: the same keys of providers. ``deposits``: what is left that nobody
+    has announced to withdraw, by tenant and purpose (hex)."""
 
     block: int
     roots: tuple[PostedRoot, ...]
@@ -57,6 +65,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     operators: dict[str, str]
     bonds: dict[str, int]
     deposits: dict[tuple[str, str], int]
+    stakes: dict[str, int] = {}
+    nodes: dict[str, str] = {}
 
 
 class ChainDesk:
@@ -85,11 +95,8 @@ class ChainDesk:
             for key, who in voters.items()
             if (bond := facts.bonds.get((who, "validator"))) is not None
         }
-        bonds = {
-            who: bond.slashable
-            for (who, role), bond in facts.bonds.items()
-            if role == "operator" and bond.slashable > 0
-        }
+        bonds = _stakes(facts, "operator")
+        providers = _stakes(facts, "provider")
         return Look(
             block=block.number,
             roots=roots,
@@ -108,6 +115,12 @@ class ChainDesk:
                 purse: max(0, left - facts.thawing.get(purse, 0))
                 for purse, (left, _) in facts.funds.items()
             },
+            stakes=_stakes(facts, "validator"),
+            nodes={
+                key: who
+                for (role, key), who in facts.keys.items()
+                if role == "provider" and who in providers
+            },
         )
 
     def snapshot(self, epoch: int, block: int | None = None) -> ChainSnapshot:
@@ -121,6 +134,10 @@ class ChainDesk:
         if block > final.number:
             raise ChainDisagrees(f"Block {block} is not final here; {final.number} is.")
         return self._snapshots.take(epoch, self._chain.block(block), strict=False)
+
+    def watch_start(self, watch: int) -> WatchStart:
+        """How a watch began, by final blocks; an empty one while no block in time is final."""
+        return self._snapshots.watch_start(watch, self._chain.final())
 
     def terms(self, epoch: int) -> Terms:
         """The council's terms for an epoch."""
@@ -209,3 +226,12 @@ class ChainDesk:
     def _epoch_now(self, block: Block) -> int:
         deployment = self._contracts.deployment
         return deployment.epoch_at(max(block.timestamp_s * 1000, self._unix_ms()))
+
+
+def _stakes(facts: Facts, meant: Role) -> dict[str, int]:
+    """Account → stake of everybody who is bonded in a role."""
+    return {
+        who: bond.slashable
+        for (who, role), bond in facts.bonds.items()
+        if role == meant and bond.slashable > 0
+    }

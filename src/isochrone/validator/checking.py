@@ -6,7 +6,8 @@ signature recovered, every paper compared with the ones it names. One false reco
 manifest false: its proposer could have left it out (``sifting``).
 
 Duties, in this order: the chain's snapshot and the books before; lease records; heads; links; what
-is new in each chain; standby; vouchers. ``FalseRecord`` names the first that does not hold.
+is new in each chain; standby; the watch; vouchers. ``FalseRecord`` names the first that does not
+hold.
 
 What it does not do: fetch (``read`` gives a file's bytes), compare the snapshot with a chain or the
 manifest with what was forwarded (``audit``, ``rounds``), or judge amounts (``rules.settlement``).
@@ -18,8 +19,19 @@ from collections.abc import Callable, Iterable
 
 from isochrone.records.links import Run, read_links
 from isochrone.records.manifest import file_of
-from isochrone.records.tables import BOOKS, CHAIN, HEADS, LEASES, STANDBY, VOUCHERS, T, Table
+from isochrone.records.tables import (
+    BOOKS,
+    CHAIN,
+    HEADS,
+    LEASES,
+    STANDBY,
+    VOUCHERS,
+    WATCHES,
+    T,
+    Table,
+)
 from isochrone.rules.merkle import AccountTree
+from isochrone.rules.watching import seed_of
 from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
@@ -48,6 +60,7 @@ from isochrone.validator.papers import (
     false_lease,
     of_former_homes,
 )
+from isochrone.validator.watch_checking import check_watches
 
 Read = Callable[[RecordFile], bytes]
 """A file's bytes, already checked against its digest."""
@@ -79,6 +92,14 @@ def check(manifest: Manifest, read: Read) -> EpochInput:
         check_standby(packed, epoch, deployment.epoch_s * 1000, keys)
         for packed in _table(manifest, STANDBY, read)
     )
+    said = _table(manifest, WATCHES, read)
+    watches, appeals = check_watches(
+        said,
+        epoch=epoch,
+        deployment=deployment,
+        chain=chain,
+        books=books,
+    )
     check_vouchers(manifest, read, deployment.domain)
     return EpochInput(
         epoch=epoch,
@@ -90,6 +111,9 @@ def check(manifest: Manifest, read: Read) -> EpochInput:
         leases=tuple(known.booked for known in leases.values()),
         standby=standby,
         previous=books,
+        watches=watches,
+        watch_seed=seed_of(chain.watch, epoch),
+        appeals=appeals,
     )
 
 

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection as Collected
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,7 @@ from isochrone.validator.chains import LATE_EPOCHS
 from isochrone.validator.collecting import Collection, Fault, batches_of
 from isochrone.validator.shares import NOBODY, Shares
 from isochrone.validator.sifting import Sound, sift
+from isochrone.validator.watch_collecting import WatchCollection, is_of_a_watch
 
 EPOCHS_AHEAD: Final = 1
 """Clocks differ: a record of the next epoch may come before this one is over for us."""
@@ -56,8 +58,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What was held: newest position by chain id; kind, subject and signer of lease and standby
-    records of the epoch."""
+    """What was held: newest position by chain id; kind, subject and signer of the documents of the
+    epoch."""
 
     positions: dict[bytes, int]
     papers: frozenset[tuple[str, str, str]]
@@ -77,10 +79,12 @@ class Holdings:
         self._lock = threading.Lock()
         self._shares = Shares(spool.bytes_max)
         self._collection = Collection(deployment.domain, self._shares)
+        self._watches = WatchCollection(self._shares)
         self._accused = 0
         self._crowded: dict[str, str] = {}
         self._operators: Mapping[str, str] | None = None
         self._bonds: Mapping[str, int] = {}
+        self._watchers: tuple[Mapping[str, str], Mapping[str, int], Collected[str]] = ({}, {}, ())
         self._keeping = asyncio.Lock()
         self._owed: list[tuple[int, bytes]] = []
         self.settled = -1
@@ -103,7 +107,7 @@ class Holdings:
         for epoch in holdings._spool.epochs():
             for data in holdings._spool.read(epoch):
                 try:
-                    holdings._collection.add(_decode_batch(data))
+                    holdings._take(_decode_batch(data))
                 except Unavailable as error:  # it was handed over in another order
                     log.error("held records are left out: %s", error.sentence())
         holdings._shares.binding = True
@@ -125,14 +129,23 @@ class Holdings:
         """Why records were refused for want of room, in words, an operator each."""
         return tuple(self._crowded[account] for account in sorted(self._crowded))
 
-    async def admit(self, operators: Mapping[str, str], bonds: Mapping[str, int]) -> None:
-        """The chain was read: only records by these bonded operators' keys are taken now.
+    async def admit(
+        self,
+        operators: Mapping[str, str],
+        bonds: Mapping[str, int],
+        validators: Mapping[str, str] | None = None,
+        stakes: Mapping[str, int] | None = None,
+        nodes: Collected[str] = (),
+    ) -> None:
+        """The chain was read: only records by these bonded keys are taken now.
 
-        ``operators``: account by key; ``bonds``: micro-USD by account.
+        ``operators``, ``validators``: account by key; ``bonds``, ``stakes``: micro-USD by account,
+        as operator and as validator. ``nodes``: keys that work for a bonded provider.
         """
-        if operators != self._operators or bonds != self._bonds:
-            self._operators, self._bonds = operators, bonds
-            await asyncio.to_thread(self._admit, operators, bonds)
+        watchers = (validators or {}, stakes or {}, nodes)
+        if (operators, bonds, watchers) != (self._operators, self._bonds, self._watchers):
+            self._operators, self._bonds, self._watchers = operators, bonds, watchers
+            await asyncio.to_thread(self._admit)
 
     async def on_batch(self, data: bytes) -> bytes | None:
         """Take a batch that was handed over; the acknowledgement, or None when it is not taken."""
@@ -193,7 +206,14 @@ class Holdings:
             batches = [
                 batch for of in _counting(epoch) for batch in batches_of(self._collection, of, "")
             ]
+            for packed in self._watches.documents(epoch):
+                batches.append(RecordBatch(epoch=epoch, source="", documents=(packed,)))
             return _encode(batches), self._mark(epoch)
+
+    def watches(self, epoch: int) -> list[bytes]:
+        """The documents held of an epoch's watch, packed. Blocking, briefly."""
+        with self._lock:
+            return self._watches.documents(epoch)
 
     def sound(self, epoch: int, chain: ChainSnapshot, books: Books | None) -> Sound:
         """What may count in an epoch by what the chain says about keys. Blocking."""
@@ -202,6 +222,7 @@ class Holdings:
             links = self._links(epoch)
             leases = self._papers(LEASE_RECORD, _counting(epoch))
             standby = self._papers(STANDBY_RECORD, (epoch,))
+            watches = self._watches.documents(epoch)
         return sift(
             epoch,
             self._deployment,
@@ -211,6 +232,7 @@ class Holdings:
             links=links,
             leases=leases,
             standby=standby,
+            watches=watches,
         )
 
     def binding(self, mark: Mark) -> Mark:
@@ -261,6 +283,7 @@ class Holdings:
         last = min(final, epoch) - LATE_EPOCHS
         with self._lock:
             self._collection.forget_before(last + 1)
+            self._watches.forget_before(last + 1)
             self._shares.forget_before(last + 1)
         for old in self._spool.epochs():
             if old <= last:
@@ -271,27 +294,44 @@ class Holdings:
 
     def _add(self, batch: RecordBatch) -> tuple[RecordBatch | None, bool]:
         """What in it was new; whether all is kept: nothing a stranger's, nothing over a share."""
-        collection = self._collection
+        both = (self._collection, self._watches)
         with self._lock:
-            before = collection.strange, collection.over
-            new = collection.add(batch)
+            before = [(one.strange, one.over) for one in both]
+            new = self._take(batch)
             self._say_crowded()
-            return new, (collection.strange, collection.over) == before
+            return new, [(one.strange, one.over) for one in both] == before
+
+    def _take(self, batch: RecordBatch) -> RecordBatch | None:
+        """What of a batch was new, None when nothing was; each document where it belongs."""
+        watching = tuple(packed for packed in batch.documents if is_of_a_watch(packed))
+        rest = tuple(packed for packed in batch.documents if packed not in set(watching))
+        new = self._collection.add(msgspec.structs.replace(batch, documents=rest))
+        said = self._watches.add(batch.epoch, watching)
+        if not said:
+            return new
+        found = new or RecordBatch(epoch=batch.epoch, source=batch.source)
+        return msgspec.structs.replace(found, documents=(*found.documents, *said))
 
     def _say_crowded(self) -> None:
         """Once an operator, until epochs are forgotten."""
-        for account in self._collection.crowded - set(self._crowded):
+        crowded = self._collection.crowded | self._watches.crowded
+        for account in crowded - set(self._crowded):
             limit = self._shares.limit(account)
             who = "records of no known operator" if account == NOBODY else f"operator {account}"
             why = f"no more records are kept of {who}: its share of {limit} bytes is full"
             self._crowded[account] = why
             log.error("%s", why)
         self._collection.crowded.clear()
+        self._watches.crowded.clear()
 
-    def _admit(self, operators: Mapping[str, str], bonds: Mapping[str, int]) -> None:
+    def _admit(self) -> None:
+        operators, bonds = self._operators or {}, self._bonds
+        validators, stakes, nodes = self._watchers
+        together = {one: bonds.get(one, 0) + stakes.get(one, 0) for one in {**bonds, **stakes}}
         with self._lock:
             self._collection.admit(operators)
-            self._shares.admit(operators, bonds)
+            self._watches.admit(validators, nodes)
+            self._shares.admit({**operators, **validators}, together)
 
     async def _keep(self) -> None:
         """Put on disk what is in memory only. Whoever brings the same again waits for it as well,
@@ -315,6 +355,7 @@ class Holdings:
             if of == epoch and kind in (LEASE_RECORD, STANDBY_RECORD)
             for signer in signed
         )
+        papers |= self._watches.names(epoch)
         return Mark(positions=positions, papers=papers)
 
     def _heads(self, epoch: int) -> Iterable[SignedHead]:

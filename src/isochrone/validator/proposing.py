@@ -205,6 +205,7 @@ def _records(
         links=sound.links,
         leases=sound.leases,
         standby=sound.standby,
+        watches=sound.watches,
         vouchers=vouchers,
         chain=chain,
         books=books,

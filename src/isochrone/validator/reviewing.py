@@ -17,9 +17,9 @@ import asyncio
 from collections.abc import Mapping
 
 from isochrone.fabric.connection import Fabric
-from isochrone.records.manifest import copy
+from isochrone.records.manifest import content, copy, file_of
 from isochrone.records.store import Store
-from isochrone.records.tables import standby_record
+from isochrone.records.tables import WATCHES, standby_record
 from isochrone.schema.documents import LEASE_RECORD
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
@@ -40,6 +40,7 @@ from isochrone.validator.holdings import Holdings, Mark
 from isochrone.validator.papers import check_lease, lease_name
 from isochrone.validator.recomputing import Computed, recompute
 from isochrone.validator.vouchers import NoAnswer, ask, homes
+from isochrone.validator.watch_papers import WATCH_KINDS, lacking, sound_watches
 
 SLACK_MICROUSD = 10_000
 """A cent: what a purpose may be moved by between a proposal and its review."""
@@ -121,6 +122,7 @@ class Reviewer:
             raise Refused("The books before are not those that we have.")
         await asyncio.to_thread(self._check_snapshot, computed)
         await asyncio.to_thread(self._check_whole, computed, mark)
+        await asyncio.to_thread(self._check_watches, computed, mark)
         await self._check_vouchers(computed, patient=patient)
         return computed
 
@@ -168,8 +170,21 @@ class Reviewer:
         leases = [check_lease(p, (epoch - LATE_EPOCHS, epoch), keys) for p in ours.leases]
         held = {lease.name for lease in leases if lease.record.epoch == epoch}
         held |= {f"{row.node}/{row.gateway}" for row in map(standby_record, ours.standby)}
-        for lacking in sorted(held & missing):
-            raise Refused(f"The record of {lacking} is missing.")
+        for lacked in sorted(held & missing):
+            raise Refused(f"The record of {lacked} is missing.")
+
+    def _check_watches(self, computed: Computed, mark: Mark) -> None:
+        """No validator's words on the watch are missing that we held then."""
+        inputs, epoch = computed.inputs, computed.manifest.epoch
+        held = {signer for kind, _, signer in mark.papers if kind in WATCH_KINDS}
+        if not held:
+            return
+        file = file_of(computed.manifest, "watches")
+        assert file is not None
+        theirs = WATCHES.read(content(self._store, file), file.rows)
+        ours = sound_watches(epoch, self._holdings.watches(epoch), inputs.chain, inputs.previous)
+        for name in lacking(theirs, ours, held):
+            raise Refused(f"What {name} said of the watch is missing.")
 
     async def _check_vouchers(self, computed: Computed, *, patient: bool) -> None:
         """A purpose that does not cover its bill must be empty, or its key must refuse."""

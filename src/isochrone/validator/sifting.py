@@ -39,6 +39,7 @@ from isochrone.validator.papers import (
     false_lease,
     of_former_homes,
 )
+from isochrone.validator.watch_papers import sound_watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Sound:
     leases: tuple[bytes, ...]
     standby: tuple[bytes, ...]
     refused: tuple[FalseRecord, ...]
+    watches: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ def sift(
     links: Mapping[bytes, Links],
     leases: Iterable[bytes],
     standby: Iterable[bytes],
+    watches: Iterable[bytes] = (),
 ) -> Sound:
     """The records of this epoch and the late ones of the epoch before that will pass a check.
 
@@ -91,6 +94,7 @@ def sift(
         links=tuple(piece for _, _, piece in kept if piece is not None),
         leases=tuple(packed_of[key] for key in sorted(known) if key[1] == epoch or key in needed),
         standby=_standby(sieve, standby),
+        watches=sound_watches(epoch, watches, chain, books),
         refused=tuple(sieve.refused),
     )
 
