@@ -73,6 +73,15 @@ def free_ports(count: int, host: str = "127.0.0.1", *, but: Container[int] = ())
     raise Unavailable(f"There are no {count} free ports on {host}.", fix="End what uses them.")
 
 
+def free_run(count: int, host: str = "127.0.0.1", *, but: Container[int] = ()) -> list[int]:
+    """So many free ports in a row; raises Unavailable."""
+    for first in random.SystemRandom().sample(DRAWN_FROM, 4_000):
+        run = range(first, first + count)
+        if all(port not in but and is_free(host, port) for port in run):
+            return list(run)
+    raise Unavailable(f"There are no {count} free ports in a row on {host}.")
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

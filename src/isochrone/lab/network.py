@@ -18,13 +18,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 from isochrone.cell.cell import Cell
 from isochrone.cell.config import CellConfig, HubConfig, ValidatorPace
-from isochrone.cell.ports import free_ports
+from isochrone.cell.ports import free_run
 from isochrone.lab.accounts import Accounts
 from isochrone.lab.bank import Bank
 from isochrone.lab.link_control import LinksProcess, start_links
@@ -33,6 +35,7 @@ from isochrone.lab.world import (
     METRO_RTT_MS,
     CellSite,
     Endpoint,
+    EndpointKind,
     NodeSite,
     World,
     link_specs,
@@ -142,10 +145,7 @@ class Network:
         ``said(what, done, total)`` reports progress. Raises IsochroneError with what failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        endpoints = [e for kind in ("http", "channel", "hub") for e in self.world.endpoints(kind)]
-        if self._central_metro:
-            endpoints += [Endpoint("http", CENTRAL), Endpoint("channel", CENTRAL)]
-        self.ports = dict(zip(endpoints, free_ports(len(endpoints)), strict=True))
+        self.ports = self._draw_ports()
         self.links = await asyncio.to_thread(
             start_links, (*link_specs(self.world, self.ports), *self._central_links()), self.folder
         )
@@ -156,6 +156,17 @@ class Network:
         await self._start_nodes(said)
         if self.bank is not None:
             await asyncio.to_thread(self.accounts.sign_for_machines, self.bank, self.cells)
+
+    def _draw_ports(self) -> dict[Endpoint, int]:
+        """A port for everything that listens; a cell's processes of a kind get ports in a row."""
+        drawn: dict[Endpoint, int] = {}
+        endpoints = [e for kind in get_args(EndpointKind) for e in self.world.endpoints(kind)]
+        if self._central_metro:
+            endpoints += [Endpoint("http", CENTRAL), Endpoint("channel", CENTRAL)]
+        for _, group in groupby(endpoints, key=lambda endpoint: (endpoint.kind, endpoint.cell)):
+            row = list(group)
+            drawn |= zip(row, free_run(len(row), but=set(drawn.values())), strict=True)
+        return drawn
 
     def resolve_for(self, source: str) -> dict[str, str]:
         """What the process at ``source`` is told: announced address -> its own link's port."""
@@ -223,7 +234,12 @@ class Network:
             hub=HubConfig(
                 port=self.ports[Endpoint("hub", site.name)], password=password, peers=peers
             ),
+            probe_port=self.ports[Endpoint("probe", site.name)],
+            watch_port=self.ports.get(Endpoint("watch", site.name), 0),
+            watch_probe_port=self.ports.get(Endpoint("watch-probe", site.name), 0),
             resolve=self.resolve_for(f"gateway:{site.name}-0"),
+            validator_resolve=self.resolve_for(f"validator:{site.name}"),
+            account=self.accounts.operator(site.name).address,
             admins=(operator_key(self.folder).address,),
             ledger=self.bank.deployment if self.bank else NO_CHAIN,
             chain_url=self.bank.url if self.bank else "",

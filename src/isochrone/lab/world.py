@@ -93,7 +93,7 @@ class WorldLink(msgspec.Struct, frozen=True, kw_only=True):
     """A link from a source to an endpoint.
 
     ``source``: ``client:<metro>``, ``node:<name>``, ``gateway:<cell>-<index>``,
-    ``validator:<cell>-<index>`` or ``hub:<cell>``.
+    ``validator:<cell>`` (one room for all of a cell's) or ``hub:<cell>``.
     ``table_rtt_ms`` is what the atlas says, ``rtt_ms`` what is emulated (hidden from the parts).
     """
 
@@ -261,14 +261,14 @@ def _pairs(
             yield f"node:{site.name}", site.metro, target
     for cell in cells:
         wanted = {
-            "gateway": (cell.gateways, (*channels, *doors, *probes, *watch_probes)),
-            "validator": (cell.validators, (*probes, *watch_probes)),
+            f"gateway:{cell.name}-{index}": (*channels, *doors, *probes, *watch_probes)
+            for index in range(cell.gateways)
         }
-        for part, (count, targets) in wanted.items():
-            for index in range(count):
-                for target in targets:
-                    if target.cell != cell.name:
-                        yield f"{part}:{cell.name}-{index}", cell.metro, target
+        wanted[f"validator:{cell.name}"] = (*probes, *watch_probes)
+        for source, targets in wanted.items():
+            for target in targets:
+                if target.cell != cell.name:
+                    yield source, cell.metro, target
         for hub in _endpoints(cells, "hub"):
             if hub.cell != cell.name:
                 yield f"hub:{cell.name}", cell.metro, hub

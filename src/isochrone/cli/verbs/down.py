@@ -1,6 +1,6 @@
-"""``isochrone down``: end the cell that ``up`` started, or a node that ``join`` started.
+"""``isochrone down``: end the cell that ``up`` started, a node of ``join``, a validator.
 
-What they know stays on disk; the next ``up`` or ``join`` goes on from there.
+What they know stays on disk; the next ``up``, ``join`` or ``validate`` goes on from there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from isochrone.cli.tables import print_json
 
 @click.command("down")
 @click.option("--node", "name", metavar="NAME", help="End this node of `join` instead of the cell.")
+@click.option("--validator", is_flag=True, help="End this home's validator instead.")
 @output_option
-def command(name: str | None, output: str) -> None:
-    """End the cell that `up` started, or with --node a node that `join` started."""
+def command(name: str | None, validator: bool, output: str) -> None:
+    """End the cell that `up` started, or what `join` or `validate` started."""
     as_json = output == "json"
-    if name is None:
+    if validator:
+        _end_validator(as_json)
+    elif name is None:
         _end_cell(as_json)
     else:
         _end_node(name, as_json)
@@ -56,3 +59,14 @@ def _end_node(name: str, as_json: bool) -> None:
         print_json({"ended": True, "node": name, "folder": str(node_folder(name))})
         return
     click.echo(f"The node {name} has ended; its key and models stay in {node_folder(name)}.")
+
+
+def _end_validator(as_json: bool) -> None:
+    from isochrone.cli.validating import folder, stop
+
+    ran = stop()
+    if as_json:
+        print_json({"ended": ran, "folder": str(folder())})
+        return
+    word = "The validator has ended" if ran else "No validator runs"
+    click.echo(f"{word}; what it knows stays in {folder()}.")

@@ -1,0 +1,34 @@
+"""Evidence for a jurisdiction, and who would settle it, in a sentence or two."""
+
+from __future__ import annotations
+
+from isochrone.cli.place_facts import Jurisdiction
+from isochrone.cli.tables import short
+from isochrone.rules.location import ACCOUNTS_MIN
+from isochrone.rules.vantages import Settling
+
+
+def describe(jurisdiction: Jurisdiction) -> str:
+    """``DE: physical, proven by 3 accounts.`` or what is missing and who would settle it."""
+    name = jurisdiction.name
+    if jurisdiction.evidence == "outside":
+        return f"{name}: it does not claim to be inside."
+    if jurisdiction.evidence == "physical":
+        return f"{name}: physical; each of {jurisdiction.proving} accounts proves it alone."
+    have = f"{jurisdiction.proving} of {ACCOUNTS_MIN} accounts prove it"
+    return f"{name}: {jurisdiction.evidence}; {have}. {_settling(jurisdiction.settling)}".rstrip()
+
+
+def _settling(settling: Settling | None) -> str:
+    if settling is None:
+        return "No vantage near enough to it could: foreign land is too near."
+    vantage, within = settling.candidate, f"{settling.within_ms:.2f} ms"
+    where = f"{vantage.place.metro} ({vantage.place.country})"
+    if vantage.account:
+        return f"Vantage {short(vantage.name)} in {where} would, by an answer within {within}."
+    if settling.hopeful:
+        return f"A vantage of a further account in {where} would, by an answer within {within}."
+    return (
+        f"The best site is {where}, which needs an answer within {within}; "
+        f"a good path takes {settling.expected_ms:.2f} ms."
+    )
