@@ -17,6 +17,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -146,7 +147,7 @@ class Trial:
             self._ending.push_async_callback(door.close)
             account = f"account-{number}"
             standing = Standing(
-                place=place, probe_host=HOST, probe_port=port, account=lambda name=account: name
+                place=place, probe_host=HOST, probe_port=port, account=partial(str, account)
             )
             vantage = Vantage(key, door, standing, self._keep, remeasure_s=3600.0)
             self._ending.push_async_callback(vantage.close)
