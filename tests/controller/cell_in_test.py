@@ -31,6 +31,7 @@ from isochrone.schema.identity import PrivateKey
 from isochrone.schema.leadership import Leadership
 from isochrone.schema.lease import Lease, LeaseStatus, Quota
 from isochrone.schema.node import Capacity, Node, Offer, Resources
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.routing import GatewayPresence, NodePresence, RoutingTable
 from isochrone.schema.service import (
     AudienceShare,
@@ -77,7 +78,7 @@ def node(number: int, metro: str, provider: int = 0, cell: str = "fra", **change
         "provider": f"0x{0xAA00 + provider:040x}",
         "cell": cell,
         "place": city(metro).place,
-        "evidence": "declared",
+        "whereabouts": Whereabouts(country=city(metro).place.country),
         "capacity": Capacity(cpu_milli=2000, memory_mib=2048, engines=("onnx",)),
         "offer": Offer(cpu_core_microusd_per_hour=20_000, memory_gib_microusd_per_hour=2_000),
         "grant": b"",

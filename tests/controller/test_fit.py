@@ -34,7 +34,7 @@ def here(
 def made(now: World) -> fit.Fit:
     held = fit.observe(now, VAD.id, {}, 0.0)
     inputs = fit.look(now, now.quotas[VAD.id], VAD, held, STAMP)
-    return fit.fitted(now, now.quotas[VAD.id], held, inputs, decide(inputs))
+    return fit.fitted(now, now.quotas[VAD.id], VAD, held, inputs, decide(inputs))
 
 
 STANDING = made(here())
@@ -43,7 +43,7 @@ STANDING = made(here())
 def stands(now: World, standing: fit.Fit = STANDING, failed_s: float = 0.0) -> bool:
     since_s = {"l1": -failed_s}
     held = fit.observe(now, VAD.id, since_s, 0.0)
-    return fit.stands(now, now.quotas[VAD.id], held, standing)
+    return fit.stands(now, now.quotas[VAD.id], VAD, held, standing)
 
 
 def test_it_keeps_what_runs() -> None:

@@ -12,6 +12,7 @@ from isochrone.rules.residency import admits
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.lease import Lease
 from isochrone.schema.node import Resources
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.service import Model, Objective, Residency
 
 EU = Residency(allow=("EU",), evidence="declared")
@@ -52,7 +53,7 @@ def lease(**changes: object) -> Lease:
 )
 def test_exactly_the_admitted_countries_are_listed(residency: Residency) -> None:
     every = blocs()["world"]
-    admitted = {c for c in every if admits(residency, c, "declared", blocs())}
+    admitted = {c for c in every if admits(residency, Whereabouts(country=c), blocs())}
     assert set(countries_of(residency)) == admitted
     assert 0 < len(admitted) < len(every)
 

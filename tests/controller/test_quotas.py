@@ -6,18 +6,19 @@ import msgspec
 import pytest
 
 from isochrone.atlas.blocs import blocs
-from isochrone.atlas.cities import city
 from isochrone.controller.quotas import check
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Quota
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.service import Residency
 
 from .worlds import declare, quota, service
 
 VAD = declare(service())
 GOOD = quota(VAD, {"frankfurt": 2})
-FRANKFURT, SINGAPORE = city("frankfurt").place, city("singapore").place
+FRANKFURT, SINGAPORE = Whereabouts(country="DE"), Whereabouts(country="SG")
+PROVEN = Whereabouts(country="DE", discs=(("DE",),) * 3)
 
 
 def refusal(given: Quota, held: Quota | None = None, place: object = FRANKFURT) -> str:
@@ -44,9 +45,13 @@ def test_a_country_outside_the_mask() -> None:
     assert check(changed(sites=()), None, "fra", (SINGAPORE,), blocs()), "withdrawing is legal"
 
 
-def test_stronger_evidence_than_declared_is_not_there_yet() -> None:
-    proven = declare(service(residency=Residency(allow=("EU",), evidence="physical")))
-    assert refusal(quota(proven, {"frankfurt": 1})) == "residency"
+def test_one_of_the_cells_gateways_must_be_proven_and_none_may_stand_elsewhere() -> None:
+    strict = declare(service(residency=Residency(allow=("EU",))))
+    given = quota(strict, {"frankfurt": 1})
+    assert refusal(given) == "residency"
+    assert check(given, None, "fra", (FRANKFURT, PROVEN), blocs()) == strict
+    with pytest.raises(IsochroneError, match="SG is not in EU"):
+        check(given, None, "fra", (PROVEN, SINGAPORE), blocs())
 
 
 def test_a_declaration_signed_by_somebody_else() -> None:

@@ -10,6 +10,7 @@ from isochrone.gateway.bearer import KeyRing
 from isochrone.schema.apikey import ApiGrant, mint
 from isochrone.schema.errors import Unauthorized
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.service import Residency
 
 TENANT = PrivateKey.generate()
@@ -77,11 +78,12 @@ def test_a_flood_of_wrong_keys_pushes_out_no_right_one(monkeypatch: pytest.Monke
 def test_a_keys_residency_admits_what_it_says_and_fails_closed() -> None:
     ring = Ring()
     eu = ring.keys.check(key(residency=Residency(allow=("EU",), deny=("FR",), evidence="declared")))
-    assert eu.admits("DE")
-    assert not eu.admits("FR")
-    assert not eu.admits("US")
+    assert eu.admits(Whereabouts(country="DE"))
+    assert not eu.admits(Whereabouts(country="FR"))
+    assert eu.why_not(Whereabouts(country="US")) == "US is not in EU"
     odd = ring.keys.check(key(residency=Residency(allow=("Narnia",), evidence="declared")))
-    assert not odd.admits("DE")
-    proven = ring.keys.check(key(residency=Residency(evidence="physical")))
-    assert not proven.admits("DE")
-    assert proven.admits("DE", "physical")
+    assert not odd.admits(Whereabouts(country="DE"))
+    assert odd.why_not(Whereabouts(country="DE"))
+    proven = ring.keys.check(key(residency=Residency(allow=("EU",))))
+    assert not proven.admits(Whereabouts(country="DE"))
+    assert proven.admits(Whereabouts(country="DE", discs=(("DE",),) * 3))

@@ -14,6 +14,7 @@ from isochrone.gateway.flight import (
     next_move,
     why_failed,
 )
+from isochrone.gateway.places import declared_only
 from isochrone.gateway.routes import RoutedService
 from isochrone.schema.errors import InvalidInput, Stale, Unavailable
 from isochrone.schema.place import Place
@@ -22,6 +23,7 @@ from isochrone.schema.service import Objective, Residency
 
 ANYTHING: Any = object()
 ANYWHERE = Residency()
+HERE = declared_only(Place(latitude=50, longitude=8, country="DE", metro="x"))
 
 
 def flight(body: bytes | None = b"{}", residency: Residency = ANYWHERE) -> Flight:
@@ -48,7 +50,7 @@ def flight(body: bytes | None = b"{}", residency: Residency = ANYWHERE) -> Fligh
     return Flight(
         number=1,
         request_id="r",
-        service=RoutedService(route, (replica,), "DE", blocs()),
+        service=RoutedService(route, (replica,), HERE, blocs()),
         caller=ANYTHING,
         operation="infer",
         headers={},

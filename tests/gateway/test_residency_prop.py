@@ -2,12 +2,14 @@
 
 Random worlds (services, keys, nodes here and behind other gateways) and random outcomes drive the
 real dispatcher, fleet and route book. Channels are doubles that record what is opened: the real
-ones are in the scenarios. The oracle judges every opened stream by its own sets of countries.
+ones are in the scenarios. The oracle judges every opened stream by its own sets of countries, and
+by who was proven to be where it says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -18,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.atlas.blocs import blocs
+from isochrone.fabric.attested import AttestedShelf, Believed
+from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.bearer import Caller
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.dispatch import Dispatcher
@@ -27,6 +31,8 @@ from isochrone.gateway.known import KnownPeer
 from isochrone.gateway.lines import Line
 from isochrone.gateway.lookup import Lookup
 from isochrone.gateway.metrics import Registry
+from isochrone.gateway.numbers import Numbers
+from isochrone.gateway.places import Places
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
@@ -35,7 +41,7 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import AnswerHeader, Beat, Introduce, pack, unpack_open
 from isochrone.schema.lease import LeaseStatus
 from isochrone.schema.node import Capacity, NodeGrant, Offer
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, Whereabouts
 from isochrone.schema.routing import (
     GatewayPresence,
     NodePresence,
@@ -58,7 +64,7 @@ residencies = st.builds(
     Residency,
     allow=st.lists(st.sampled_from(AREAS), max_size=3).map(tuple),
     deny=st.lists(st.sampled_from(AREAS), max_size=2).map(tuple),
-    evidence=st.sampled_from(["declared", "declared", "declared", "physical"]),
+    evidence=st.sampled_from(["declared", "declared", "physical"]),
 )
 outcomes = st.sampled_from(["answer", "refuse", "reset", "nothing", "nothing", "silent"])
 replicas = st.tuples(
@@ -66,16 +72,32 @@ replicas = st.tuples(
     st.sampled_from(["", *COUNTRIES]),  # "" = a channel of our own, else a relay's country
     outcomes,
     st.booleans(),  # the routing table tells another country than the node's grant
+    st.sampled_from(["", "n", "g", "ng", "ng"]),  # what is proven: the node, the relay
 )
 
 
-def may(residency: Residency, country: str) -> bool:
+class Shelf(AttestedShelf):
+    """Three accounts have proven of some keys that they are where they say."""
+
+    def __init__(self) -> None:
+        super().__init__(Believed(), lambda _place: None)
+        self.right: set[str] = set()
+
+    def whereabouts(self, subject: str, country: str, own_account: str) -> Whereabouts:
+        discs = ((country,),) * (3 if subject in self.right else 2)
+        return Whereabouts(country=country, discs=discs)
+
+
+def may(residency: Residency, country: str, proven: bool) -> bool:
     """The oracle."""
 
     def named(names: tuple[str, ...]) -> set[str]:
         return set().union(*(MEMBERS.get(name, {name}) for name in names))
 
-    if residency.evidence != "declared" or country in named(residency.deny):
+    restricts = bool(residency.allow or residency.deny)
+    if restricts and residency.evidence != "declared" and not proven:
+        return False
+    if country in named(residency.deny):
         return False
     return not residency.allow or country in named(residency.allow)
 
@@ -99,13 +121,13 @@ class FakeChannel:
     rtt_ms_ewma = rtt_ms_min = rtt_ms_last = 1.0
     last_heard = float("inf")
 
-    def __init__(self, world: World, country: str) -> None:
+    def __init__(self, world: World, relay: str) -> None:
         self.world = world
-        self.country = country
+        self.relay = relay
 
     def open(self, header: bytes, body: bytes = b"", **options: Any) -> FakeStream:
         ask = unpack_open(header)
-        self.world.opened.append((ask, self.country))
+        self.world.opened.append((ask, self.relay))
         stream = FakeStream(options["sink"])
         self.world.loop.call_soon(self.world.act, ask.node, stream)
         return stream
@@ -138,16 +160,36 @@ class Reply:
 class World:
     """One random world around a real dispatcher."""
 
-    def __init__(self, rows: list[Any], service: Residency, key: Residency, here: str) -> None:
+    def __init__(
+        self,
+        rows: list[Any],
+        service: Residency,
+        key: Residency,
+        here: str,
+        proven: bool = True,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.opened: list[tuple[Any, str]] = []
         self.outcome: dict[str, str] = {}
         self.country: dict[str, str] = {}
         place = Place(latitude=0, longitude=0, country=here, metro="x")
-        self.book = RouteBook(place, blocs())
+        self.shelf = Shelf()
+        self.country["here"] = here
+        if proven:
+            self.shelf.right.add("here")
+        places = Places(self.shelf, "here", place, lambda: 0)
+        self.book = RouteBook(places, blocs())
         self.fleet = Fleet(self.book)
         limits = GatewayLimits(hold_ms=50, deadline_ms=400)
-        self.dispatcher = Dispatcher(self.loop, self.fleet, limits, Traffic(Registry()), Tallies())
+        self.dispatcher = Dispatcher(
+            self.loop,
+            self.fleet,
+            limits,
+            Traffic(Registry()),
+            Tallies(),
+            Numbers("boot"),
+            AnswerKeeper(random.Random(0)),
+        )
         routes = [self._replica(number, *row) for number, row in enumerate(rows)]
         route = ServiceRoute(
             service="t.s",
@@ -164,7 +206,7 @@ class World:
         self.book.offer(RoutingTable(cell="c", epoch=1, sequence=1, services=(route,)))
         grant = ApiGrant(services=("s",), residency=key, expires_unix_s=0, nonce=b"")
         self.caller = Caller(ApiKey(id="k", tenant="t", grant=grant), blocs())
-        self.lookup = Lookup(self.book, place, lambda tenant, name: True, lambda legal: "")
+        self.lookup = Lookup(self.book, lambda tenant, name: True, lambda legal: "")
         self.refusal = ""
 
     def declare(self, residency: Residency, *, deleted: bool) -> None:
@@ -182,12 +224,13 @@ class World:
         self.book.declare("t.s", declared)
 
     def _replica(
-        self, number: int, country: str, via: str, outcome: str, lies: bool
+        self, number: int, country: str, via: str, outcome: str, lies: bool, proven: str = "ng"
     ) -> ReplicaRoute:
         node, lease, now_s = f"n{number}", f"l{number}", monotonic()
         place = Place(latitude=0, longitude=0, country=country, metro="x")
         self.outcome[node] = outcome
-        self.country[node] = country
+        self.country[node], self.country[f"g{number}"] = country, via
+        self.shelf.right |= {f"{kind}{number}" for kind in proven}
         status = LeaseStatus(lease=lease, revision=1, state="serving")
         if via:
             self._behind(node, status, via, number, now_s)
@@ -195,7 +238,7 @@ class World:
             offer = Offer(cpu_core_microusd_per_hour=1, memory_gib_microusd_per_hour=1)
             grant = NodeGrant(node=node, place=place, offer=offer, revision=1)
             channel: Any = FakeChannel(self, "")
-            known = self.fleet.node_joined(node, "p", grant, b"", channel, now_s)
+            known = self.fleet.node_joined(node, f"p{number}", grant, b"", channel, now_s)
             capacity = Capacity(cpu_milli=1, memory_mib=1)
             known.introduced = Introduce(capacity=capacity, home=True)
             beat = Beat(sequence=1, in_flight=0, cpu_percent=0, leases=(status,))
@@ -214,7 +257,7 @@ class World:
     def _behind(self, node: str, status: LeaseStatus, via: str, number: int, now_s: float) -> None:
         gateway = f"g{number}"
         place = Place(latitude=0, longitude=0, country=via, metro="x")
-        channel: Any = FakeChannel(self, via)
+        channel: Any = FakeChannel(self, gateway)
         self.fleet.peer_joined(KnownPeer(gateway, "c", place, Line(channel, now_s)))
         seen = NodePresence(
             node=node, beat_age_ms=1, rtt_ms=1, in_flight=0, ejected=False, leases=(status,)
@@ -293,6 +336,7 @@ class World:
     service=residencies,
     key=residencies,
     here=st.sampled_from(COUNTRIES),
+    proven=st.sampled_from([True, True, False]),
     number=st.integers(min_value=0, max_value=2**32),
     newer=st.none() | st.tuples(residencies, st.booleans(), st.booleans()),
 )
@@ -301,11 +345,12 @@ def test_no_stream_is_opened_outside_both_masks(
     service: Residency,
     key: Residency,
     here: str,
+    proven: bool,
     number: int,
     newer: tuple[Residency, bool, bool] | None,
 ) -> None:
     async def run() -> None:
-        world = World(rows, service, key, here)
+        world = World(rows, service, key, here, proven)
         before, meanwhile = 0, None
         masks = [service]
         if newer is not None:
@@ -322,11 +367,12 @@ def test_no_stream_is_opened_outside_both_masks(
         reply = await world.fly(number, meanwhile)
         assert not (world.opened[before:] and not masks), "a deleted service is asked nothing"
         for at, (ask, relay) in enumerate(world.opened):
-            places = [world.country[ask.node], here, *([relay] if relay else [])]
+            keys = [ask.node, "here", *([relay] if relay else [])]
+            places = [(world.country[key], key in world.shelf.right) for key in keys]
             ruling = [key, *(masks if at >= before else [service])]
-            assert all(may(residency, place) for residency in ruling for place in places)
+            assert all(may(residency, *place) for residency in ruling for place in places)
             assert bool(relay) == ask.relay
-        if newer is None and not (may(key, here) and may(service, here)):
+        if newer is None and not (may(key, here, proven) and may(service, here, proven)):
             assert world.refusal == "misdirected"
         assert len(world.opened) <= 3 + REFUSALS_MAX
         assert len(reply.ends) <= 1, "a request is answered at most once"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.atlas.blocs import blocs
+from isochrone.gateway.places import declared_only
 from isochrone.gateway.routes import RouteBook, SnapshotFolder
 from isochrone.schema.place import Place
 from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
@@ -77,7 +78,7 @@ def test_the_order_of_hearing_does_not_matter(drawn: list[object], chance) -> No
     tables = tables_of(drawn)  # type: ignore[arg-type]
     shuffled = tables * 2
     chance.shuffle(shuffled)
-    one, two = RouteBook(HERE, blocs()), RouteBook(HERE, blocs())
+    one, two = RouteBook(declared_only(HERE), blocs()), RouteBook(declared_only(HERE), blocs())
     for table in tables:
         one.offer(table)
     for table in shuffled:
@@ -95,7 +96,7 @@ def test_the_order_of_hearing_does_not_matter(drawn: list[object], chance) -> No
 
 @given(st.lists(rows, min_size=1, max_size=8))
 def test_only_replicas_that_the_newest_mask_admits_are_legal(drawn: list[object]) -> None:
-    book = RouteBook(HERE, blocs())
+    book = RouteBook(declared_only(HERE), blocs())
     for table in tables_of(drawn):  # type: ignore[arg-type]
         book.offer(table)
     for routed in book.services.values():
@@ -127,7 +128,7 @@ def test_tables_survive_on_disk_and_a_damaged_file_costs_only_itself(tmp_path: P
 
 
 def test_older_and_repeated_tables_are_counted() -> None:
-    book = RouteBook(HERE, blocs())
+    book = RouteBook(declared_only(HERE), blocs())
     new = RoutingTable(cell="x", epoch=2, sequence=1, services=())
     old = RoutingTable(cell="x", epoch=1, sequence=9, services=())
     assert book.offer(new)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 from hypothesis import strategies as st
-from tests.rules.test_residency_prop import BLOCS, COUNTRIES, EVIDENCE, residencies
+from tests.rules.test_residency_prop import BLOCS, COUNTRIES, residencies, wheres
 
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
 from isochrone.schema.lease import Site
@@ -54,6 +54,9 @@ def node(
     metro: str = "",
     price: int = 1000,
     evidence: Evidence = "declared",
+    where: Whereabouts | None = None,
+    barred: str = "",
+    proven: tuple[int, int] = (0, 0),
     engines: tuple[str, ...] = ("onnx",),
     devices: tuple[Device, ...] = (),
     cpu_milli: int = 4000,
@@ -62,13 +65,18 @@ def node(
     holds: int = 0,
     alive: bool = True,
 ) -> FreeNode:
-    """A node on which a replica of one core costs ``price`` (see ``service``)."""
+    """A node on which a replica of one core costs ``price`` (see ``service``). ``where`` overrules
+    country and evidence; ``proven``: MiB and Mflop/s."""
+    where = where or known(country, evidence)
     made = Node(
         address=address(number),
         provider=provider or f"provider-{number}",
         cell=cell,
-        place=place(country, metro or f"metro-{number}"),
-        whereabouts=known(country, evidence),
+        place=place(where.country, metro or f"metro-{number}"),
+        whereabouts=where,
+        barred=barred,
+        proven_memory_mib=proven[0],
+        proven_mflops=proven[1],
         capacity=Capacity(cpu_milli=8000, memory_mib=16384, engines=engines, devices=devices),
         offer=Offer(cpu_core_microusd_per_hour=price, memory_gib_microusd_per_hour=0),
         grant=b"",
@@ -141,11 +149,10 @@ def nodes_anywhere(draw: st.DrawFn, number: int) -> FreeNode:
     return node(
         number,
         draw(st.sampled_from(sorted(CELL_COUNTRY))),
-        draw(st.sampled_from(COUNTRIES)),
         provider=f"provider-{draw(st.integers(1, 4))}",
         metro=f"metro-{draw(st.integers(1, 4))}",
         price=draw(st.integers(0, 4000)),
-        evidence=draw(st.sampled_from(EVIDENCE)),
+        where=draw(wheres()),
         engines=draw(st.sampled_from([("onnx",), ("onnx", "llamacpp"), ("llamacpp",)])),
         cpu_milli=draw(st.sampled_from([500, 4000, 4000])),
         holds=draw(st.sampled_from([0, 0, 0, 1])),
@@ -161,7 +168,8 @@ def worlds(
 ) -> PlacementInputs:
     """Any inputs: up to 10 nodes in 3 cells, 5 parts of the audience, a residency and a budget."""
     nodes = [draw(nodes_anywhere(number)) for number in range(draw(st.integers(0, 10)))]
-    gateways = [gateway(cell) for cell in sorted(CELL_COUNTRY)]
+    classes = st.sampled_from(["declared", "physical", "physical"])
+    gateways = [gateway(cell, evidence=draw(classes)) for cell in sorted(CELL_COUNTRY)]
     people = draw(st.lists(st.sampled_from(COUNTRIES), min_size=1, max_size=5))
     least = draw(st.integers(1, 3))
     sites = st.builds(

@@ -62,8 +62,16 @@ GPU_NEED = Resources(cpu_milli=1000, memory_mib=512, gpu_count=1, gpu="h100")
 @pytest.mark.parametrize(
     ("rule", "odd", "changes"),
     [
-        ("residency", node(2, country="US"), {"residency": Residency(allow=("EU",))}),
-        ("residency", node(2, country="HU"), {"residency": Residency(deny=("HU",))}),
+        (
+            "residency",
+            node(2, country="US"),
+            {"residency": Residency(allow=("EU",), evidence="declared")},
+        ),
+        (
+            "residency",
+            node(2, country="HU"),
+            {"residency": Residency(deny=("HU",), evidence="declared")},
+        ),
         ("no_gateway", node(2, "vir"), {}),
         ("not_alive", node(2, alive=False), {}),
         ("engine", node(2, engines=("llamacpp",)), {}),
@@ -82,13 +90,43 @@ def test_a_rule_excludes_and_is_named(rule: str, odd: FreeNode, changes: dict[st
 
 
 def test_evidence_is_a_rule_of_its_own() -> None:
-    """A gateway's place is declared, so nothing stricter can be met through it: fail closed."""
-    strict = Residency(allow=("EU",), evidence="statistical")
-    decision = decide(inputs([node(1), node(2, evidence="physical")], residency=strict))
-    assert row(decision, 1).excluded_by == "evidence"
-    assert row(decision, 2).excluded_by == "no_gateway"
-    assert decision.winners == ()
-    assert codes(decision) == ["no_legal_place"]
+    """For gateways as for nodes: through one that is only declared nothing stricter can be met."""
+    nodes = [node(1), node(2, evidence="physical")]
+    for evidence in ("statistical", "physical"):
+        strict = Residency(allow=("EU",), evidence=evidence)
+        decision = decide(inputs(nodes, residency=strict, replicas=ONE))
+        assert row(decision, 1).excluded_by == "evidence"
+        assert row(decision, 2).excluded_by == "no_gateway"
+        assert decision.winners == ()
+        assert codes(decision) == ["no_legal_place"]
+        proven = (gateway("fra", evidence=evidence),)
+        decision = decide(inputs(nodes, residency=strict, replicas=ONE, gateways=proven))
+        assert winners(decision) == {2}
+
+
+def test_a_verdict_keeps_everything_off_a_node_whatever_it_holds() -> None:
+    decision = decide(inputs([node(1), node(2, barred="it lied", holds=1)], replicas=ONE))
+    assert row(decision, 2).excluded_by == "barred"
+    assert row(decision, 2).detail == "it lied"
+
+
+def test_what_was_measured_counts_and_what_was_not_is_believed_of_memory_only() -> None:
+    needs = {"resources": Resources(cpu_milli=1000, memory_mib=512, gflops_min=2)}
+    nodes = [
+        node(1),
+        node(2, proven=(511, 9000)),
+        node(3, proven=(0, 2000)),
+        node(4, proven=(512, 1999), holds=1),
+    ]
+    decision = decide(inputs(nodes, replicas=ONE, **needs))
+    assert [row(decision, n).excluded_by for n in (1, 2, 3, 4)] == [
+        "proven",
+        "proven",
+        "",
+        "proven",
+    ]
+    assert row(decision, 2).detail == "validators have filled 511 of 512 MiB"
+    assert row(decision, 1).detail == "of 2 GFLOP/s validators have measured none"
 
 
 def test_gpus_are_matched_by_name_and_count() -> None:
@@ -102,7 +140,9 @@ def test_gpus_are_matched_by_name_and_count() -> None:
 
 def test_law_is_named_before_capacity() -> None:
     dead_and_illegal = node(2, country="US", alive=False, engines=())
-    decision = decide(inputs([node(1), dead_and_illegal], residency=Residency(allow=("EU",))))
+    decision = decide(
+        inputs([node(1), dead_and_illegal], residency=Residency(allow=("EU",), evidence="declared"))
+    )
     assert row(decision, 2).excluded_by == "residency"
 
 
@@ -197,7 +237,9 @@ def test_what_runs_stays_until_another_place_is_much_better() -> None:
 
 def test_what_runs_illegally_or_dead_does_not_stay() -> None:
     nodes = [node(1, country="US", holds=1), node(2, holds=1, alive=False), node(3)]
-    decision = decide(inputs(nodes, residency=Residency(allow=("EU",)), replicas=ONE))
+    decision = decide(
+        inputs(nodes, residency=Residency(allow=("EU",), evidence="declared"), replicas=ONE)
+    )
     assert winners(decision) == {3}
 
 
@@ -207,7 +249,7 @@ def test_the_best_gateway_of_the_cell_counts_and_an_illegal_one_never() -> None:
         [node(1)],
         client_ms=[[1, 30, 20]],
         gateways=gateways,
-        residency=Residency(allow=("EU",)),
+        residency=Residency(allow=("EU",), evidence="declared"),
         replicas=ONE,
     )
     assert decide(made).coverage[0].p50_ms == 20 + 2 + 2
@@ -307,7 +349,9 @@ def test_without_nodes_there_is_still_a_decision() -> None:
 
 
 def test_no_legal_place() -> None:
-    decision = decide(inputs([node(1, country="US")], residency=Residency(allow=("EU",))))
+    decision = decide(
+        inputs([node(1, country="US")], residency=Residency(allow=("EU",), evidence="declared"))
+    )
     assert decision.unmet == ("no_legal_place: none of 1 nodes is admitted, e.g. US is not in EU",)
 
 
@@ -341,8 +385,8 @@ def test_unmeetable_objectives_still_get_the_nearest_place() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        inputs([node(1)], residency=Residency(allow=("Narnia",))),
-        inputs([], residency=Residency(allow=("Narnia",))),
+        inputs([node(1)], residency=Residency(allow=("Narnia",), evidence="declared")),
+        inputs([], residency=Residency(allow=("Narnia",), evidence="declared")),
         inputs([node(1), node(1)]),
         inputs([node(1)], client_ms=[[1.0, 2.0]]),
         inputs([node(1)], client_ms=[[float("nan")]]),
@@ -384,7 +428,7 @@ def test_replay_refuses_a_rule_that_it_does_not_have() -> None:
 
 def test_explain_tells_every_node_and_what_price_would_have_won() -> None:
     nodes = [node(1), node(2, price=1500), node(3, alive=False), node(4, country="US")]
-    made = inputs(nodes, residency=Residency(allow=("EU",)), replicas=ONE)
+    made = inputs(nodes, residency=Residency(allow=("EU",), evidence="declared"), replicas=ONE)
     lines = explain(decide(made))
     text = "\n".join(lines)
     for number in range(1, 5):
@@ -394,7 +438,11 @@ def test_explain_tells_every_node_and_what_price_would_have_won() -> None:
     loser = next(line for line in lines if line.startswith(f"  {address(2)}"))
     price = int(loser.rpartition("about ")[2].split()[0])
     cheaper = [nodes[0], node(2, price=price), *nodes[2:]]
-    assert winners(decide(inputs(cheaper, residency=Residency(allow=("EU",)), replicas=ONE))) == {2}
+    assert winners(
+        decide(
+            inputs(cheaper, residency=Residency(allow=("EU",), evidence="declared"), replicas=ONE)
+        )
+    ) == {2}
 
 
 def test_a_model_is_expected_to_take_longer_when_it_is_larger() -> None:

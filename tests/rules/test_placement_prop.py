@@ -34,12 +34,11 @@ def by_address(made: PlacementInputs) -> dict[str, FreeNode]:
 @given(worlds())
 def test_no_winner_escapes_the_mask(made: PlacementInputs) -> None:
     """Neither the node nor the gateways that may hand it requests."""
-    admitted = naive(made.service.residency)
-    decision = decide(made)
+    residency, decision = made.service.residency, decide(made)
     for winner in decision.winners:
         found = by_address(made)[winner].node
-        assert (found.place.country, found.evidence) in admitted
-    legal = {g.http_url for g in made.gateways if (g.place.country, "declared") in admitted}
+        assert naive(residency, found.whereabouts)
+    legal = {g.http_url for g in made.gateways if naive(residency, g.whereabouts)}
     assert {row.gateway_url for row in decision.coverage} <= legal
 
 
@@ -289,14 +288,14 @@ def test_the_choice_is_within_limits_and_no_single_exchange_is_better(
 
 @given(worlds())
 def test_expected_times_are_the_best_way_through_legal_gateways(made: PlacementInputs) -> None:
-    admitted = naive(made.service.residency)
+    residency = made.service.residency
     everyone = list(range(len(made.nodes)))
     p50_us, through = expected_us(made, everyone)
     for n, free in enumerate(made.nodes):
         ways = [
             g
             for g, site in enumerate(made.gateways)
-            if site.cell == free.node.cell and (site.place.country, "declared") in admitted
+            if site.cell == free.node.cell and naive(residency, site.whereabouts)
         ]
         for i in range(len(made.audience)):
             if not ways:

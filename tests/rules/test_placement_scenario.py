@@ -46,7 +46,9 @@ def world(seed: int) -> PlacementInputs:
         kind="fit" if fit else "sites",
         sites=(Site(metro="metro-1", replicas=2),) if fit else (),
         seed=seed,
-        residency=Residency(allow=("EU", "US"), deny=("AT",)) if seed % 2 else Residency(),
+        residency=Residency(allow=("EU", "US"), deny=("AT",), evidence="declared")
+        if seed % 2
+        else Residency(),
         replicas=ReplicaRange(min=2, max=6),
         max_price_microusd_per_hour=4000 if seed % 4 == 0 else None,
     )

@@ -172,7 +172,7 @@ def test_from_a_decision_to_seats() -> None:
         nodes,
         kind="fit",
         sites=(Site(metro="metro-1", replicas=3),),
-        residency=Residency(allow=("EU",)),
+        residency=Residency(allow=("EU",), evidence="declared"),
     )
     decision = decide(made)
     asked = wanted_of(made, decision, digest(decision))
@@ -186,7 +186,7 @@ def test_from_a_decision_to_seats() -> None:
 
 
 def test_new_terms_renew_the_lease_where_it_runs_at_its_locked_price() -> None:
-    strict = service(revision=2, residency=Residency(allow=("EU",)))
+    strict = service(revision=2, residency=Residency(allow=("EU",), evidence="declared"))
     running = replace(lease(1), price_microusd_per_hour=1)
     (action,) = actions(wanted(1, declared=strict), held(running))
     assert action.kind == "renew"

@@ -24,6 +24,7 @@ from isochrone.rules.routing import (
     rank,
     score_ms,
 )
+from isochrone.schema.place import Whereabouts
 from isochrone.schema.service import Residency
 
 seeds = st.integers(0, 2**40)
@@ -41,10 +42,11 @@ def test_every_legal_replica_is_tried_once_and_no_other(
 def test_no_try_escapes_the_mask(residency: Residency, places: list[str], seed: int) -> None:
     """Route and every retry and hedge after it: the whole order stays inside."""
     fleet = [
-        candidate(f"n{i}", legal=admits(residency, country, "declared", BLOCS))
+        candidate(f"n{i}", legal=admits(residency, Whereabouts(country=country), BLOCS))
         for i, country in enumerate(places)
     ]
-    assert all((places[i], "declared") in naive(residency) for i in rank(fleet, seed))
+    where = [Whereabouts(country=country) for country in places]
+    assert all(naive(residency, where[i]) for i in rank(fleet, seed))
 
 
 @given(route_candidates(), seeds)
