@@ -10,16 +10,19 @@ import pytest
 
 from isochrone.client.admin import AdminClient
 from isochrone.gateway.process import Gateway
-from isochrone.schema.documents import SERVICE, pack, seal
+from isochrone.schema.documents import SERVICE, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.proof import APPEAL, Appeal
 from isochrone.schema.service import Model
-from isochrone.schema.settlement import NO_CHAIN, Deployment
+from isochrone.schema.settlement import NO_CHAIN, Deployment, RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,
     LedgerView,
+    RecordsAck,
     consent_subject,
+    records_subject,
 )
 
 from .http_calls import call
@@ -68,6 +71,8 @@ async def test_a_cell_without_a_chain_says_so(town: Town) -> None:
     gateway = await town.gateway()
     assert (await asyncio.to_thread(client(town, gateway).ledger)).deployment == NO_CHAIN
     assert await refused(client(town, gateway, town.tenant).consent, "speech") == "no_chain"
+    asked = Appeal(node=town.tenant.address, kind="place", epoch=9)
+    assert await refused(client(town, gateway, town.tenant).appeal, asked) == "no_chain"
 
 
 async def test_only_its_tenant_gets_the_consent_for_a_service(town: Town) -> None:
@@ -89,6 +94,30 @@ async def test_only_its_tenant_gets_the_consent_for_a_service(town: Town) -> Non
     stranger = PrivateKey(b"\x77" * 32)
     assert await refused(client(town, gateway, stranger).consent, name) == "forbidden"
     assert await refused(client(town, gateway).consent, name) == "unauthorized"
+
+
+async def test_a_nodes_appeal_reaches_the_validators_records(town: Town) -> None:
+    gateway = await town.gateway(ledger=CHAIN)
+    node = PrivateKey(b"\x78" * 32)
+    asked = Appeal(node=node.address, kind="place", epoch=9)
+    assert await refused(client(town, gateway, node).appeal, asked) == "unavailable"
+    batches = []
+
+    async def validator(data: bytes) -> bytes:
+        batches.append(msgspec.msgpack.decode(data, type=RecordBatch))
+        return msgspec.json.encode(RecordsAck(validator="0x" + "6" * 40))
+
+    await (await town.fabric_of("fra")).respond(records_subject("fra"), validator)
+    taken = await asyncio.to_thread(client(town, gateway, node).appeal, asked)
+    assert taken.validator == "0x" + "6" * 40
+    (batch,) = batches
+    (document,) = batch.documents
+    assert batch.epoch == 9
+    assert unseal(unpack(document), APPEAL, Appeal) == (asked, node.address)
+    stranger = PrivateKey(b"\x77" * 32)
+    assert await refused(client(town, gateway, stranger).appeal, asked) == "forbidden"
+    long = msgspec.structs.replace(asked, evidence=(bytes(65_000),))
+    assert await refused(client(town, gateway, node).appeal, long) == "invalid_input"
 
 
 async def test_a_declaration_names_the_key_of_its_home(town: Town) -> None:

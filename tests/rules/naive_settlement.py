@@ -519,7 +519,7 @@ class NaiveWatch:
 
     def decide(self) -> None:
         i, before = self.i, self.before
-        self.barred = {c: span for c, span in before["barred"].items() if i.epoch < span[1]}
+        self.barred = {c: span for c, span in before["barred"].items() if i.epoch <= span[1]}
         self.suspects, self.accused = {}, dict(before["accused"])
         if not self.word:
             self.suspects = dict(before["suspects"])
@@ -532,7 +532,7 @@ class NaiveWatch:
             ]  # fmt: skip
             guilty = self.most(against, node)
             if guilty and not appeal:
-                new[node, kind] = (i.epoch, i.epoch + 24)
+                new[node, kind] = (i.epoch, i.epoch + 23)
             if appeal and not guilty:
                 self.barred.pop((node, kind), None)
                 self.accused = {a: e for a, e in self.accused.items() if a[:2] != (node, kind)}

@@ -126,7 +126,7 @@ def test_a_committee_only_flags_and_all_confirm_before_anything_waits() -> None:
     confirmed = town.settle(all_say("failed"))
     (bar,) = confirmed.books.barred
     assert (bar.node, bar.kind, bar.since_epoch, bar.until_epoch) == (
-        NODE, "answers", 9, 9 + BAR_EPOCHS,
+        NODE, "answers", 9, 9 + BAR_EPOCHS - 1,
     )  # fmt: skip
     assert bar.note == "1,200 of 1,200 of the bond failed, 0 ok: 3 of 4"
     assert amounts(confirmed, PROVIDER) == {"use": 20_000, "held": -20_000}

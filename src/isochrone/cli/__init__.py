@@ -19,6 +19,7 @@ from isochrone.schema.errors import IsochroneError
 _OS_FIX = "ISOCHRONE_HOME may name another folder, one that you may write."
 
 VERBS: dict[str, str] = {
+    "appeal": "Ask all validators to measure a barred node again.",
     "apply": "Declare a service: show the plan, upload the model, place it.",
     "audit": "Recompute a settled epoch from public records and compare.",
     "claim": "Take out what settled epochs owe an account.",

@@ -28,6 +28,7 @@ from isochrone.schema.admin import (
     Door,
     KeyRevocation,
     NodeView,
+    PlaceView,
     ReplicaView,
     RevocationAccepted,
     ServiceAccepted,
@@ -44,8 +45,9 @@ from isochrone.schema.errors import InvalidInput, IsochroneError, OurFault, Thei
 from isochrone.schema.frames import LogLine
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.plans import Plan
+from isochrone.schema.proof import APPEAL, Appeal
 from isochrone.schema.service import Service
-from isochrone.schema.settling import ConsentAnswer, LedgerView
+from isochrone.schema.settling import ConsentAnswer, LedgerView, RecordsAck
 
 T = TypeVar("T")
 
@@ -115,6 +117,10 @@ class AdminClient:
         """Nodes that this gateway knows."""
         return self._get("/nodes", list[NodeView])
 
+    def place(self, address: str) -> PlaceView:
+        """What the gateway knows of where a key answers."""
+        return self._get(f"/places/{quote(address)}", PlaceView)
+
     def replicas(self, service: str = "") -> list[ReplicaView]:
         """Replicas, of one service when it is named."""
         query = f"?service={quote(service)}" if service else ""
@@ -149,6 +155,11 @@ class AdminClient:
         """Post a tenant's own signed counts of its answers."""
         body = msgspec.json.encode(counts)
         return self._decode(self._call("POST", "/counts", body, signed=False), TenantCountsTaken)
+
+    def appeal(self, asked: Appeal) -> RecordsAck:
+        """Hand in a node's appeal, sealed by the signer's key; which validator has it on disk."""
+        body = pack(self._seal(APPEAL, asked))
+        return self._decode(self._call("POST", "/appeals", body, signed=False), RecordsAck)
 
     def announce(self, service: Service) -> None:
         """Say which service the files to be uploaded are for; nothing is declared by it.

@@ -121,7 +121,9 @@ class AdminApi:
         if kind in ("door", "status", "ledger") and not rest:
             self._only(exchange, "GET")
             exchange.respond(200, [JSON], _encode(self._public(kind)))
-        elif kind in ("services", "plan", "uploads", "revocations", "counts") and not rest:
+        elif (
+            kind in ("services", "plan", "uploads", "revocations", "counts", "appeals") and not rest
+        ):
             self._documents(exchange, kind)
         elif kind == "blobs" and rest:
             self._blobs(exchange, rest)
@@ -172,6 +174,7 @@ class AdminApi:
             "uploads": self._announce,
             "revocations": self._revoke,
             "counts": self._count,
+            "appeals": self._appeal,
         }
         self._run(exchange, work[kind](exchange, BodyReader(exchange)))
 
@@ -373,6 +376,10 @@ class AdminApi:
         data = await body.whole(DOCUMENT_BYTES_MAX)
         taken = await self._tenants.take(decode(data, TenantCounts, "list of counts"))
         exchange.respond(200, [JSON], _encode(taken))
+
+    async def _appeal(self, exchange: Exchange, body: BodyReader) -> None:
+        taken = await self._ledger.appeal(await body.whole(DOCUMENT_BYTES_MAX))
+        exchange.respond(202, [JSON], _encode(taken))
 
     async def _consent(self, exchange: Exchange, signer: str, name: str) -> None:
         service = self._service_id(signer, name)

@@ -1,7 +1,8 @@
-"""The admin API's two answers about money: how this cell settles, and its spending key's consent.
+"""The admin API about money: how this cell settles, its spending key's consent, nodes' appeals.
 
 The gateway knows neither chain nor key: it tells what it was configured with, and passes a
-tenant's wish for a consent on to the leading controller, which holds the key.
+tenant's wish for a consent on to the leading controller, which holds the key, and a node's appeal
+against a verdict to the validators, whose records it goes into.
 """
 
 from __future__ import annotations
@@ -13,11 +14,26 @@ import msgspec
 from isochrone.fabric.connection import Fabric
 from isochrone.gateway.config import GatewayConfig
 from isochrone.schema.digests import decode
-from isochrone.schema.errors import InvalidInput, NotFound
+from isochrone.schema.documents import unpack, unseal
+from isochrone.schema.errors import Forbidden, InvalidInput, NotFound
+from isochrone.schema.proof import APPEAL, Appeal
 from isochrone.schema.service import Service
-from isochrone.schema.settling import ConsentAnswer, ConsentRequest, LedgerView, consent_subject
+from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.settling import (
+    ConsentAnswer,
+    ConsentRequest,
+    LedgerView,
+    RecordsAck,
+    consent_subject,
+    records_subject,
+)
 
 CONSENT_TIMEOUT_S: Final = 3.0
+APPEAL_TIMEOUT_S: Final = 5.0
+"""For a validator's fsync."""
+
+APPEAL_BYTES_MAX: Final = 64 * 1024
+"""With its evidence; validators take no more."""
 
 
 class LedgerDesk:
@@ -63,3 +79,24 @@ class LedgerDesk:
         request = msgspec.json.encode(ConsentRequest(tenant=tenant, service=service))
         reply = await self._fabric.request(consent_subject(self._cell), request, CONSENT_TIMEOUT_S)
         return decode(reply, ConsentAnswer, "consent")
+
+    async def appeal(self, packed: bytes) -> RecordsAck:
+        """Hand a node's packed ``appeal`` document to the validators; who has it on disk.
+
+        Raises InvalidInput (unreadable, too long), Forbidden when another key than the node's has
+        signed it, NotFound (``no_chain``) where nothing is settled, Unavailable or Timeout when no
+        validator takes it: it should be sent again.
+        """
+        if not self.view.deployment.settles:
+            raise NotFound(
+                f"The cell {self._cell} settles nothing: there are no verdicts.", code="no_chain"
+            )
+        if len(packed) > APPEAL_BYTES_MAX:
+            raise InvalidInput(f"An appeal has {APPEAL_BYTES_MAX:,} bytes at most.")
+        asked, signer = unseal(unpack(packed), APPEAL, Appeal)
+        if signer != asked.node:
+            raise Forbidden("An appeal is signed by its node's own key.")
+        batch = RecordBatch(epoch=asked.epoch, source=asked.node, documents=(packed,))
+        data = msgspec.msgpack.encode(batch)
+        reply = await self._fabric.request(records_subject(self._cell), data, APPEAL_TIMEOUT_S)
+        return decode(reply, RecordsAck, "acknowledgement")

@@ -92,7 +92,7 @@ _BLANK: Final = Books(epoch=-1, previous="", accounts={})
 def ruling(inputs: EpochInput, ballots: Ballots) -> Ruling:
     """The verdicts of an epoch, from its ballots and the books before."""
     before = inputs.previous if inputs.previous is not None else _BLANK
-    lasting = [bar for bar in before.barred if bar.until_epoch > inputs.epoch]
+    lasting = [bar for bar in before.barred if bar.until_epoch >= inputs.epoch]
     if not ballots.held:
         suspects = (*before.suspects, *_appeals(inputs, before, lasting))
         return _ruled(inputs.epoch, lasting, suspects, before.accused)
@@ -164,7 +164,7 @@ def _bar(epoch: int, ballots: Ballots, suspect: Suspect) -> Barred:
         node=suspect.node,
         kind=suspect.kind,
         since_epoch=epoch,
-        until_epoch=epoch + BAR_EPOCHS,
+        until_epoch=epoch + BAR_EPOCHS - 1,
         note=f"{ballots.tally(suspect.node, suspect.kind)}{f': {note}' if note else ''}",
     )
 

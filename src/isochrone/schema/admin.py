@@ -27,6 +27,7 @@ GET        ``inputs/{sha256}``      → the canonical bytes of that decision's `
 GET        ``logs?service=NAME``    → JSON lines of ``LogLine``; ``&follow=1`` keeps the answer open
 POST       ``revocations``          packed ``Signed`` key-revocation → ``RevocationAccepted``
 POST       ``counts``               ``TenantCounts`` → ``TenantCountsTaken``; signed inside
+POST       ``appeals``              packed ``Signed`` appeal → ``RecordsAck`` (schema/settling.py)
 GET        ``ledger``               → ``LedgerView`` (public; schema/settling.py)
 GET        ``consent/{service}``    → ``ConsentAnswer``: the cell's spending key agrees to sign
                                     vouchers for that service of the signer's (for ``vault.allow``)

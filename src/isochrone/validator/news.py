@@ -1,8 +1,10 @@
-"""What a validator tells gateways and controllers: whose deposit is low, which epochs are over.
+"""What a validator tells gateways and controllers: whose deposit is low, which epochs are over, and
+which nodes are barred.
 
-Both are repeated at every look at the chain, so a gateway that starts late knows within seconds.
+All are repeated at every look at the chain, so a gateway that starts late knows within seconds.
 A deposit is low when it would not pay for what the service used in the last settled epoch. An epoch
 is told as final when its own root and the one after it are: until then late records of it count.
+Who is barred follows from the newest books whose root stands; nobody has to act on one word alone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from isochrone.fabric.connection import Fabric
 from isochrone.ledger.facts import PostedRoot
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, pack, seal
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.proof import S_VERDICTS, VERDICT_NEWS, Barred, VerdictNews
 from isochrone.schema.settlement import Bill
 from isochrone.schema.settling import S_FINAL, S_FUNDS, FinalNews, FundsNews
 from isochrone.validator.chains import LATE_EPOCHS
@@ -56,11 +59,18 @@ class Teller:
         deposits: Mapping[tuple[str, str], int],
         roots: Iterable[PostedRoot],
         final_epoch: int,
+        barred: tuple[Barred, ...] = (),
     ) -> None:
-        """Say both. ``epoch``: the one whose ``bills`` are looked at."""
+        """Say all. ``epoch``: the one whose ``bills`` and ``barred`` are looked at."""
         funds = FundsNews(epoch=epoch, at_unix_ms=self._unix_ms(), low=low(bills, deposits))
         self._fabric.publish(S_FUNDS, pack(seal(FUNDS_NEWS, funds, self._key)))
         done = over(roots, final_epoch)
         if done is not None:
             final = FinalNews(epoch=done.epoch, root=done.root)
             self._fabric.publish(S_FINAL, pack(seal(FINAL_NEWS, final, self._key)))
+        self._verdicts(epoch, barred)
+
+    def _verdicts(self, epoch: int, barred: tuple[Barred, ...]) -> None:
+        """Said also when nobody is barred: what was said before ends with it."""
+        news = VerdictNews(epoch=epoch, at_unix_ms=self._unix_ms(), barred=barred)
+        self._fabric.publish(S_VERDICTS, pack(seal(VERDICT_NEWS, news, self._key)))
