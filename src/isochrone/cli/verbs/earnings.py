@@ -2,7 +2,8 @@
 
 Downloads the records of settled epochs, checks and recomputes them, and adds up the lines of the
 account: per replica and per rule, with the numbers behind each. What is held shows the epoch that
-releases it. With the provider's own costs it says what a day brings and when a machine is paid for.
+releases it. Bars of its nodes stand below with the numbers behind each verdict, and the epochs in
+which it got no validation pay with the reason. With the provider's own costs it says what a day brings and when a machine is paid for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from isochrone.cli.tables import print_json, print_table, utc
 from isochrone.rules.earnings import Earnings, earnings
 from isochrone.rules.forecast import Costs, Forecast, forecast
 from isochrone.schema.errors import InvalidInput, NotFound
+from isochrone.schema.proof import Barred
 from isochrone.schema.settlement import ROLES, Books, Line
 
 EPOCHS_MAX = 24 * 31
@@ -35,7 +37,11 @@ HELD_SHOWN = 4
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verb shows. ``claimable``: cumulative by the newest books; ``claimed``: paid out."""
+    """What the verb shows. ``claimable``: cumulative by the newest books; ``claimed``: paid out.
+
+    ``barred``: verdicts in force on nodes of which something of the account was held or earned;
+    ``unpaid``: by epoch, why it got no validation pay.
+    """
 
     account: str
     first_epoch: int
@@ -44,6 +50,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     claimable_microusd: int
     claimed_microusd: int
     forecast: Forecast | None
+    barred: tuple[Barred, ...] = ()
+    unpaid: dict[int, str] = {}
+
+
+class _Recomputed(msgspec.Struct, frozen=True, kw_only=True):
+    """Some epochs again. ``nodes``: account → nodes of its leases; ``unpaid``: (epoch, account)."""
+
+    lines: list[Line]
+    books: Books
+    first: int
+    nodes: dict[str, set[str]]
+    unpaid: dict[tuple[int, str], str]
 
 
 @click.command("earnings")
@@ -78,8 +96,9 @@ def command(
     """Show what an account earned, by which rule, and what is held until when."""
     whose = read_address(account) if account is not None else load_key(role, key).address
     money = Money(gateway, chain_urls, deployment, records_url)
-    lines, books, first = _recomputed(money, epochs)
-    found = earnings(whose, lines, books)
+    again = _recomputed(money, epochs)
+    books, first = again.books, again.first
+    found = earnings(whose, again.lines, books)
     costs = Costs(
         power_w=power_w,
         price_microusd_per_kwh=kwh_price or 0,
@@ -95,6 +114,8 @@ def command(
         claimable_microusd=books.accounts.get(whose, 0),
         claimed_microusd=money.contracts.vault.claimed_of(whose),
         forecast=days,
+        barred=tuple(bar for bar in books.barred if bar.node in again.nodes.get(whose, ())),
+        unpaid={epoch: why for (epoch, who), why in again.unpaid.items() if who == whose},
     )
     if output == "json":
         print_json(report)
@@ -102,8 +123,8 @@ def command(
         _show(money, report, costs)
 
 
-def _recomputed(money: Money, epochs: int) -> tuple[list[Line], Books, int]:
-    """Lines of the newest epochs, oldest first; the newest books; the first epoch."""
+def _recomputed(money: Money, epochs: int) -> _Recomputed:
+    """The newest epochs, oldest first."""
     from isochrone.validator.recomputing import recompute
 
     roots = posted_roots(money)[-epochs:]
@@ -112,6 +133,8 @@ def _recomputed(money: Money, epochs: int) -> tuple[list[Line], Books, int]:
             "No epoch is settled yet.", fix="`isochrone settle` says how far settlement is."
         )
     lines: list[Line] = []
+    nodes: dict[str, set[str]] = {}
+    unpaid: dict[tuple[int, str], str] = {}
     for root in roots:
         made = recompute(money.store, manifest_of(money, root))
         if made.statement.root != root.root:
@@ -121,7 +144,13 @@ def _recomputed(money: Money, epochs: int) -> tuple[list[Line], Books, int]:
                 code="false_books",
             )
         lines += made.settlement.lines
-    return lines, made.settlement.books, roots[0].epoch
+        for record in made.inputs.leases:
+            nodes.setdefault(record.terms.provider, set()).add(record.terms.node)
+        for row in made.settlement.books.held:
+            nodes.setdefault(row.account, set()).add(row.node)
+        unpaid |= {(root.epoch, one.account): one.why for one in made.settlement.unpaid}
+    books = made.settlement.books
+    return _Recomputed(lines=lines, books=books, first=roots[0].epoch, nodes=nodes, unpaid=unpaid)
 
 
 def _show(money: Money, report: Report, costs: Costs) -> None:
@@ -149,6 +178,13 @@ def _show(money: Money, report: Report, costs: Costs) -> None:
         f"{dollars(report.claimed_microusd)}; held {dollars(report.earnings.held_microusd)}."
     )
     _show_held(money, report.earnings)
+    for bar in report.barred:
+        click.echo(
+            f"  {bar.node} is barred for its {bar.kind} until epoch {bar.until_epoch} is over: "
+            f"{bar.note}"
+        )
+    for epoch, why in sorted(report.unpaid.items()):
+        click.echo(f"  no validation pay in epoch {epoch}: {why}")
     if report.forecast is not None:
         _show_forecast(report.forecast, costs)
 
