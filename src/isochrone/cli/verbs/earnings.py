@@ -3,7 +3,8 @@
 Downloads the records of settled epochs, checks and recomputes them, and adds up the lines of the
 account: per replica and per rule, with the numbers behind each. What is held shows the epoch that
 releases it. Bars of its nodes stand below with the numbers behind each verdict, and the epochs in
-which it got no validation pay with the reason. With the provider's own costs it says what a day brings and when a machine is paid for.
+which it got no validation pay with the reason. With the provider's own costs it says what a day
+brings and when a machine is paid for.
 """
 
 from __future__ import annotations
