@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isochrone.atlas.borders import Bounds, outlines
+from isochrone.atlas.borders import Bounds
 from isochrone.atlas.provable import moved
 from isochrone.cli.place_facts import Disc, PlaceFacts
+from isochrone.cli.place_land import BORDER, INK, SEA, SOFT, draw_land
 from isochrone.cli.place_text import describe
-from isochrone.cli.tables import short
+from isochrone.cli.tables import count, short
 from isochrone.rules.location import ACCOUNTS_MIN
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 
 PROVES = "Where the key answers, not that data stays there."
 
-SEA, LAND, HOME, BORDER, INK, SOFT = (
-    "#dfe9ef",
-    "#f7f4ec",
-    "#e6ecd8",
-    "#a9a396",
-    "#22303a",
-    "#5d6b75",
-)
 COLOURS = ("#0b6e99", "#c4501b", "#5b4b9a", "#1f7a4d", "#a3195b", "#8a6d00", "#37516b", "#7a3b1d")
 """Of discs, smallest first: dark enough on land and sea, told apart in grey by their labels too."""
 
@@ -51,6 +44,11 @@ DISCS_MAX = 8
 """Drawn and listed; the table has all."""
 
 INCHES, DPI = 9.0, 160
+LEFT, WIDTH = 0.03, 0.94
+"""Of the picture's width: where the map begins and what it takes."""
+
+ABOVE_INCHES, BELOW_INCHES = 0.78, 0.98
+"""Room for the title, and for what it means."""
 
 
 def require_matplotlib(image: Path) -> None:
@@ -76,14 +74,16 @@ def draw(facts: PlaceFacts, image: Path) -> None:
     crop = region(facts)
     stretch = 1 / math.cos(math.radians((crop.south + crop.north) / 2))
     shape = (crop.north - crop.south) * stretch / (crop.east - crop.west)
-    figure = Figure(figsize=(INCHES, INCHES * shape + 2.0), dpi=DPI, facecolor="white")
+    height = INCHES * WIDTH * shape + ABOVE_INCHES + BELOW_INCHES
+    figure = Figure(figsize=(INCHES, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    top = 1 - 0.75 / figure.get_figheight()
-    low = 1.05 / figure.get_figheight()
-    axes = figure.add_axes((0.03, low, 0.94, top - low))
-    _land(axes, crop, facts.view.place.country)
+    box = (LEFT, BELOW_INCHES / height, WIDTH, INCHES * WIDTH * shape / height)
+    axes = figure.add_axes(box)
+    draw_land(axes, crop, facts.view.place.country)
     for disc, colour in reversed(list(zip(shown, COLOURS, strict=False))):
         _disc(axes, disc, colour)
+    for name, place in _settlers(facts):
+        _mark(axes, place, "none", SOFT, f"would settle it: {name}")
     _claim(axes, facts.view.place)
     axes.set(xlim=(crop.west, crop.east), ylim=(crop.south, crop.north), xticks=[], yticks=[])
     axes.set_aspect(stretch)
@@ -140,10 +140,14 @@ def _shown(facts: PlaceFacts) -> list[Disc]:
     return [disc for disc in facts.discs if disc.bounded][:DISCS_MAX]
 
 
-def _land(axes: Any, crop: Bounds, country: str) -> None:
-    for ring in outlines(crop):
-        colour = HOME if ring.country == country else LAND
-        axes.fill(*ring.corners.T, facecolor=colour, edgecolor=BORDER, linewidth=0.7, zorder=1)
+def _settlers(facts: PlaceFacts) -> list[tuple[str, Place]]:
+    """Vantages that exist and would settle a jurisdiction, by name; each once."""
+    found = {
+        settling.candidate.name: settling.candidate.place
+        for settling in (row.settling for row in facts.jurisdictions)
+        if settling is not None and settling.candidate.account
+    }
+    return [(f"{short(name)}  {place.metro}", place) for name, place in sorted(found.items())]
 
 
 def _disc(axes: Any, disc: Disc, colour: str) -> None:
@@ -159,18 +163,24 @@ def _disc(axes: Any, disc: Disc, colour: str) -> None:
         label=(
             f"{short(disc.bound.vantage)}  {disc.bound.place.metro}  "
             f"{disc.bound.rtt_us / 1000:.2f} ms, {disc.radius_km:.0f} km"
+            f"{'' if disc.counts else '  (its own)'}"
         ),
     )
+    _mark(axes, disc.bound.place, colour, "white", "_vantage")
+
+
+def _mark(axes: Any, place: Place, colour: str, edge: str, label: str) -> None:
     axes.plot(
-        disc.bound.place.longitude,
-        disc.bound.place.latitude,
+        place.longitude,
+        place.latitude,
         marker="^",
         markersize=8,
-        color=colour,
-        markeredgecolor="white",
-        markeredgewidth=0.9,
+        markerfacecolor=colour,
+        markeredgecolor=edge,
+        markeredgewidth=1.2,
         linestyle="",
         zorder=6,
+        label=label,
     )
 
 
@@ -228,7 +238,7 @@ def _words(figure: Any, axes: Any, facts: PlaceFacts) -> None:
             va="center",
         )
     left_out = len(facts.discs) - len(_shown(facts))
-    more = f" {left_out} larger discs are not drawn." if left_out > 0 else ""
+    more = f" Left out: {count(left_out, 'larger disc')}." if left_out > 0 else ""
     figure.text(
         0.03,
         0.18 / height,
@@ -238,9 +248,10 @@ def _words(figure: Any, axes: Any, facts: PlaceFacts) -> None:
         va="center",
     )
     handles, labels = axes.get_legend_handles_labels()
-    rows = [(handles[-1], labels[-1]), *reversed(list(zip(handles[:-1], labels[:-1], strict=True)))]
     vantage = Line2D([], [], marker="^", color=SOFT, linestyle="", markersize=7)
-    rows.insert(1, (vantage, "vantages, and their discs:"))
+    rows = list(zip(handles, labels, strict=True))
+    drawn, rest = rows[: len(_shown(facts))], rows[len(_shown(facts)) :]
+    rows = [rest[-1], (vantage, "vantages, and their discs:"), *reversed(drawn), *rest[:-1]]
     axes.legend(
         *zip(*rows, strict=True),
         loc="upper right",
