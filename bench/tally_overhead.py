@@ -38,7 +38,7 @@ def gateway_side() -> Callable[[int], None]:
     tallies = Tallies()
     unused: Any = None
     traffic = Traffic(Registry())
-    dispatcher = Dispatcher(unused, unused, GatewayLimits(), traffic, tallies)
+    dispatcher = Dispatcher(unused, unused, GatewayLimits(), traffic, tallies, unused, unused)
     flight: Any = SimpleNamespace(committed=True)
     owner: Any = SimpleNamespace(loop=None)
     attempt = Try(owner, flight, unused, time.monotonic(), hedge=False)

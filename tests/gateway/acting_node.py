@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from isochrone.node.answers import AnswerBook
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import (
     AnswerHeader,
+    AnswerRootWanted,
     AnswerTrailer,
     Ask,
     Beat,
@@ -69,10 +72,12 @@ class Asked:
         self.stream = stream
         self.body = b""
         self.sink = Sink()
+        self.kept: Callable[[bytes], None] = lambda body: None
 
     def answer(
         self, body: bytes, *, status: int = 200, kind: str = "application/json", engine_us: int = 0
     ) -> None:
+        self.kept(body)
         header = AnswerHeader(status=status, headers=(("content-type", kind),))
         trailer = AnswerTrailer(engine_us=engine_us, held_us=engine_us)
         self.stream.answer(pack_frame(header), body, end=True, trailer=pack_frame(trailer))
@@ -116,6 +121,8 @@ class ActingNode:
         self.lost: list[str] = []
         self.heard: Callable[[str, Control], None] = lambda gateway, message: None
         self.beating = True
+        self.answers = AnswerBook(self.key, lambda: time.time_ns() // 1_000_000)
+        self.root: Callable[[str, AnswerRootWanted], Any] = self.answers.sign
         self._sequence = 0
         self._beats: asyncio.Task[None] | None = None
 
@@ -190,6 +197,7 @@ class _Handler:
         ask = unpack_open(header)
         assert isinstance(ask, Ask)
         asked = Asked(ask, stream)
+        asked.kept = lambda answer: self._keep(ask, asked.body, answer)
         self._node.asked.append(asked)
 
         def whole(rest: bytes) -> None:
@@ -201,8 +209,18 @@ class _Handler:
             whole(b"")
         return asked.sink
 
+    def _keep(self, ask: Ask, body: bytes, answer: bytes) -> None:
+        kept = self._node.answers.begin(self._gateway, ask, body)
+        if kept is not None:
+            kept.add(answer)
+            kept.end()
+
     def on_control(self, message: Control) -> None:
         self._node.controls.append(message)
+        if isinstance(message, AnswerRootWanted):
+            signed = self._node.root(self._gateway, message)
+            if signed is not None:
+                self._node.channels[self._gateway].send_control(signed)
         self._node.heard(self._gateway, message)
         if isinstance(message, Orders):
             self._node.orders.append(message)

@@ -165,6 +165,7 @@ class Town:
         hedge: bool = False,
         revision: int = 1,
         tenant: PrivateKey | None = None,
+        answer_checks: bool = False,
     ) -> ServiceRoute:
         """A service with replicas (node, lease id), which the nodes say they serve."""
         routes = []
@@ -192,6 +193,7 @@ class Town:
             objective=Objective(latency_ms=50),
             hedge=hedge,
             replicas=tuple(routes),
+            answer_checks=answer_checks,
         )
 
     async def route(self, *services: ServiceRoute, cell: str = "fra") -> RoutingTable:

@@ -10,6 +10,7 @@ import pytest
 
 from isochrone.engines.engine import AnswerSink, EngineRequest, EngineStats
 from isochrone.node import serving as module
+from isochrone.node.answers import AnswerBook
 from isochrone.node.serving import Serving
 from isochrone.node.tallies import Tallies
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
@@ -73,7 +74,8 @@ class Served:
 
     def __init__(self) -> None:
         self.desk = Desk()
-        self.serving = Serving(NODE, {self.desk.lease.id: self.desk}, Tallies())
+        self.answers = AnswerBook(PrivateKey.generate(), lambda: 1)
+        self.serving = Serving(NODE, {self.desk.lease.id: self.desk}, Tallies(), self.answers)
         self.lost = False
         self.country = "DE"
 

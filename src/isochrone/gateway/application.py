@@ -98,7 +98,7 @@ def _make_desk(parts: Parts) -> Desk:
         dispatcher=parts.dispatcher,
         limits=parts.config.limits,
         traffic=parts.traffic,
-        boot=parts.boot,
+        numbers=parts.numbers,
         may_serve=parts.ledger_news.check,
     )
 

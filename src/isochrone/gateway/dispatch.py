@@ -17,10 +17,12 @@ import asyncio
 from time import monotonic
 from typing import Final
 
+from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.fleet import Fleet, Option
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
+from isochrone.gateway.numbers import Numbers
 from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.tries import Try, Upload, refusal
@@ -61,6 +63,8 @@ class Dispatcher:
         limits: GatewayLimits,
         traffic: Traffic,
         tallies: Tallies,
+        numbers: Numbers,
+        answers: AnswerKeeper,
     ) -> None:
         self.loop = loop
         self.uploads: dict[Flight, Upload] = {}
@@ -68,6 +72,8 @@ class Dispatcher:
         self._limits = limits
         self._traffic = traffic
         self._tallies = tallies
+        self._numbers = numbers
+        self._answers = answers
         self._flights: dict[Flight, None] = {}
         self._held: dict[Flight, None] = {}
         self._hedges = 0
@@ -138,7 +144,7 @@ class Dispatcher:
         attempt = Try(self, flight, option, now_s, hedge=hedge)
         replica = option.replica
         ask = Ask(
-            request_id=flight.request_id,
+            request_id=self._numbers.name(flight.number),
             service=flight.service.id,
             lease=replica.lease,
             lease_revision=replica.lease_revision,
@@ -166,6 +172,8 @@ class Dispatcher:
             attempt.tally = self._tallies.of(replica.lease)
             attempt.bytes_in = len(body)
         self._sent(flight, attempt, now_s)
+        if flight.service.route.answer_checks:
+            attempt.keeping = self._answers.begin(flight, option)
         if upload is not None and attempt.stream is not None:
             upload.attach(attempt.stream)
         return True
@@ -230,8 +238,13 @@ class Dispatcher:
             timing,
             count,
         )
+        keeping, attempt.keeping = attempt.keeping, None
         self._finish(flight, "")
         flight.reply.whole(header.status, headers, body)
+        if keeping is not None:
+            keeping.head(header)
+            keeping.add(body)
+            keeping.end()
 
     def begin(self, attempt: Try, header: AnswerHeader) -> None:
         """A streamed answer began: pass it on, or try elsewhere."""
@@ -255,6 +268,8 @@ class Dispatcher:
             count,
         )
         flight.reply.begin(header.status, headers)
+        if attempt.keeping is not None:
+            attempt.keeping.head(header)
 
     def ended(self, attempt: Try, trailer: AnswerTrailer) -> None:
         """A streamed answer is complete."""
@@ -264,8 +279,11 @@ class Dispatcher:
         self._fleet.answered(
             attempt.option, (now_s - attempt.asked_s) * 1000, trailer, now_s, streamed=True
         )
+        keeping, attempt.keeping = attempt.keeping, None
         self._finish(flight, "")
         flight.reply.end()
+        if keeping is not None:
+            keeping.end()
 
     def failed(self, attempt: Try, error: IsochroneError) -> None:
         """A try died; before the first byte the request goes elsewhere, after it, it is cut."""
@@ -346,6 +364,9 @@ class Dispatcher:
         """A try is over: reset its stream (a no-op when that is over too) and forget it."""
         flight = attempt.flight
         attempt.close()
+        if attempt.keeping is not None:  # it was not completed
+            attempt.keeping.drop()
+            attempt.keeping = None
         stream, attempt.stream = attempt.stream, None  # no cycle stays for the collector
         if stream is not None:
             stream.reset(code)

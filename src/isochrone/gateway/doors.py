@@ -25,6 +25,7 @@ from isochrone.gateway.relay import RelayDesk, refuse_stream
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.frames import (
+    AnswerRootSigned,
     Ask,
     Beat,
     Control,
@@ -60,7 +61,18 @@ class Hooks(msgspec.Struct, frozen=True):
     lease_of: Callable[[str, str], str]
     newest_grant: Callable[[str], int]
     ledger: Ledger
+    answers: Answers
     probed: Callable[[str, ProbeCommitted | ProbeSigned], None]
+
+
+class Answers(Protocol):
+    """Who has answers signed and checked."""
+
+    def signed(self, node: str, message: AnswerRootSigned) -> None:
+        """A node signed a root over its answers, or would not."""
+
+    def forget(self, node: str) -> None:
+        """A node opened a channel: nothing that went over an older one will be signed."""
 
 
 class Ledger(Protocol):
@@ -134,6 +146,11 @@ class DoorKeeper:
             await self._server.close()
 
     @property
+    def answers(self) -> Answers:
+        """Who is told about answers."""
+        return self._hooks.answers
+
+    @property
     def ledger(self) -> Ledger:
         """Who is told about tallies."""
         return self._hooks.ledger
@@ -188,6 +205,7 @@ class DoorKeeper:
         handler = NodeHandler(self, channel, address)
         self._hooks.node_changed(address)
         self._hooks.ledger.node_joined(channel)
+        self._hooks.answers.forget(address)
         return handler
 
     def _authorise(self, hello: Hello) -> tuple[object, Welcome]:
@@ -280,6 +298,8 @@ class NodeHandler:
             self._keeper.ledger.refused(self._address, message)
         elif isinstance(message, Records):
             self._keeper.ledger.copies(self._address, message)
+        elif isinstance(message, AnswerRootSigned):
+            self._keeper.answers.signed(self._address, message)
         elif isinstance(message, ProbeCommitted | ProbeSigned):
             self._keeper.probed(self._address, message)
         else:

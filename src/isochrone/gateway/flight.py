@@ -60,8 +60,9 @@ class Flight:
     Times are monotonic seconds. ``body`` None: it is being uploaded and can be sent once.
     ``refusals``: tries that a node declined at once. ``waited_s``: spent waiting for the client's
     body (not the platform's time). ``tried``: node address → when it failed (or was asked).
-    ``live``: tries under way, at most two. What most requests never need has its default in the
-    class.
+    ``live``: tries under way, at most two. ``only``: the one node that may be asked ("": any): the
+    request is asked again to check an answer (``gateway.replays``). ``allowed_ms``: from its
+    beginning to its deadline. What most requests never need has its default in the class.
     """
 
     attempts = 0
@@ -75,6 +76,8 @@ class Flight:
     error_s = 0.0
     reroute_s = -1.0
     last_data_s = 0.0
+    only = ""
+    allowed_ms = 0
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from isochrone.gateway.dispatch import Dispatcher
 from isochrone.gateway.error_bodies import error_answer
 from isochrone.gateway.flight import Flight, Reply
 from isochrone.gateway.lookup import Lookup
+from isochrone.gateway.numbers import Numbers
 from isochrone.gateway.routes import RoutedService
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.tries import Upload
@@ -53,7 +54,7 @@ class Desk:
         dispatcher: Dispatcher,
         limits: GatewayLimits,
         traffic: Traffic,
-        boot: str,
+        numbers: Numbers,
         may_serve: Callable[[str], None],
     ) -> None:
         self.keys = keys
@@ -66,9 +67,8 @@ class Desk:
         self._loop = loop
         self._traffic = traffic
         self._deadline_ms = limits.deadline_ms
-        self._boot = boot
+        self._numbers = numbers
         self._may_serve = may_serve
-        self._number = 0
 
     def caller(self, exchange: Exchange) -> Caller:
         """Who calls, if this gateway may serve them at all; before the body is read."""
@@ -90,12 +90,13 @@ class Desk:
         self._may_serve(service.id)
         headers = exchange.headers
         now_s = monotonic()
-        self._number += 1
+        number = self._numbers.take()
         given = headers.get(REQUEST_ID_HEADER)
         if given is None or not _good_id(given):
-            given = f"{self._boot}-{self._number:x}"
-        return Flight(
-            number=self._number,
+            given = self._numbers.name(number)
+        allowed_ms = self._timeout_ms(headers)
+        flight = Flight(
+            number=number,
             request_id=given,
             service=service,
             caller=caller,
@@ -104,8 +105,10 @@ class Desk:
             body=body,
             reply=reply,
             started_s=now_s,
-            deadline_s=now_s + self._timeout_ms(headers) / 1000,
+            deadline_s=now_s + allowed_ms / 1000,
         )
+        flight.allowed_ms = allowed_ms
+        return flight
 
     def refuse(self, exchange: Exchange, error: IsochroneError) -> None:
         """Answer an error that happened before there was a flight."""

@@ -172,6 +172,7 @@ class Parts:
                 self.files.lease_service,
                 self.tables.newest_grant,
                 self.ledger,
+                self.answers,
                 self.vantage.heard,
             ),
             self.operators,
@@ -185,7 +186,7 @@ class Parts:
         """The dispatcher, and whoever checks the answers that it got."""
         config, chances = self.config, secrets.SystemRandom()
         self.numbers = Numbers(self.boot)
-        keeper = AnswerKeeper(chances)
+        self.keeper = keeper = AnswerKeeper(chances)
         self.dispatcher = Dispatcher(
             self.loop,
             self.fleet,

@@ -33,6 +33,7 @@ from isochrone.gateway.rounds import Rounds
 from isochrone.records.spool import Spool
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.operator import OperatorGrant
+from isochrone.schema.proof import answers_subject
 from isochrone.wire.certificate import make_certificate
 from isochrone.wire.http_server import Limits, serve
 
@@ -86,6 +87,7 @@ class Gateway(Parts):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.replays.close()
         self.news.stop()
 
     # -- starting ------------------------------------------------------------------------------
@@ -166,6 +168,7 @@ class Gateway(Parts):
         await RouteStream(self.fabric).follow(self.news.routes)
         await self.fabric.subscribe("iso.*.offers", self.news.offers)
         await self.ledger.follow(self.fabric)
+        await self.fabric.respond(answers_subject(self.config.cell), self.answers.wanted)
         await self.feed.start(self.fabric)
         self._closers.append(self.feed.close)
         digests = Digests(identity, self.fleet, self.book)
@@ -189,6 +192,7 @@ class Gateway(Parts):
             self.rounds.sweep_files(),
             self.standby.run(self.kept, lambda: self.signer.epoch, self.fleet, self.leases),
             self.hand.run(),
+            self.rounds.check_answers(),
             self.vantage.run(),
         ):
             self._tasks.append(self.loop.create_task(work))

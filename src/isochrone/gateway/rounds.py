@@ -19,6 +19,8 @@ from isochrone.gateway.orders import REPEAT_S
 from isochrone.gateway.parts import Parts
 
 SAVE_ROUTES_S: Final = 1.0
+ANSWERS_S: Final = 1.0
+"""How often it is seen to that answers are signed and checked (``gateway.answer_desk``)."""
 SWEEP_FILES_S: Final = 600.0
 """How often the store is looked through for files that nothing names."""
 
@@ -55,6 +57,12 @@ class Rounds:
             if now_s - saved_s >= SAVE_ROUTES_S:
                 saved_s = now_s
                 await self.save_routes()
+
+    async def check_answers(self) -> None:
+        """Have answers signed and checked, until cancelled."""
+        while True:
+            await asyncio.sleep(ANSWERS_S)
+            self._parts.answers.tick()
 
     async def sweep_files(self) -> None:
         """Files that nothing names any more, or nothing that may be here, do not stay."""

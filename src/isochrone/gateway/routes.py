@@ -176,7 +176,11 @@ class RouteBook:
         if residency is None:
             self._services.pop(service, None)
             return
-        newest = msgspec.structs.replace(newest, residency=residency)
+        declared = self._declared.get(service)
+        consents = newest.answer_checks
+        if declared is not None and declared.revision >= newest.revision:
+            consents = declared.answer_checks
+        newest = msgspec.structs.replace(newest, residency=residency, answer_checks=consents)
         replicas = tuple(
             sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
         )

@@ -6,6 +6,7 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
+from isochrone.gateway.answer_keeping import Keeping
 from isochrone.gateway.fleet import Option
 from isochrone.gateway.flight import Flight
 from isochrone.gateway.gather import Gather
@@ -60,7 +61,8 @@ class Try(Gather):
 
     What the tally will count when it is over: ``outcome`` (-1: not judged, it was called off),
     ``latency_ms`` to the first byte (-1: none came), sizes, and the trailer's tokens. ``tally``
-    None: another gateway counts it.
+    None: another gateway counts it. ``keeping``: what will be known of its answer (None: nothing,
+    as without consent).
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Try(Gather):
         "bytes_out",
         "flight",
         "hedge",
+        "keeping",
         "latency_ms",
         "option",
         "outcome",
@@ -90,6 +93,7 @@ class Try(Gather):
         self.hedge = hedge
         self.stream: Stream | None = None
         self.tally: Tally | None = None
+        self.keeping: Keeping | None = None
         self.outcome = -1
         self.latency_ms = -1.0
         self.bytes_in = self.bytes_out = 0
@@ -109,6 +113,8 @@ class Try(Gather):
         self.bytes_out += len(data)
         if not self.flight.reply.piece(data) and self.stream is not None:
             self.stream.pause()
+        if self.keeping is not None:
+            self.keeping.add(data)
 
     def end(self, trailer: AnswerTrailer) -> None:
         """A streamed answer is complete."""

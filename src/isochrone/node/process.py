@@ -109,9 +109,7 @@ class Node:
         )
         self.tallies = Tallies()
         self.answers = AnswerBook(self.key, lambda: time.time_ns() // 1_000_000)
-        self.serving = Serving(
-            self.key.address, self.replicas.by_lease, self.tallies, self.answers
-        )
+        self.serving = Serving(self.key.address, self.replicas.by_lease, self.tallies, self.answers)
         self.on_open = self.serving.on_open
         self.spool = Spool.open(self.state.folder / "spool")
         self.signer = TallySigner(

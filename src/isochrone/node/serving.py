@@ -32,6 +32,7 @@ from isochrone.engines.engine import (
     EngineRequest,
     EngineStats,
 )
+from isochrone.node.answers import AnswerBook, KeptAnswer
 from isochrone.node.mask import admits, why_outside
 from isochrone.node.tallies import Tallies, Tally
 from isochrone.rules.tallying import CUT, OK, outcome_of
@@ -73,10 +74,13 @@ class Desk(Protocol):
 class Serving:
     """Takes streams for the replicas in ``desks`` (by lease id). ``in_flight``: requests now."""
 
-    def __init__(self, node: str, desks: Mapping[str, Desk], tallies: Tallies) -> None:
+    def __init__(
+        self, node: str, desks: Mapping[str, Desk], tallies: Tallies, answers: AnswerBook
+    ) -> None:
         self.node = node
         self.desks = desks
         self.tallies = tallies
+        self.answers = answers
         self.in_flight = 0
         self.collected_bytes = 0
         self.counters: Counter[str] = Counter()
@@ -101,7 +105,7 @@ class Serving:
             return self.refuse(stream, error)
         answer = _Answer(self, stream, desk, tally)
         tally.counter.in_flight += 1
-        asking = _Asking(self, ask, answer)
+        asking = _Asking(self, ask, answer, gateway)
         desk.in_flight += 1
         self.in_flight += 1
         if ended:
@@ -168,9 +172,10 @@ _DEAF = _Deaf()
 class _Asking:
     """The request's side of a stream (a StreamSink): collects the body, then asks the engine."""
 
-    __slots__ = ("_answer", "_ask", "_pieces", "_serving", "_size")
+    __slots__ = ("_answer", "_ask", "_gateway", "_pieces", "_serving", "_size")
 
-    def __init__(self, serving: Serving, ask: Ask, answer: _Answer) -> None:
+    def __init__(self, serving: Serving, ask: Ask, answer: _Answer, gateway: str) -> None:
+        self._gateway = gateway
         self._serving = serving
         self._ask = ask
         self._answer = answer
@@ -185,6 +190,8 @@ class _Asking:
         if engine is None:  # it was stopped while the body came in
             answer.on_error(Stale("The replica has ended.", code="not_serving", retry="elsewhere"))
             return
+        if answer.desk.lease.answer_checks:
+            answer.kept = self._serving.answers.begin(self._gateway, ask, body)
         answer.began = time.perf_counter()
         answer.cancel = engine.submit(
             EngineRequest(
@@ -236,7 +243,7 @@ class _Answer:
 
     __slots__ = ("_body", "_bytes_out", "_head", "_latency_ms", "_paused", "_sent", "_serving",
                  "_status", "_stream", "_tally", "began", "bytes_in", "cancel", "desk",
-                 "over")  # fmt: skip
+                 "kept", "over")  # fmt: skip
 
     def __init__(self, serving: Serving, stream: Stream, desk: Desk, tally: Tally) -> None:
         self.desk = desk
@@ -246,6 +253,7 @@ class _Answer:
         self.bytes_in = self._bytes_out = 0
         self.began = time.perf_counter()
         self.cancel: Cancel | None = None
+        self.kept: KeptAnswer | None = None
         self.over = False
         self._serving = serving
         self._stream = stream
@@ -266,12 +274,16 @@ class _Answer:
         if not self._sent:
             if not self._body:
                 self._body = data
+                if self.kept is not None:
+                    self.kept.add(data)
                 return
             self._send_head()
         if not self._stream.write(data) and not self._paused:
             self._paused = True
             if self.cancel is not None:
                 self.cancel.pause()
+        if self.kept is not None:
+            self.kept.add(data)
 
     def on_end(self, stats: EngineStats) -> None:
         self._finish(outcome_of(self._status, ""), stats.tokens_in, stats.tokens_out)
@@ -289,6 +301,8 @@ class _Answer:
             self._stream.finish(trailer)
         else:
             self._stream.answer(self._head or b"", self._body, end=True, trailer=trailer)
+        if self.kept is not None and self._status == 200:
+            self.kept.end()
 
     def on_error(self, error: IsochroneError) -> None:
         self._finish(CUT if self._sent else outcome_of(error.status, error.code))

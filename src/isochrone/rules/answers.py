@@ -50,7 +50,7 @@ CHANCE_MAX: Final = 1e-5
 
 
 def chosen(root: str, seed: str, held: Sequence[int]) -> int:
-    """Which of the answers under a signed root is checked; ``held``: indices that can be, not empty.
+    """Which answer under a signed root is checked; ``held``: indices that can be, not empty.
 
     The smallest digest wins (rendezvous hashing), so the choice does not change when others are
     dropped.

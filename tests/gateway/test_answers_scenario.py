@@ -1,0 +1,235 @@
+"""Answers are signed, asked again, compared; liars stand alone. Real channels, NATS, gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from isochrone.gateway import answer_desk, answer_roots, rounds
+from isochrone.gateway.config import GatewayLimits
+from isochrone.gateway.process import Gateway
+from isochrone.rules.answers import finding, is_right, is_wrong
+from isochrone.schema.documents import pack as pack_document
+from isochrone.schema.documents import seal, unpack, unseal
+from isochrone.schema.frames import AnswerRootWanted
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.proof import ANSWER_CHECK, AnswerCheck
+from isochrone.schema.service import Residency
+from isochrone.validator.answers import Answers
+
+from .acting_node import ActingNode, Asked, Script
+from .http_calls import call
+from .town import FRANKFURT, PARIS, WASHINGTON, Town, http_port, until
+
+SEEDS = tuple(f"{number:064x}" for number in range(4))
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "ANSWERS_S", 0.05)
+    monkeypatch.setattr(answer_roots, "ROOT_S", 0.55)
+    monkeypatch.setattr(answer_roots, "ANSWER_S", 0.3)
+    monkeypatch.setattr(answer_desk, "EVIDENCE_S", 1.5)
+
+
+def doubled(asked: Asked) -> None:
+    """An honest model: twice the number, up to the noise of this machine."""
+    reply(asked, 2.0)
+
+
+def smaller(asked: Asked) -> None:
+    """A model that is a tenth off."""
+    reply(asked, 2.2)
+
+
+def reply(asked: Asked, factor: float) -> None:
+    value = json.loads(asked.body)["inputs"][0]["data"][0]
+    noise = 1 + 1e-6 * random.random()
+    output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [value * factor * noise]}
+    asked.answer(json.dumps({"model_name": "m", "outputs": [output]}).encode())
+
+
+class World:
+    """A gateway, nodes of one service, a caller that goes on asking, a validator."""
+
+    def __init__(self, town: Town, gateway: Gateway, key: PrivateKey) -> None:
+        self.town = town
+        self.gateway = gateway
+        self.validator = key
+        self.nodes: list[ActingNode] = []
+        self._callers: list[asyncio.Task[None]] = []
+
+    async def serve(self, *scripts: Script, checks: bool = True, **settings: Any) -> None:
+        for script in scripts:
+            self.nodes.append(await self.town.node(FRANKFURT, script, at=self.gateway))
+        rows = [(node, f"l{number}") for number, node in enumerate(self.nodes)]
+        service = self.town.service("speech", rows, answer_checks=checks, **settings)
+        await self.town.route(service)
+        for _, lease in rows:  # nobody has an advantage by having been asked first
+            self.gateway.fleet.load(lease, time.monotonic()).service_ms = 0.5
+        loop = asyncio.get_running_loop()
+        self._callers = [loop.create_task(self._ask(start)) for start in (0, 1, 2)]
+
+    async def _ask(self, start: int) -> None:
+        port, key = http_port(self.gateway), self.town.api_key("speech")
+        for number in range(start, 100_000, 3):
+            data = [number % 97 + 1.0]
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": data}
+            body = json.dumps({"inputs": [tensor], "id": str(number)}).encode()
+            await call(port, "POST", "/v2/models/speech/infer", body, key)
+
+    async def checks(
+        self, node: ActingNode, seeds: tuple[str, ...] = SEEDS, patience_s: float = 6.0
+    ) -> list[AnswerCheck]:
+        answers = Answers(
+            self.town.fabric,
+            self.validator,
+            lambda _: "fra",
+            patience_s=patience_s,
+            poll_s=0.05,
+        )
+        packed = await answers.check(node.address, seeds)
+        self.refused = answers.refused.get(node.address, 0)
+        found = []
+        for document in packed:
+            check, signer = unseal(unpack(document), ANSWER_CHECK, AnswerCheck)
+            assert signer == self.validator.address == check.validator
+            found.append(check)
+        return found
+
+    async def close(self) -> None:
+        for caller in self._callers:
+            caller.cancel()
+        await asyncio.gather(*self._callers, return_exceptions=True)
+
+
+@pytest.fixture
+async def world(town: Town) -> Any:
+    key = PrivateKey.generate()
+    limits = GatewayLimits(answer_checks_share=0.9)
+    gateway = await town.gateway(validators=(key.address,), limits=limits)
+    made = World(town, gateway, key)
+    yield made
+    await made.close()
+
+
+async def test_honest_answers_are_found_right_and_the_second_never_saw_them(world: World) -> None:
+    await world.serve(doubled, doubled, doubled)
+    first = world.nodes[0]
+    checks = await world.checks(first)
+    assert len(checks) == len(SEEDS)
+    assert all(is_right(check) and check.distance_ppm < 1_000_000 for check in checks)
+    assert finding(checks).verdict == "ok"
+    for node in world.nodes:
+        bodies = [asked.body for asked in node.asked]
+        assert len(set(bodies)) == len(bodies), "no node is asked for the same twice"
+        ids = [asked.ask.request_id for asked in node.asked]
+        assert len(set(ids)) == len(ids)
+        assert len({tuple(sorted(asked.ask.headers)) for asked in node.asked}) == 1
+    assert world.gateway.replays.sent >= len(SEEDS)
+
+
+async def test_a_smaller_model_stands_alone(world: World) -> None:
+    await world.serve(smaller, doubled, doubled)
+    checks = await world.checks(world.nodes[0])
+    assert sum(map(is_wrong, checks)) >= 3
+    assert finding(checks).verdict == "failed"
+    honest = await world.checks(world.nodes[1], tuple(f"{n:064x}" for n in range(9, 13)))
+    assert finding(honest).verdict == "ok"
+
+
+async def test_a_cache_of_canaries_knows_none(world: World) -> None:
+    """A node that keeps right answers to what it was asked before, and lies about the rest."""
+    known: dict[bytes, bool] = {}
+
+    def caching(asked: Asked) -> None:
+        (doubled if asked.body in known else smaller)(asked)
+        known[asked.body] = True
+
+    await world.serve(caching, doubled, doubled)
+    assert finding(await world.checks(world.nodes[0])).verdict == "failed"
+
+
+async def test_a_node_that_signs_nothing_is_unknown_and_rests(world: World) -> None:
+    await world.serve(doubled, doubled, doubled)
+    silent = world.nodes[0]
+    silent.root = lambda gateway, wanted: None
+    roots = world.gateway.answers.roots
+    await until(lambda: roots.refused[silent.address] > 0)
+    assert not roots.batches.get(silent.address)
+    assert finding(await world.checks(silent, SEEDS, 0.2), world.refused or 1).verdict == "unknown"
+    load = world.gateway.fleet.loads["l0"]
+    await until(lambda: load.health.ejected_until_s > 0)
+
+
+async def test_a_wrong_root_is_no_root(world: World) -> None:
+    await world.serve(doubled, doubled, doubled)
+    liar = world.nodes[0]
+    honest = liar.answers.sign
+
+    def other(gateway: str, wanted: AnswerRootWanted) -> Any:
+        signed = honest(gateway, wanted)
+        if signed is None:
+            return None
+        forged = PrivateKey.generate()
+        body = msgspec.json.decode(unpack(signed.document).body) if signed.document else {}
+        return msgspec.structs.replace(
+            signed, document=pack_document(seal("answer-root", body, forged)), unknown=()
+        )
+
+    liar.root = other
+    roots = world.gateway.answers.roots
+    await until(lambda: roots.refused[liar.address] > 0)
+    assert not roots.batches.get(liar.address)
+
+
+async def test_without_consent_nothing_is_kept(world: World) -> None:
+    await world.serve(doubled, doubled, doubled, checks=False)
+    await until(lambda: sum(len(node.asked) for node in world.nodes) > 50)
+    desk = world.gateway.answers
+    assert not world.gateway.keeper.rounds
+    assert world.gateway.keeper.room.used == 0
+    assert not desk.roots.batches
+    asked = AnswerRootWanted
+    assert not any(isinstance(m, asked) for node in world.nodes for m in node.controls)
+    assert await world.checks(world.nodes[0], SEEDS[:1], 0.1) == []
+
+
+async def test_consent_that_is_withdrawn_lets_everything_go(world: World) -> None:
+    await world.serve(doubled, doubled, doubled)
+    roots = world.gateway.answers.roots
+    await until(lambda: roots.batches)
+    rows = [(node, f"l{number}") for number, node in enumerate(world.nodes)]
+    await world.town.route(world.town.service("speech", rows, revision=2))
+    await until(lambda: world.gateway.keeper.room.used == 0)
+    assert not any(batch.samples for held in roots.batches.values() for batch in held)
+
+
+async def test_nobody_outside_the_mask_is_asked_again(world: World) -> None:
+    """Of three replicas only one more lies inside: no referee, so nothing can be called wrong."""
+    abroad = await world.town.node(WASHINGTON, doubled, at=world.gateway)
+    near = await world.town.node(PARIS, smaller, at=world.gateway)
+    world.nodes += [abroad, near]
+    eu = Residency(allow=("EU",), evidence="declared")
+    await world.serve(doubled, residency=eu)
+    home = world.nodes[-1]
+    checks = await world.checks(home, SEEDS[:2], 2.0)
+    assert not abroad.asked
+    assert not any(map(is_wrong, checks))
+
+
+async def test_strangers_are_told_nothing(world: World) -> None:
+    await world.serve(doubled, doubled, doubled)
+    world.validator = PrivateKey.generate()
+    refused = world.gateway.answers.refused
+    answers = Answers(
+        world.town.fabric, world.validator, lambda _: "fra", patience_s=0.1, poll_s=0.05
+    )
+    assert await answers.check(world.nodes[0].address, SEEDS) == ()
+    assert world.gateway.answers.refused > refused
