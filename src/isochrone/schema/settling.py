@@ -178,6 +178,17 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
     paid_only: bool = False
 
 
+class WatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator's newest watch: its phase (``rules.watching.Phases.name``), how many nodes it is
+    to measure and how many of them have answered so far, whether it has committed."""
+
+    watch: int
+    phase: str
+    assigned: int
+    measured: int
+    committed: bool
+
+
 class ValidatorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /healthz`` of a validator. ``behind``: ended epochs without a root on the chain.
 
@@ -194,3 +205,4 @@ class ValidatorStatus(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     chains: int
     notes: tuple[str, ...] = ()
+    watch: WatchStatus | None = None

@@ -52,7 +52,7 @@ from isochrone.schema.proof import (
 )
 from isochrone.schema.settlement import Watcher
 
-EVIDENCE_MAX: Final = 32
+EVIDENCE_MAX: Final = 48
 """Documents of one report: the fastest burst, a few works, some answers."""
 
 ASKED_MAX: Final = 4 * MOMENTS_MAX
