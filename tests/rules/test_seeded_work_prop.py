@@ -46,7 +46,7 @@ def plain_digest(kept: list[int], words: Words, width: int) -> int:
 def test_a_matrix_holds_what_each_entry_is(
     words: Words, row: int, width: int, data: st.DataObject
 ) -> None:
-    block = matrix(np, words, row, 2, width)
+    block = matrix(np, words, range(row, row + 2), width)
     for _ in range(8):
         column = data.draw(st.integers(0, width - 1))
         assert int(block[1, column]) == entry(words, row + 1, column, width)
@@ -79,8 +79,8 @@ def test_digests_agree_with_whole_numbers_and_with_signed_words(
 @settings(max_examples=20)
 @given(keys, keys, widths)
 def test_float32_sums_are_exact(a_words: Words, b_words: Words, width: int) -> None:
-    a = matrix(np, a_words, 0, 4, width)
-    b = matrix(np, b_words, 0, width, width)[:, :64]
+    a = matrix(np, a_words, range(4), width)
+    b = matrix(np, b_words, range(width), width)[:, :64]
     product = a.astype(np.float32) @ b.astype(np.float32)
     whole = a.astype(np.int64) @ b.astype(np.int64)
     assert np.array_equal(product.astype(np.int64), whole)
@@ -116,8 +116,8 @@ def test_one_bit_more_would_not_be_exact() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_kept_halves_are_evenly_spread(width: int) -> None:
     """What is kept cannot be packed much tighter: all 16 bits of it vary alike."""
-    a = matrix(np, words_of("a", b"spread"), 0, 64, width).astype(np.float32)
-    b = matrix(np, words_of("b", b"spread"), 0, width, width)[:, :128].astype(np.float32)
+    a = matrix(np, words_of("a", b"spread"), range(64), width).astype(np.float32)
+    b = matrix(np, words_of("b", b"spread"), range(width), width)[:, :128].astype(np.float32)
     kept = low_halves(np, a @ b).view(np.uint16).ravel()
     ones = [(kept >> bit & 1).mean() for bit in range(16)]
     assert max(abs(share - 0.5) for share in ones) < 0.05
@@ -134,5 +134,5 @@ def ranks(array: Any) -> int:
 
 def test_the_matrices_have_full_rank() -> None:
     """No shortcut through a small inner dimension."""
-    assert ranks(matrix(np, words_of("a", b"x"), 0, 128, 512)) == 128
-    assert ranks(matrix(np, words_of("b", b"x"), 0, 512, 512)[:, :128]) == 128
+    assert ranks(matrix(np, words_of("a", b"x"), range(128), 512)) == 128
+    assert ranks(matrix(np, words_of("b", b"x"), range(512), 512)[:, :128]) == 128

@@ -96,7 +96,7 @@ class ArrayProduct:
         self._threads = threads
         self._block = BLOCK_ROWS if device == "numpy" else BLOCK_ROWS_GPU
         self._a = words_of("a", work)
-        self._b = self._floats(words_of("b", work), 0, size.width)
+        self._b = self._floats(words_of("b", work), range(size.width))
         self._kept = xp.empty((size.rows, size.width), dtype=xp.int16)
 
     def commit(self) -> bytes:
@@ -112,14 +112,14 @@ class ArrayProduct:
     def rows(self, indices: Sequence[int]) -> list[bytes]:
         """See ``Product``."""
         xp = self._xp
-        a = xp.concatenate([self._floats(self._a, index, 1) for index in indices])
+        a = self._floats(self._a, indices)
         return [self._bytes(row) for row in (a @ self._b).astype(xp.int32)]
 
-    def _floats(self, words: Words, first: int, rows: int) -> Any:
-        return matrix(self._xp, words, first, rows, self._size.width).astype(self._xp.float32)
+    def _floats(self, words: Words, rows: Sequence[int]) -> Any:
+        return matrix(self._xp, words, rows, self._size.width).astype(self._xp.float32)
 
     def _make(self, first: int, rows: int, keys: Any) -> bytes:
-        product = self._floats(self._a, first, rows) @ self._b
+        product = self._floats(self._a, range(first, first + rows)) @ self._b
         self._kept[first : first + rows] = low_halves(self._xp, product)
         return self._digest(first, rows, keys)
 
@@ -149,7 +149,7 @@ class TorchProduct:
         self._work = work
         self._size = size
         self._a = words_of("a", work)
-        self._b = self._floats(words_of("b", work), 0, size.width)
+        self._b = self._floats(words_of("b", work), range(size.width))
         self._kept = torch.empty((size.rows, size.width), dtype=torch.int16, device=self._on)
 
     def commit(self) -> bytes:
@@ -157,7 +157,7 @@ class TorchProduct:
         keys = self._keys(words_of("commit", self._work))
         found = []
         for first, rows in _blocks(self._size.rows, BLOCK_ROWS_GPU):
-            product = self._floats(self._a, first, rows) @ self._b
+            product = self._floats(self._a, range(first, first + rows)) @ self._b
             halves = product.to(self._torch.int32).to(self._torch.int16)
             self._kept[first : first + rows] = halves
             found.append(self._digest(first, rows, keys))
@@ -171,22 +171,22 @@ class TorchProduct:
 
     def rows(self, indices: Sequence[int]) -> list[bytes]:
         """See ``Product``."""
-        a = self._torch.cat([self._floats(self._a, index, 1) for index in indices])
-        whole = (a @ self._b).to(self._torch.int32).cpu().numpy()
+        whole = (self._floats(self._a, indices) @ self._b).to(self._torch.int32).cpu().numpy()
         return [row.tobytes() for row in whole]
 
-    def _range(self, first: int, count: int) -> Any:
-        torch = self._torch
-        return torch.arange(first, first + count, dtype=torch.int64, device=self._on)
+    def _numbers(self, numbers: Sequence[int]) -> Any:
+        return self._torch.tensor(list(numbers), dtype=self._torch.int64, device=self._on)
 
-    def _floats(self, words: Words, first: int, rows: int) -> Any:
-        torch, width = self._torch, self._size.width
-        found = quad(words, self._range(first, rows)[:, None], self._range(0, width // 4)[None, :])
-        entries = found.to(torch.int32).view(torch.int8) >> shift_of(width)
+    def _floats(self, words: Words, rows: Sequence[int]) -> Any:
+        torch = self._torch
+        column = self._numbers(range(self._size.width // 4))[None, :]
+        found = quad(words, self._numbers(rows)[:, None], column)
+        entries = found.to(torch.int32).view(torch.int8) >> shift_of(self._size.width)
         return entries.to(torch.float32)
 
     def _keys(self, words: Words) -> Any:
-        column, row = self._range(0, self._size.width // 4)[None, :], self._range(0, 1)[:, None]
+        column = self._numbers(range(self._size.width // 4))[None, :]
+        row = self._numbers((0,))[:, None]
         return quad(words, row, column * 2) | (quad(words, row, column * 2 + 1) << 32)
 
     def _digest(self, first: int, rows: int, keys: Any) -> bytes:

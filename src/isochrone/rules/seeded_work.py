@@ -109,12 +109,12 @@ def entry(words: Words, row: int, column: int, width: int) -> int:
     return int(byte - 256 if byte > 127 else byte) >> shift_of(width)
 
 
-def matrix(xp: Any, words: Words, first_row: int, rows: int, width: int) -> Any:
-    """``rows`` rows of a matrix from ``first_row`` on: int8, on a little-endian machine.
+def matrix(xp: Any, words: Words, rows: Any, width: int) -> Any:
+    """These rows (numbers) of a matrix: int8, on a little-endian machine.
 
     ``xp``: numpy, or cupy. Costs about 0.3 ns an entry on one core in blocks of 256 rows.
     """
-    row = xp.arange(first_row, first_row + rows, dtype=xp.uint32)[:, None]
+    row = xp.asarray(rows, dtype=xp.uint32)[:, None]
     column = xp.arange(width // 4, dtype=xp.uint32)[None, :]
     return quad(words, row, column).view(xp.int8) >> shift_of(width)
 

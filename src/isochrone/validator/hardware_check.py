@@ -117,8 +117,7 @@ def _first_wrong(shown: Shown, vector: bytes) -> int | None:
     x = np.frombuffer(vector, dtype="<u4").astype(np.int64) % PRIME
     c = np.frombuffer(b"".join(row.values for row in shown.rows), dtype="<i4")
     c = c.reshape(len(shown.rows), width)
-    words_a = words_of("a", shown.work)
-    a = np.concatenate([matrix(np, words_a, row.index, 1, width) for row in shown.rows])
+    a = matrix(np, words_of("a", shown.work), [row.index for row in shown.rows], width)
     left = (c.astype(np.int64) * x % PRIME).sum(axis=1) % PRIME
     right = a.astype(np.int64) @ _product(shown.work, width, x) % PRIME
     in_range = np.abs(c.astype(np.int64)).max(axis=1) <= EXACT
@@ -143,7 +142,7 @@ def _product(work: bytes, width: int, x: Any) -> Any:
 
     words = words_of("b", work)
     blocks = [
-        matrix(np, words, first, B_ROWS, width).astype(np.int64) @ x % PRIME
+        matrix(np, words, range(first, first + B_ROWS), width).astype(np.int64) @ x % PRIME
         for first in range(0, width, B_ROWS)
     ]
     return np.concatenate(blocks)
