@@ -199,6 +199,15 @@ def test_tables_say_the_same_as_json(home: Home) -> None:
     assert f"{node['metro']} {node['country']}" in table
 
 
+def test_a_node_s_place_is_shown_with_what_is_known_of_it(home: Home) -> None:
+    node = home.json("nodes")[0]
+    facts = home.json("place", node["address"])
+    assert facts["view"]["place"]["metro"] == node["metro"]
+    text = home.good("place", node["address"][:10])
+    assert f"claims to be in {node['metro']}, {node['country']}" in text
+    assert "not that data stays there" in text
+
+
 def test_status_imports_only_what_it_needs(home: Home) -> None:
     code = (
         "import sys; from isochrone.cli import main; main(['status', '--gateway', sys.argv[1]]); "

@@ -76,6 +76,13 @@ def test_what_would_settle_an_open_case_is_named(tmp_path: Path) -> None:
     assert "too far to tell" in done.output  # Singapore's
 
 
+def test_a_contradiction_is_said(tmp_path: Path) -> None:
+    liar = view(near("zagreb"), (bound(1, near("singapore"), 900),), {"HR": "declared"})
+    done = place(liar, tmp_path, NODE)
+    assert "Contradiction: it answers within 135 km of 0x015e5e in singapore" in done.output
+    assert "Contradiction" not in place(open_case(), tmp_path, NODE).output
+
+
 def test_programs_get_everything(tmp_path: Path) -> None:
     facts = json.loads(place(open_case(), tmp_path, NODE, "-o", "json").output)
     assert [round(disc["radius_km"]) for disc in facts["discs"]] == [90, 615, 1379, 27281]

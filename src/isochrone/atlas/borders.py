@@ -76,7 +76,7 @@ class Geometry(msgspec.Struct):
 
 
 class Bounds(NamedTuple):
-    """A box in degrees that does not cross the antimeridian."""
+    """A box in degrees, west < east; either may lie beyond ±180 (within a turn)."""
 
     south: float
     north: float

@@ -9,7 +9,15 @@ import msgspec
 from isochrone.atlas.blocs import bloc_members
 from isochrone.atlas.borders import reach
 from isochrone.atlas.cities import all_cities
-from isochrone.rules.location import ACCOUNTS_MIN, Bound, discs, distance_km, radius_km, touched
+from isochrone.rules.location import (
+    ACCOUNTS_MIN,
+    Bound,
+    contradicted,
+    discs,
+    distance_km,
+    radius_km,
+    touched,
+)
 from isochrone.rules.vantages import Candidate, Settling, would_settle
 from isochrone.schema.admin import PlaceBound, PlaceView
 from isochrone.schema.place import REACH_KM
@@ -24,13 +32,15 @@ CITIES_MAX = 20
 class Disc(msgspec.Struct, frozen=True, kw_only=True):
     """A bound drawn: ``radius_km`` around its vantage, and the countries whose land it touches.
 
-    ``counts``: whether its account is independent of the node's.
+    ``counts``: whether its account is independent of the node's. ``contradicts``: whether the
+    claimed place cannot be in it.
     """
 
     bound: PlaceBound
     radius_km: float
     touched: tuple[str, ...]
     counts: bool
+    contradicts: bool
 
     @property
     def bounded(self) -> bool:
@@ -68,6 +78,7 @@ def place_facts(view: PlaceView) -> PlaceFacts:
             radius_km=radius_km(bound.rtt_us),
             touched=touched(reach(bound.place), radius_km(bound.rtt_us)),
             counts=bound.account not in ("", view.account),
+            contradicts=bool(contradicted([_bound(bound)], view.place)),
         )
         for bound in sorted(view.bounds, key=lambda b: (b.rtt_us, b.vantage))
     )

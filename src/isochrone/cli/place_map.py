@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from isochrone.atlas.borders import Bounds
 from isochrone.atlas.provable import moved
 from isochrone.cli.place_facts import Disc, PlaceFacts
@@ -37,8 +39,8 @@ CIRCLE_POINTS = 181
 MARGIN = 0.18
 """Of the cropped region on each side."""
 
-SPAN_MIN_DEGREES = 1.6
-"""Some 180 km: a smaller region shows the map's simplification."""
+SPAN_MIN_DEGREES = 4.0
+"""Some 450 km: a smaller region shows no neighbours, and the map's simplification."""
 
 DISCS_MAX = 8
 """Drawn and listed; the table has all."""
@@ -70,6 +72,7 @@ def draw(facts: PlaceFacts, image: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    facts = around(facts)
     shown = _shown(facts)
     crop = region(facts)
     stretch = 1 / math.cos(math.radians((crop.south + crop.north) / 2))
@@ -95,8 +98,38 @@ def draw(facts: PlaceFacts, image: Path) -> None:
     figure.savefig(image)
 
 
+def around(facts: PlaceFacts) -> PlaceFacts:
+    """The same with every longitude within 180° of the claimed place's, so that nothing is cut."""
+    centre = facts.view.place.longitude
+
+    def near(place: Place) -> Place:
+        turned = centre + (place.longitude - centre + 180) % 360 - 180
+        return msgspec.structs.replace(place, longitude=turned)
+
+    replace = msgspec.structs.replace
+    return replace(
+        facts,
+        discs=tuple(
+            replace(disc, bound=replace(disc.bound, place=near(disc.bound.place)))
+            for disc in facts.discs
+        ),
+        jurisdictions=tuple(
+            row
+            if (found := row.settling) is None
+            else replace(
+                row,
+                settling=replace(
+                    found,
+                    candidate=replace(found.candidate, place=near(found.candidate.place)),
+                ),
+            )
+            for row in facts.jurisdictions
+        ),
+    )
+
+
 def region(facts: PlaceFacts) -> Bounds:
-    """The part of the world to draw, never over the antimeridian."""
+    """The part of the world to draw; beyond ±180° where ``around`` put something there."""
     rings = [circle(disc.bound.place, disc.radius_km) for disc in _deciding(_shown(facts))]
     corners = [facts.view.place, *(disc.bound.place for disc in _deciding(_shown(facts)))]
     east = [place.longitude for place in corners] + [x for ring in rings for x in ring[:, 0]]
@@ -109,8 +142,8 @@ def region(facts: PlaceFacts) -> Bounds:
     return Bounds(
         south=max(-85.0, middle[0] - tall),
         north=min(85.0, middle[0] + tall),
-        west=max(-180.0, middle[1] - wide),
-        east=min(180.0, middle[1] + wide),
+        west=middle[1] - min(180.0, wide),
+        east=middle[1] + min(180.0, wide),
     )
 
 
@@ -162,7 +195,7 @@ def _disc(axes: Any, disc: Disc, colour: str) -> None:
         zorder=4,
         label=(
             f"{short(disc.bound.vantage)}  {disc.bound.place.metro}  "
-            f"{disc.bound.rtt_us / 1000:.2f} ms, {disc.radius_km:.0f} km"
+            f"{disc.bound.rtt_us / 1000:.3f} ms, {disc.radius_km:.0f} km"
             f"{'' if disc.counts else '  (its own)'}"
         ),
     )
@@ -251,7 +284,8 @@ def _words(figure: Any, axes: Any, facts: PlaceFacts) -> None:
     vantage = Line2D([], [], marker="^", color=SOFT, linestyle="", markersize=7)
     rows = list(zip(handles, labels, strict=True))
     drawn, rest = rows[: len(_shown(facts))], rows[len(_shown(facts)) :]
-    rows = [rest[-1], (vantage, "vantages, and their discs:"), *reversed(drawn), *rest[:-1]]
+    title = [(vantage, "vantages, and their discs:")] if drawn else []
+    rows = [rest[-1], *title, *reversed(drawn), *rest[:-1]]
     axes.legend(
         *zip(*rows, strict=True),
         loc="upper right",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from isochrone.cli.place_facts import Jurisdiction
+from isochrone.cli.place_facts import Disc, Jurisdiction
 from isochrone.cli.tables import short
-from isochrone.rules.location import ACCOUNTS_MIN
+from isochrone.rules.location import ACCOUNTS_MIN, distance_km
 from isochrone.rules.vantages import Settling
+from isochrone.schema.place import Place
 
 
 def describe(jurisdiction: Jurisdiction) -> str:
@@ -17,6 +18,15 @@ def describe(jurisdiction: Jurisdiction) -> str:
         return f"{name}: physical; each of {jurisdiction.proving} accounts proves it alone."
     have = f"{jurisdiction.proving} of {ACCOUNTS_MIN} accounts prove it"
     return f"{name}: {jurisdiction.evidence}; {have}. {_settling(jurisdiction.settling)}".rstrip()
+
+
+def contradiction(disc: Disc, claimed: Place) -> str:
+    """Why a disc contradicts the claim, in a sentence."""
+    bound = disc.bound
+    return (
+        f"Contradiction: it answers within {disc.radius_km:.0f} km of {short(bound.vantage)} in "
+        f"{bound.place.metro}, {distance_km(bound.place, claimed):.0f} km from where it claims to be."
+    )
 
 
 def _settling(settling: Settling | None) -> str:

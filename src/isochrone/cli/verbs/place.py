@@ -46,7 +46,7 @@ def command(
     if output == "json":
         print_json(facts)
         return
-    from isochrone.cli.place_text import describe
+    from isochrone.cli.place_text import contradiction, describe
 
     where = f"{view.place.metro}, {view.place.country}"
     click.echo(f"Node {short(view.node)} claims to be in {where}.")
@@ -67,6 +67,9 @@ def command(
         "No vantage that this gateway believes has measured it.",
     )
     click.echo("")
+    for disc in facts.discs:
+        if disc.contradicts:
+            click.echo(contradiction(disc, view.place))
     for jurisdiction in facts.jurisdictions:
         click.echo(describe(jurisdiction))
     click.echo(PROVES)
