@@ -23,9 +23,10 @@ def describe(jurisdiction: Jurisdiction) -> str:
 def contradiction(disc: Disc, claimed: Place) -> str:
     """Why a disc contradicts the claim, in a sentence."""
     bound = disc.bound
+    apart_km = distance_km(bound.place, claimed)
     return (
         f"Contradiction: it answers within {disc.radius_km:.0f} km of {short(bound.vantage)} in "
-        f"{bound.place.metro}, {distance_km(bound.place, claimed):.0f} km from where it claims to be."
+        f"{bound.place.metro}, {apart_km:.0f} km from where it claims to be."
     )
 
 
