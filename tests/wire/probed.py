@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import msgspec
 
@@ -89,7 +91,90 @@ async def pair(
 
 
 async def until(condition: Callable[[], object], what: str, patience_s: float = 10.0) -> None:
-    async with asyncio.timeout(patience_s):
-        while not condition():
-            await asyncio.sleep(0.005)
-    assert condition(), what
+    """Wait for a condition; fails with ``what`` when it does not come true."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not in {patience_s:g} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+class Relay:
+    """A box that passes bytes on, each way ``delay_s`` later. ``twist`` changes what goes up."""
+
+    def __init__(self) -> None:
+        self.target = 0
+        self.delay_s = 0.0
+        self.twist: Callable[[bytes], bytes] = bytes
+        self.port = 0
+        self.ends: list[_End] = []
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _End(self, None), HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for end in self.ends:
+            if end.line is not None:
+                end.line.abort()
+        await until(lambda: all(end.lost for end in self.ends), "the relay's lines end")
+        await self._server.wait_closed()
+
+
+class _End(asyncio.Protocol):
+    """One end of a line through the relay; ``other``: the end towards the vantage dials itself."""
+
+    def __init__(self, relay: Relay, other: _End | None) -> None:
+        self.line: asyncio.WriteTransport | None = None
+        self.lost = False
+        self._relay = relay
+        self._other = other
+        self._upward = other is None
+        self._early: list[bytes] = []
+        relay.ends.append(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.line = cast(asyncio.WriteTransport, transport)
+        if self._other is None:
+            self._other = _End(self._relay, self)
+            loop = asyncio.get_running_loop()
+            dial = loop.create_connection(lambda: self._other, HOST, self._relay.target)
+            self._dialling = loop.create_task(dial)
+        for data in self._early:
+            self.line.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        if self._upward:
+            data = self._relay.twist(data)
+        asyncio.get_running_loop().call_later(self._relay.delay_s, self._pass, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        asyncio.get_running_loop().call_later(self._relay.delay_s, self._end)
+
+    def _end(self) -> None:
+        if self._other is not None and self._other.line is not None:
+            self._other.line.close()
+
+    def _pass(self, data: bytes) -> None:
+        assert self._other is not None
+        if self._other.line is None:
+            self._other._early.append(data)
+        elif not self._other.lost:
+            self._other.line.write(data)
+
+
+@contextlib.asynccontextmanager
+async def relayed(**settings: Any) -> AsyncIterator[tuple[Pair, Relay]]:
+    """A pair whose subject dials through a relay."""
+    relay = Relay()
+    await relay.open()
+    try:
+        async with pair(dial=lambda _host, _port: (HOST, relay.port), **settings) as world:
+            relay.target = world.port
+            yield world, relay
+    finally:
+        await relay.close()

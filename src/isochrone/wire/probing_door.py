@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,6 @@ class ProbeDoor:
         self._listener: socket.socket | None = None
         self._expected: dict[bytes, asyncio.Future[socket.socket]] = {}
         self._strangers: set[asyncio.Task[None]] = set()
-        self._accepting: asyncio.Task[None] | None = None
         self._lines: set[socket.socket] = set()
         self._threads = ThreadPoolExecutor(BURSTS_MAX, "probes")
 
@@ -55,17 +55,19 @@ class ProbeDoor:
             raise cannot_listen(host, port, error) from None
         listener.setblocking(False)
         self._listener = listener
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
+        self._listen()
         return int(listener.getsockname()[1])
 
     async def close(self) -> None:
         """Hang up on everybody; bursts under way end with an error."""
-        tasks = [*self._strangers, *([self._accepting] if self._accepting else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        strangers = list(self._strangers)
+        for stranger in strangers:
+            stranger.cancel()
+        await asyncio.gather(*strangers, return_exceptions=True)
         for future in self._expected.values():
             future.cancel()
         for line in self._lines:
@@ -113,26 +115,38 @@ class ProbeDoor:
             else:
                 _hang_up(line)
 
-    async def _accept(self, listener: socket.socket) -> None:
+    def _listen(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Somebody dials. Not ``sock_accept``: what it has accepted is lost if it is cancelled."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                line, _ = await loop.sock_accept(listener)
-            except OSError:
-                self.counters["accept_failed"] += 1
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            if len(self._strangers) >= STRANGERS_MAX:
-                self.counters["too_many_strangers"] += 1
-                line.close()
-                continue
-            task = loop.create_task(self._greet(line))
-            self._strangers.add(task)
-            task.add_done_callback(self._strangers.discard)
+        try:
+            line, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptors are left, or the dialler is gone again
+            self.counters["accept_failed"] += 1
+            loop.remove_reader(listener)
+            loop.call_later(_PAUSE_S, self._listen)
+            return
+        if len(self._strangers) >= STRANGERS_MAX:
+            self.counters["too_many_strangers"] += 1
+            line.close()
+            return
+        task = loop.create_task(self._greet(line))
+        self._strangers.add(task)
+        task.add_done_callback(functools.partial(self._met, line))
+
+    def _met(self, line: socket.socket, stranger: asyncio.Task[None]) -> None:
+        """A stranger is one no more; hung up on unless it is waited for (or no loop ran for it)."""
+        self._strangers.discard(stranger)
+        if line not in self._lines:
+            line.close()
 
     async def _greet(self, line: socket.socket) -> None:
-        """Read who it is; hand the line over, or hang up."""
-        kept = False
+        """Read who it is; hand the line over to who waits for it."""
         try:
             line.setblocking(False)
             async with asyncio.timeout(DIAL_S):
@@ -144,12 +158,8 @@ class ProbeDoor:
             self.counters["greeted"] += 1
             self._lines.add(line)
             future.set_result(line)
-            kept = True
         except (OSError, EOFError, TimeoutError):
             self.counters["silent"] += 1
-        finally:
-            if not kept:
-                line.close()
 
 
 def _probe_and_close(line: socket.socket, probes: int, clocks: Clocks) -> tuple[Sample, ...]:

@@ -68,16 +68,25 @@ def unix_ms_now() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Seen:
+    """What a thread has answered so far: how many probes, and SHA-256 over all of it."""
+
+    __slots__ = ("digest", "probes")
+
+    def __init__(self) -> None:
+        self.probes = 0
+        self.digest = hashlib.sha256()
+
+
 class _Burst:
-    """One burst: its secret, and what the thread has answered so far."""
+    """One burst: its secret, and what was seen of it."""
 
     def __init__(self, vantage: str, order: ProbeOrder, now_s: float) -> None:
         self.vantage = vantage
         self.order = order
         self.until_s = now_s + BURST_LIFE_S
         self.secret = os.urandom(SECRET_BYTES)
-        self.probes = 0
-        self.digest = hashlib.sha256()
+        self.seen = Seen()
         self.line: socket.socket | None = None
         self.over: Future[None] | None = None
         self.given_up = False
@@ -128,7 +137,7 @@ class Prover:
         over = asyncio.wrap_future(burst.over)
         over.add_done_callback(_ignore)  # a broken line is no reason not to sign what was
         await asyncio.wait([over], timeout=ENDING_S)
-        if not burst.over.done() or not burst.probes:
+        if not burst.over.done() or not burst.seen.probes:
             _give_up(burst)
             self.counters["unseen"] += 1
             return ProbeSigned(burst=end.burst, transcript=b"")
@@ -168,8 +177,8 @@ class Prover:
             burst=burst.order.burst.hex(),
             commitment=commitment_of(burst.secret).hex(),
             secret=burst.secret.hex(),
-            probes=burst.probes,
-            digest=burst.digest.hexdigest(),
+            probes=burst.seen.probes,
+            digest=burst.seen.digest.hexdigest(),
             at_unix_ms=self._unix_ms(),
         )
         return pack(seal(PROBE_TRANSCRIPT, said, self._key))
@@ -183,17 +192,17 @@ class Prover:
                 return
             make_blocking(line, BURST_S)
             line.sendall(greeting(burst.order.burst))
-            answer_all(line, burst)
+            answer_all(line, burst.secret, burst.order.probes, burst.seen)
 
 
-def answer_all(line: socket.socket, burst: _Burst) -> None:
-    """Answer nonces until the vantage closes, falls silent or has had its number.
+def answer_all(line: socket.socket, secret: bytes, probes: int, seen: Seen) -> None:
+    """Answer up to ``probes`` nonces, until the vantage closes or falls silent; blocking.
 
     Nothing stands between receiving and sending but one digest, whose key is set up before.
     """
-    keyed = hashlib.blake2b(digest_size=ANSWER_BYTES, key=burst.secret)
+    keyed = hashlib.blake2b(digest_size=ANSWER_BYTES, key=secret)
     until_s = time.monotonic() + 2 * BURST_S
-    while burst.probes < burst.order.probes and time.monotonic() < until_s:
+    while seen.probes < probes and time.monotonic() < until_s:
         nonce = line.recv(NONCE_BYTES, socket.MSG_WAITALL)
         if len(nonce) < NONCE_BYTES:
             return
@@ -201,8 +210,8 @@ def answer_all(line: socket.socket, burst: _Burst) -> None:
         digest.update(nonce)
         answered = digest.digest()
         line.send(answered)
-        burst.digest.update(nonce + answered)
-        burst.probes += 1
+        seen.digest.update(nonce + answered)
+        seen.probes += 1
 
 
 def _ignore(over: asyncio.Future[None]) -> None:

@@ -1,0 +1,153 @@
+"""What vantages say to each other, over the fabric's twin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isochrone.fabric.connection import Fabric
+from isochrone.lab.twins.fabric import MemoryCells
+from isochrone.schema.documents import unpack, unseal
+from isochrone.schema.frames import pack
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.proof import (
+    PLACE_ATTESTATION,
+    S_ATTESTED,
+    Attested,
+    PlaceAttestation,
+    ProbeCommitted,
+    ProbeEnd,
+    ProbeOrder,
+    ProbeSigned,
+    VantageNews,
+    probe_subject,
+)
+from isochrone.wire.probing_door import ProbeDoor
+from isochrone.wire.probing_post import KEPT_S, Findings, VantagePost
+from isochrone.wire.probing_prover import Prover, unix_ms_now
+from isochrone.wire.probing_vantage import Measured, Standing, Vantage
+
+from .probed import HERE, HOST, plain, until
+
+
+class Stand:
+    """A vantage with all it needs."""
+
+    def __init__(self, fabric: Fabric, believed: set[str]) -> None:
+        self.key = PrivateKey.generate()
+        self.fabric = fabric
+        self.door = ProbeDoor()
+        self.prover = Prover(self.key, plain)
+        self.port = 0
+        self.post = VantagePost(
+            self.key, fabric, self.prover, lambda news: news.vantage in believed, self.news
+        )
+        self.vantage: Vantage
+        self.running: list[asyncio.Task[None]] = []
+
+    def news(self) -> VantageNews:
+        return VantageNews(
+            vantage=self.key.address, account="", role="gateway", cell="fra", place=HERE,
+            probe_host=HOST, probe_port=self.port, at_unix_ms=unix_ms_now(),
+        )  # fmt: skip
+
+    async def open(self) -> None:
+        self.port = await self.door.open(HOST, 0)
+        standing = Standing(place=HERE, probe_host=HOST, probe_port=self.port, account=lambda: "")
+        self.vantage = Vantage(self.key, self.door, standing, self.post.measured, remeasure_s=60)
+        await self.post.open(self.vantage)
+        loop = asyncio.get_running_loop()
+        self.running = [loop.create_task(self.post.run()), loop.create_task(self.vantage.run())]
+
+    async def close(self) -> None:
+        for task in self.running:
+            task.cancel()
+        await asyncio.gather(*self.running, return_exceptions=True)
+        await self.vantage.close()
+        await self.prover.close()
+        await self.door.close()
+
+
+@pytest.fixture
+async def stands(tmp_path: Path) -> AsyncIterator[tuple[list[Stand], list[PlaceAttestation]]]:
+    """Three vantages; the first two believe each other, nobody believes the third."""
+    cells = MemoryCells()
+    believed: set[str] = set()
+    heard: list[PlaceAttestation] = []
+
+    def hear(_subject: str, data: bytes) -> None:
+        for packed in msgspec.msgpack.decode(data, type=Attested).documents:
+            heard.append(unseal(unpack(packed), PLACE_ATTESTATION, PlaceAttestation)[0])
+
+    async with contextlib.AsyncExitStack() as ending:
+        made: list[Stand] = []
+        for number in range(3):
+            fabric = await Fabric.over(
+                cells.store("fra").dial, "fra", f"vantage-{number}", tmp_path / str(number)
+            )
+            ending.push_async_callback(fabric.close)
+            made.append(Stand(fabric, believed))
+        await made[0].fabric.subscribe(S_ATTESTED, hear)
+        believed.update(stand.key.address for stand in made[:2])
+        for stand in made:
+            await stand.open()
+            ending.push_async_callback(stand.close)
+        yield made, heard
+
+
+async def test_vantages_that_believe_each_other_measure_each_other(
+    stands: tuple[list[Stand], list[PlaceAttestation]],
+) -> None:
+    (one, two, third), heard = stands
+    expected = {(one.key.address, two.key.address), (two.key.address, one.key.address)}
+
+    def pairs() -> set[tuple[str, str]]:
+        return {(said.vantage, said.subject) for said in heard}
+
+    await until(lambda: pairs() >= expected, "both are attested")
+    assert not any(subject == third.key.address for _, subject in pairs())
+
+
+async def test_an_order_that_points_elsewhere_is_declined(
+    stands: tuple[list[Stand], list[PlaceAttestation]],
+) -> None:
+    (one, two, third), _ = stands
+    await until(lambda: two.post.known.all, "they know each other")
+    subject = probe_subject(two.key.address)
+    for port in (third.port, 9):
+        order = ProbeOrder(burst=os.urandom(16), host=HOST, port=port, probes=4)
+        answer = await third.fabric.request(subject, pack(order), 5.0)
+        assert msgspec.msgpack.decode(answer, type=ProbeCommitted).commitment == b""
+    end = await one.fabric.request(subject, pack(ProbeEnd(burst=os.urandom(16))), 5.0)
+    assert msgspec.msgpack.decode(end, type=ProbeSigned).transcript == b""
+    assert two.prover.counters["stranger"] == 2
+
+
+def measured(subject: str, rtt_us: int) -> Measured:
+    said = PlaceAttestation(
+        subject=subject, vantage="v", account="", place=HERE, burst_at_unix_ms=0, rtt_us=rtt_us,
+        probes=1, kernel_time=True, transcript=b"",
+    )  # fmt: skip
+    return Measured(attestation=said, packed=f"{subject}:{rtt_us}".encode())
+
+
+def test_the_newest_and_the_fastest_are_repeated_while_they_count() -> None:
+    now = [0.0]
+    findings = Findings(lambda: now[0])
+    for rtt_us in (500, 300, 700, 600):
+        findings.take(measured("a", rtt_us))
+    findings.take(measured("b", 1))
+    assert findings.all() == [b"a:300", b"a:600", b"b:1"]
+    now[0] = KEPT_S - 1
+    findings.take(measured("a", 650))
+    assert findings.all() == [b"a:300", b"a:650", b"b:1"]
+    now[0] = KEPT_S + 1
+    assert findings.all() == [b"a:650"]
+    now[0] = 3 * KEPT_S
+    assert findings.all() == []
