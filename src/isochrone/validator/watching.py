@@ -163,14 +163,16 @@ class Watching:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def status(self) -> WatchStatus | None:
-        """How far the newest watch has come; None before the first tick."""
-        if not self._under:
+        """How far the newest watch that measures has come; None while there is none."""
+        now_ms = self._unix_ms()
+        begun = [one for one, under in self._under.items() if now_ms >= under.clock.measure_ms]
+        if not begun:
             return None
-        watch = max(self._under)
+        watch = max(begun)
         under = self._under[watch]
         return WatchStatus(
             watch=watch,
-            phase=under.clock.name(self._unix_ms()),
+            phase=under.clock.name(now_ms),
             assigned=sum(under.planned.values()),
             measured=len({one.node for one in under.taken if one.documents}),
             committed=under.sealed is not None,
