@@ -62,6 +62,13 @@ def _write_ready(config: ValidatorConfig, validator: Validator) -> None:
     ready = Ready(
         pid=os.getpid(), validator=validator.key.address, cell=config.cell, url=validator.url
     )
+    if validator.posts is not None:
+        ready = msgspec.structs.replace(
+            ready,
+            channel_host=config.channel_host,
+            probe_host=config.probe_host,
+            **validator.posts._asdict(),
+        )
     path = Path(config.ready_file)
     beside = path.with_suffix(".part")
     beside.write_bytes(msgspec.json.encode(ready))

@@ -37,6 +37,7 @@ from isochrone.validator.recomputing import Computed
 from isochrone.validator.reviewing import Reviewer
 from isochrone.validator.rounds import Seen, Standing, Tick
 from isochrone.validator.serving import Door
+from isochrone.validator.vantage import Posts, ValidatorVantage
 
 STALE_S = 15.0
 """A chain that does not even refuse: after this its silence is told (a call may wait a minute)."""
@@ -117,6 +118,8 @@ class Validator:
         self._adopter = Adopter(shelf, store, self._stores, self._agreement.votes)
         self._teller = Teller(fabric, self.key, unix_ms)
         self._door = Door(Path(config.state_dir) / "store", self.status)
+        self.vantage = ValidatorVantage(config, self.key, fabric)
+        self.posts: Posts | None = None
 
     @classmethod
     async def open(
@@ -162,12 +165,16 @@ class Validator:
             asyncio.create_task(self._repeat(self._poll, config.poll_s)),
             asyncio.create_task(self._repeat(self._tick, TICK_S)),
         ]
+        if config.place is not None:
+            self.posts = await self.vantage.open(config.place)
+            self._tasks.append(asyncio.create_task(self.vantage.run()))
 
     async def close(self) -> None:
         """Stop; what was acknowledged and signed is on disk already."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.vantage.close()
         await self._agreement.close()
         await self._exchange.close()
         await self._door.close()
@@ -216,8 +223,11 @@ class Validator:
         if self._desk is None:
             self._desk = await asyncio.to_thread(self._opening, self._config, self._unix_ms)
         look = await asyncio.to_thread(self._desk.look)
-        await self.holdings.admit(look.operators, look.bonds)
+        await self.holdings.admit(
+            look.operators, look.bonds, look.accounts, look.stakes, look.nodes
+        )
         self._looked_s = time.monotonic()
+        self.vantage.bonded(look.accounts, look.operators)
         kept = await self._adopter.adopt(look.roots)
         self._look, self._kept = look, kept
         epoch = look.next_epoch
@@ -236,7 +246,8 @@ class Validator:
         exchange_ms = round(self._config.exchange_s * 1000)
         await self._agreement.see(Seen(standing, ready_ms, ended_ms, exchange_ms))
         bills = self._kept.bills if self._kept else ()
-        self._teller.tell(epoch - 1, bills, look.deposits, look.roots, look.final_epoch)
+        barred = self._kept.books.barred if self._kept else ()
+        self._teller.tell(epoch - 1, bills, look.deposits, look.roots, look.final_epoch, barred)
         for fault in self.holdings.open_faults():  # one that fails is told at the next look
             log.error("two heads of one position are signed: %s", fault.one.chain)
             await asyncio.to_thread(self._desk.accuse_tally, fault)
