@@ -525,7 +525,9 @@ class NaiveWatch:
             self.suspects = dict(before["suspects"])
         new = {}
         for (node, kind), appeal in before["suspects"].items() if self.word else ():
-            old = {a for n, k, a in before["accused"] if (n, k) == (node, kind)}
+            old = {a: e for (n, k, a), e in before["accused"].items() if (n, k) == (node, kind)}
+            if len(set(old.values())) < 3:
+                old = {}
             against = [
                 key for key in self.members(node)
                 if self.says(key, node, kind) == "failed" or self.who[key].account in old

@@ -50,6 +50,9 @@ class Ballots:
                     self.reports[watch.validator] = {one.node: one for one in watch.reports}
         self._live_bps = _live_bps(inputs, parties)
         self._members: dict[str, tuple[Watcher, ...]] = {}
+        self._voters: dict[tuple[str, Kind], dict[Verdict, tuple[Watcher, ...]]] = {}
+        self._decided: dict[tuple[str, Kind], Verdict] = {}
+        self._are_reached: dict[str, bool] = {}
 
     @property
     def held(self) -> bool:
@@ -98,14 +101,19 @@ class Ballots:
 
     def voters(self, node: str, kind: Kind, verdict: Verdict) -> tuple[Watcher, ...]:
         """Those who were to measure the node and said so."""
-        return tuple(one for one in self.members(node) if self.said(one.key, node, kind) == verdict)
+        if (node, kind) not in self._voters:
+            by: dict[Verdict, list[Watcher]] = {"failed": [], "ok": [], "unknown": []}
+            for one in self.members(node):
+                by[self.said(one.key, node, kind)].append(one)
+            self._voters[node, kind] = {side: tuple(who) for side, who in by.items()}
+        return self._voters[node, kind][verdict]
 
     def decided(self, node: str, kind: Kind) -> Verdict:
         """What two thirds of the bond of all members say; ``unknown`` when they do not agree."""
-        for verdict in _SIDES:
-            if self._is_quorum(self.voters(node, kind, verdict), node):
-                return verdict
-        return "unknown"
+        if (node, kind) not in self._decided:
+            sides = (s for s in _SIDES if self._is_quorum(self.voters(node, kind, s), node))
+            self._decided[node, kind] = next(sides, "unknown")
+        return self._decided[node, kind]
 
     def condemns(self, node: str, kind: Kind, accusers: Collection[str]) -> bool:
         """Whether two thirds of the members' bond say failed now or are among earlier accusers.
@@ -118,8 +126,10 @@ class Ballots:
 
     def is_reached(self, node: str) -> bool:
         """Whether two thirds of the bond of a node's members show something that it signed."""
-        those = tuple(one for one in self.members(node) if self.reached(one.key, node))
-        return self._is_quorum(those, node)
+        if node not in self._are_reached:
+            those = tuple(one for one in self.members(node) if self.reached(one.key, node))
+            self._are_reached[node] = self._is_quorum(those, node)
+        return self._are_reached[node]
 
     def tally(self, node: str, kind: Kind) -> str:
         """The ballots in words."""

@@ -11,9 +11,9 @@ The steps of one verdict, by epochs:
 epoch   what
 ======  ==========================================================================================
 w       most of a committee's ballots (without ``unknown``) say failed: a suspect; they accuse it
-w + 1   all measured it. Two thirds of the bond say failed, or have accused it within
-        ``MEMORY_EPOCHS``: barred for ``BAR_EPOCHS``; what its leases earned in this epoch and all
-        that is held of them waits. Else it is no suspect any more
+w + 1   all measured it. Two thirds of the bond say failed, now or (in at least ``WATCHES_MIN``
+        watches of the last ``MEMORY_EPOCHS``) as its accusers: barred for ``BAR_EPOCHS``; what its
+        leases earned in this epoch and all that is held of them waits. Else it is no suspect more
 w + 2   the node's word: an ``Appeal`` in this epoch's records makes it a suspect once more. With
         none, what waits goes to the tenants of those leases (``forfeit``), and so does what they
         earn until the bar ends
@@ -23,8 +23,8 @@ w + 3   after an appeal all have measured again. By the same count the bar stand
 
 So nothing that was taken has ever to be given back. In an epoch without a watch suspects wait.
 Accusations are remembered because flags are public: a node could lie until it is flagged and be
-honest while all look. Each time others draw its committee, and a third that is bought never makes
-two thirds.
+honest while all look. Each time another committee is drawn, and a third that is bought never makes
+two thirds. One bad hour that every examiner of a committee saw, or two, are no lie yet.
 
 **Sizing.** With check probability p an epoch, detection d, gain g (in epochs' pay) and loss S a lie
 pays only if (1 − p·d)·g > p·d·S. A node that has served 48 epochs has 48 · 20 % = 9.6 epochs' pay
@@ -37,8 +37,8 @@ than its honest pay while k < 4. Nobody is paid for four times what its works ha
 
 Cheapest lie caught: one that two thirds of the bond see, in one watch or in a week's committees.
 Cheapest lie missed: to buy more than a third of the bond (nobody is barred; eligibility lapses at
-most), or to lie in one epoch a week and be honest in the next, when all look: with (k − 1)/168 of
-the honest pay it is the smallest, and every committee after it starts from five accusers.
+most), or to lie in two epochs a week and be honest in the next ones, when all look: it gains
+2 (k − 1)/168 of the honest pay and must not be met a third time.
 
 Rules of this file: pure; what comes out is sorted. What it does not do: measure, move money
 (``lease_pay``), judge validators (``duties``).
@@ -61,6 +61,10 @@ BAR_EPOCHS: Final = 24
 
 MEMORY_EPOCHS: Final = 168
 """A week. Shorter: a lie in each such span is free; longer: old mistakes of examiners add up."""
+
+WATCHES_MIN: Final = 3
+"""Watches of which accusers are counted together. Fewer: two hours of bad luck in a week bar an
+honest node; more: a liar that is honest while all look has more hours."""
 
 Claim = tuple[str, Kind]
 """A node and a kind."""
@@ -100,7 +104,7 @@ def ruling(inputs: EpochInput, ballots: Ballots) -> Ruling:
     condemned = {
         (one.node, one.kind)
         for one in before.suspects
-        if ballots.condemns(one.node, one.kind, accusers[one.node, one.kind])
+        if ballots.condemns(one.node, one.kind, accusers.get(_claim(one), ()))
     }
     freed = {_claim(one) for one in before.suspects if one.appeal} - condemned
     lasting = [bar for bar in lasting if _claim(bar) not in freed]
@@ -151,11 +155,16 @@ def _claim(one: Suspect | Barred | Accused) -> Claim:
     return one.node, one.kind
 
 
-def _accusers(accused: Iterable[Accused]) -> defaultdict[Claim, set[str]]:
-    found: defaultdict[Claim, set[str]] = defaultdict(set)
+def _accusers(accused: Iterable[Accused]) -> dict[Claim, frozenset[str]]:
+    """By claim, those that count: of claims that were accused in enough watches."""
+    found: dict[Claim, list[Accused]] = defaultdict(list)
     for one in accused:
-        found[_claim(one)].add(one.account)
-    return found
+        found[_claim(one)].append(one)
+    return {
+        claim: frozenset(one.account for one in rows)
+        for claim, rows in found.items()
+        if len({one.epoch for one in rows}) >= WATCHES_MIN
+    }
 
 
 def _bar(epoch: int, ballots: Ballots, suspect: Suspect) -> Barred:
