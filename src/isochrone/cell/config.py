@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from isochrone.fabric.attested import VALID_MS
 from isochrone.gateway.config import GatewayLimits, StaticPeer
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
@@ -97,7 +98,9 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``watch_probe_port``: of the first validator, for nodes' channels and for who is measured;
     further ones take the next ports. They are bound on ``channel_host`` and dialled at the host of
     ``announce``. ``validator_resolve``: as ``resolve``, for the validators (empty: the same).
-    ``account``: the operator's bonded account (empty: of the own chain, or none).
+    ``account``: the operator's bonded account (empty: of the own chain, or none). ``accounts``: of
+    other keys that are believed (a gateway's or validator's → its account, as the chain says;
+    absent: as it says itself). ``attested_valid_ms``: how long what vantages measured holds.
     ``fabric_port``: of the cell's fabric server. ``guest_host``: where other people's validators
     reach it (empty: it listens on loopback only and knows no guests). ``ledger``: where money is
     settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on
@@ -126,6 +129,8 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     resolve: dict[str, str] = {}
     validator_resolve: dict[str, str] = {}
     account: str = ""
+    accounts: dict[str, str] = {}
+    attested_valid_ms: Annotated[int, Meta(ge=1000)] = VALID_MS
     operators: tuple[str, ...] = ()
     peers: tuple[StaticPeer, ...] = ()
     admins: tuple[str, ...] = ()

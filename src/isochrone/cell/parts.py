@@ -98,6 +98,9 @@ def controller_part(config: CellConfig, number: int, fabric_url: str) -> ChildSp
         ledger=config.ledger,
         spending_key_path=str(spending_key_path(config)),
         validators=believed(config),
+        allow_operators=gateway_keys(config),
+        accounts=accounts(config),
+        attested_valid_ms=config.attested_valid_ms,
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
     )
@@ -180,11 +183,23 @@ def operator_account(config: CellConfig) -> str:
     return PrivateKey.load_or_create(Path(path)).address
 
 
+def gateway_keys(config: CellConfig) -> tuple[str, ...]:
+    """The gateways that this cell knows: its own and those of other cells that it names."""
+    own = (gateway_key(config, number + 1).address for number in range(config.gateways))
+    return tuple(dict.fromkeys((*own, *config.operators)))
+
+
+def accounts(config: CellConfig) -> dict[str, str]:
+    """Key → the bonded account that it counts under: as told, and of the cell's own gateways."""
+    account = operator_account(config)
+    own = range(1, config.gateways + 1) if account else ()
+    return {gateway_key(config, number).address: account for number in own} | config.accounts
+
+
 def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Ports) -> ChildSpec:
     """Gateway ``number`` (from 1)."""
     name = f"gateway-{number}"
     folder = config.folder / name
-    own = tuple(gateway_key(config, n + 1).address for n in range(config.gateways))
     validators = range(1, config.validators + 1)
     announced = config.announce if number == 1 else ""
     announce_host, _, announce_port = announced.rpartition(":")
@@ -211,7 +226,7 @@ def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Po
         fabric_domain=config.name,
         resolve=config.resolve,
         peers=config.peers,
-        allow_operators=tuple(dict.fromkeys((*own, *config.operators))),
+        allow_operators=gateway_keys(config),
         admins=config.admins,
         tenants=config.tenants,
         limits=config.limits,
@@ -225,6 +240,8 @@ def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Po
         ),
         guest_fabric_url=fabric.guest_url,
         validators=believed(config),
+        accounts=accounts(config),
+        attested_valid_ms=config.attested_valid_ms,
         paid_only=config.paid_only,
         ready_file=str(folder / "ready.json"),
         log_level=config.log_level,
