@@ -27,7 +27,7 @@ from .acting_node import ActingNode, Asked, Script
 from .http_calls import call
 from .town import FRANKFURT, PARIS, WASHINGTON, Town, http_port, until
 
-SEEDS = tuple(f"{number:064x}" for number in range(4))
+SEEDS = tuple(bytes([number]) * 32 for number in range(4))
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ class World:
             await call(port, "POST", "/v2/models/speech/infer", body, key)
 
     async def checks(
-        self, node: ActingNode, seeds: tuple[str, ...] = SEEDS, patience_s: float = 6.0
+        self, node: ActingNode, seeds: tuple[bytes, ...] = SEEDS, patience_s: float = 6.0
     ) -> list[AnswerCheck]:
         answers = Answers(
             self.town.fabric,
@@ -140,7 +140,7 @@ async def test_a_smaller_model_stands_alone(world: World) -> None:
     checks = await world.checks(world.nodes[0])
     assert sum(map(is_wrong, checks)) >= 3
     assert finding(checks).verdict == "failed"
-    honest = await world.checks(world.nodes[1], tuple(f"{n:064x}" for n in range(9, 13)))
+    honest = await world.checks(world.nodes[1], tuple(bytes([n]) * 32 for n in range(9, 13)))
     assert finding(honest).verdict == "ok"
 
 

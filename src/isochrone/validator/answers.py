@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from isochrone.fabric.connection import Fabric
-from isochrone.rules.answers import WRONG_PPM, is_signed
+from isochrone.rules.answers import WRONG_PPM, is_signed, is_wrong
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
@@ -71,31 +71,35 @@ class Answers:
         self._poll_s = poll_s
         self._said_ms = 0
 
-    async def check(self, node: str, draws: Sequence[str]) -> tuple[bytes, ...]:
-        """Packed ``answer-check`` documents of this validator; none where nothing could be checked.
+    async def check(self, node: str, draws: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Packed ``answer-check`` documents of this validator, those of wrong answers first; none
+        where nothing could be checked.
 
-        ``draws``: at most 32 seeds of 64 hex digits (``rules.answers.DRAWS`` of them in a watch).
+        ``draws``: at most 32 seeds of 32 bytes (``rules.answers.DRAWS`` of them in a watch).
         Never raises: a fabric or a gateway that is away is nothing found.
         """
+        seeds = tuple(draw.hex() for draw in draws)
         ends_s = time.monotonic() + self._patience_s
         found: dict[str, CheckedAnswer] = {}
         while True:
-            told = await self._ask(node, draws)
+            told = await self._ask(node, seeds)
             if told is not None:
                 self.refused[node] = max(0, told.refused)
                 for one in told.checked[:CHECKS_MAX]:
                     if is_sound(node, one):
                         found[one.check.request + one.check.answer] = one
             if (told is not None and not told.waiting) or time.monotonic() > ends_s:
-                return tuple(self._sealed(one.check) for one in found.values())
+                checks = [one.check for one in found.values()]
+                checks.sort(key=is_wrong, reverse=True)
+                return tuple(map(self._sealed, checks))
             await asyncio.sleep(self._poll_s)
 
-    async def _ask(self, node: str, draws: Sequence[str]) -> AnswersTold | None:
+    async def _ask(self, node: str, seeds: Sequence[str]) -> AnswersTold | None:
         cell = self._cell_of(node)
         if not cell:
             return None
         self._said_ms = max(time.time_ns() // 1_000_000, self._said_ms + 1)
-        wish = AnswersWanted(node=node, seeds=tuple(draws), at_unix_ms=self._said_ms)
+        wish = AnswersWanted(node=node, seeds=tuple(seeds), at_unix_ms=self._said_ms)
         try:
             data = await self._fabric.request(
                 answers_subject(cell), pack(seal(ANSWERS_WANTED, wish, self._key)), ASK_S
