@@ -33,6 +33,7 @@ from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
     Deployment,
+    LeaseRecord,
     Links,
     RecordBatch,
     SignedHead,
@@ -214,6 +215,22 @@ class Holdings:
         """The documents held of an epoch's watch, packed. Blocking, briefly."""
         with self._lock:
             return self._watches.documents(epoch)
+
+    def homes(self, epoch: int) -> dict[str, str]:
+        """Node → cell, by the lease and standby records held of an epoch; unchecked."""
+        with self._lock:
+            papers = [
+                paper.record
+                for kind in (LEASE_RECORD, STANDBY_RECORD)
+                for _, signed in self._collection.documents(kind, epoch)
+                for paper in signed
+            ]
+        return dict(
+            (one.terms.node, one.terms.cell)
+            if isinstance(one, LeaseRecord)
+            else (one.node, one.cell)
+            for one in papers
+        )
 
     def sound(self, epoch: int, chain: ChainSnapshot, books: Books | None) -> Sound:
         """What may count in an epoch by what the chain says about keys. Blocking."""

@@ -38,6 +38,8 @@ from isochrone.validator.reviewing import Reviewer
 from isochrone.validator.rounds import Seen, Standing, Tick
 from isochrone.validator.serving import Door
 from isochrone.validator.vantage import Posts, ValidatorVantage
+from isochrone.validator.watch_eyes import Known, open_watching
+from isochrone.validator.watching import Watching
 
 STALE_S = 15.0
 """A chain that does not even refuse: after this its silence is told (a call may wait a minute)."""
@@ -117,6 +119,7 @@ class Validator:
         )
         self._adopter = Adopter(shelf, store, self._stores, self._agreement.votes)
         self._teller = Teller(fabric, self.key, unix_ms)
+        self._watching: Watching | None = None
         self._door = Door(Path(config.state_dir) / "store", self.status)
         self.vantage = ValidatorVantage(config, self.key, fabric)
         self.posts: Posts | None = None
@@ -168,12 +171,35 @@ class Validator:
         if config.place is not None:
             self.posts = await self.vantage.open(config.place)
             self._tasks.append(asyncio.create_task(self.vantage.run()))
+            await self._watch()
+
+    async def _watch(self) -> None:
+        known = Known(
+            lambda: self._desk,
+            lambda: self._look,
+            lambda: self._kept.books if self._kept else None,
+            self.holdings,
+            self._config.cell,
+        )
+        self._watching = open_watching(
+            self._config,
+            self.key,
+            self._fabric,
+            self.holdings,
+            self.vantage,
+            known,
+            self._unix_ms,
+        )
+        await self._watching.listen()
+        self._tasks.append(asyncio.create_task(self._repeat(self._watching.tick, TICK_S)))
 
     async def close(self) -> None:
         """Stop; what was acknowledged and signed is on disk already."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watching is not None:
+            await self._watching.close()
         await self.vantage.close()
         await self._agreement.close()
         await self._exchange.close()
@@ -198,6 +224,7 @@ class Validator:
             round=self._agreement.state.round_at(now_ms),
             chains=self.holdings.chains,
             notes=tuple(note for note in notes if note),
+            watch=self._watching.status() if self._watching is not None else None,
         )
 
     # --- loops -----------------------------------------------------------------------------------

@@ -83,6 +83,18 @@ def _works(scene: Scene, node: str, members: Sequence[str], *, everybody: bool) 
     ]
 
 
+def needed(scene: Scene, deed: Deed, taken: Iterable[Taken]) -> bool:
+    """Whether a deed would still tell anything: a work that went well is not done again."""
+    if deed.kind != "hardware":
+        return True
+    works = [
+        p for one in taken if (one.node, one.kind) == (deed.node, deed.kind) for p in one.documents
+    ]
+    draft = NodeReport(node=deed.node, asked=0, answered=0, findings=(), evidence=tuple(works))
+    seen = shown(draft, scene.me.key, scene.clock, ())
+    return not seen.works or seen.claim is None or hardware.again(seen.works, seen.claim)
+
+
 # --- reports -------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ from isochrone.schema.settling import WatchStatus
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.watch_journal import Sealed, Taken, WatchJournal
 from isochrone.validator.watch_papers import WatchPaper, body_digest, read_watch
-from isochrone.validator.watch_plan import Deed, Scene, deeds, paged, reports
+from isochrone.validator.watch_plan import Deed, Scene, deeds, needed, paged, reports
 
 RESAY_MS: Final = 5_000
 """What was said is said again so often while its phase lasts; a page of an opening less often."""
@@ -264,9 +264,13 @@ class Watching:
 
     def _measure(self, under: _Under, now_ms: int) -> None:
         """Begin what is due; what is over half its tolerance ago was missed, and is not asked."""
+        scene = under.scene
+        assert scene is not None
         while under.due and under.due[0].at_ms <= now_ms:
             deed = heapq.heappop(under.due)
             late_ms = now_ms - deed.at_ms
+            if not needed(scene, deed, under.taken):
+                continue
             if late_ms <= under.clock.tolerance_ms // 2 and len(self._measuring) < DEEDS_MAX:
                 task = asyncio.get_running_loop().create_task(self._do(under, deed))
                 task.set_name(f"watch {under.clock.watch}")
