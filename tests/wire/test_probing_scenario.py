@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 
 import msgspec
+import psutil
 
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.proof import (
@@ -225,3 +227,26 @@ async def test_a_vantage_that_ends_with_bursts_under_way_leaves_nothing() -> Non
         await world.vantage.close()
         await asyncio.gather(measuring, return_exceptions=True)
         assert world.found == []
+
+
+def hanging(port: int) -> bool:
+    """Whether a connect of this process to a port is under way."""
+    mine = psutil.Process().net_connections("tcp4")
+    return any(one.status == "SYN_SENT" and one.raddr.port == port for one in mine)
+
+
+async def test_a_prover_that_ends_waits_for_no_door_that_never_opens() -> None:
+    with socket.socket() as full:
+        full.bind((HOST, 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        with socket.create_connection((HOST, port)):  # its queue is full now: connects hang
+            async with pair() as world:
+                order = ProbeOrder(burst=os.urandom(16), host=HOST, port=port, probes=4)
+                for _ in range(3):
+                    assert world.prover.ordered("vantage", order).commitment
+                    order = msgspec.structs.replace(order, burst=os.urandom(16))
+                await until(lambda: hanging(port), "a connect hangs")
+                began_s = time.monotonic()
+                await world.prover.close()
+                assert time.monotonic() - began_s < 1.0

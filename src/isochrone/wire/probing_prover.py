@@ -186,10 +186,13 @@ class Prover:
     def _dial_and_answer(self, burst: _Burst) -> None:
         """In a thread: the whole plain connection."""
         address = self._dial_address(burst.order.host, burst.order.port)
-        with socket.create_connection(address, timeout=DIAL_S) as line:
-            burst.line = line
+        family, kind, protocol, _, target = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as line:
+            burst.line = line  # before it is connected: giving up must not wait for a connect
+            line.settimeout(DIAL_S)
             if burst.given_up:
                 return
+            line.connect(target)
             make_blocking(line, BURST_S)
             line.sendall(greeting(burst.order.burst))
             answer_all(line, burst.secret, burst.order.probes, burst.seen)
