@@ -362,7 +362,7 @@ class World:
                     *(
                         node_report(
                             node,
-                            *(self._finding(node, kind) for kind in KINDS[1:3]),
+                            *(self._finding(node, kind) for kind in KINDS[2:]),
                             asked=4,
                             answered=self.some((0, 2, 3) if node == self.liar else (3, 4, 4)),
                             evidence=() if watcher == self.careless or self.rarely() else (b"s",),
@@ -382,13 +382,16 @@ class World:
         verdict: Verdict = self.some(("ok", "ok", "ok", "unknown"))
         if node == self.liar and self.chance.random() < self.eager:
             verdict = "failed"
-        return Finding(kind=kind, verdict=verdict, note=self.some(("", "late")))
+        looked_at = self.some((0, 24)) if kind == "answers" else 0
+        wrong = self.some((0, 1, 2)) if looked_at and node == self.liar else 0
+        note = self.some(("", "late"))
+        return Finding(kind=kind, verdict=verdict, note=note, wrong=wrong, looked_at=looked_at)
 
     def appeals(self, epoch: int) -> tuple[Appeal, ...]:
         """Of the liar, often; sometimes of others, and of the wrong epoch."""
         return tuple(
             Appeal(node=self.some((self.liar, *NODES)), kind=kind, epoch=epoch - self.rarely())
-            for kind in KINDS[:3]
+            for kind in KINDS
             if self.some((True, False))
         )
 

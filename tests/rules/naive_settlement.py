@@ -484,6 +484,14 @@ class NaiveWatch:
         return {str(f.kind): str(f.verdict) for f in report.findings}.get(kind, "unknown")
 
     def life(self, asked: int, answered: int, node: str) -> str:
+        if asked and asked == answered:
+            return "ok"
+        if asked - answered < 2:
+            return "unknown"
+        sure = self.tail(asked, asked - answered, node) <= Fraction(1, 100)
+        return "failed" if sure else "unknown"
+
+    def tail(self, asked: int, missed: int, node: str) -> Fraction:
         i = self.i
         mine = {r.terms.lease for r in i.leases if r.terms.node == node}
         claims = [u.live_ms for u in i.usages if u.lease in mine and not u.late]
@@ -495,15 +503,12 @@ class NaiveWatch:
                 beats[who] = max(beats.get(who, 0), row.live_ms)
         claims += sorted(beats.values())[:-1]
         bps = floor(Fraction(max(0, *claims, 0), i.end_unix_ms - i.start_unix_ms) * 10_000)
-        if asked and asked == answered:
-            return "ok"
         gone = min(Fraction(1), Fraction(10_000 - min(bps, 10_000), 10_000) * Fraction(3, 2))
         lost = 1 - (1 - gone) * Fraction(98, 100)
-        tail = sum(
-            comb(asked, n) * lost**n * (1 - lost) ** (asked - n)
-            for n in range(asked - answered, asked + 1)
+        terms = (
+            comb(asked, n) * lost**n * (1 - lost) ** (asked - n) for n in range(missed, asked + 1)
         )
-        return "failed" if asked - answered >= 2 and tail <= Fraction(1, 100) else "unknown"
+        return sum(terms, Fraction(0))
 
     def most(self, keys: Any, node: str) -> bool:
         whole = sum(self.who[k].stake_microusd for k in self.members(node))
@@ -514,8 +519,44 @@ class NaiveWatch:
     def truth(self, node: str, kind: str) -> str:
         for side in ("failed", "ok"):
             if self.most([k for k in self.members(node) if self.says(k, node, kind) == side], node):
-                return side
+                return "" if side == "ok" and self.shown(node, kind) else side
         return ""
+
+    def counts(self, node: str, kind: str) -> list[tuple[int, int, str]]:
+        found = []
+        for key in self.members(node):
+            report = self.word.get(key, {}).get(node)
+            if report and kind == "life" and report.asked:
+                found.append((report.asked - report.answered, report.asked, key))
+            for f in report.findings if report else ():
+                if f.kind == kind != "life" and f.looked_at:
+                    found.append((f.wrong, f.looked_at, key))
+        return found
+
+    def shown(self, node: str, kind: str) -> bool:
+        rows = sorted(self.counts(node, kind), key=lambda row: (Fraction(-row[0], row[1]), row[2]))
+        whole = sum(self.who[k].stake_microusd for k in self.members(node))
+        while (
+            rows
+            and 3 * sum(self.who[k].stake_microusd for k in self.gone(node, kind, rows)) < whole
+        ):
+            rows = rows[1:]
+        return self.odd(node, kind, rows)
+
+    def gone(self, node: str, kind: str, rows: Any) -> set[str]:
+        return {row[2] for row in self.counts(node, kind)} - {row[2] for row in rows}
+
+    def odd(self, node: str, kind: str, rows: Any) -> bool:
+        bad, all_ = sum(row[0] for row in rows), sum(row[1] for row in rows)
+        if kind == "life":
+            return bad >= 2 and self.tail(all_, bad, node) <= Fraction(1, 100_000)
+        if kind == "answers":
+            rate = Fraction(1, 1000)
+            tail = sum(
+                comb(all_, n) * rate**n * (1 - rate) ** (all_ - n) for n in range(bad, all_ + 1)
+            )
+            return bad >= 3 and tail <= Fraction(1, 100_000)
+        return False
 
     def decide(self) -> None:
         i, before = self.i, self.before
@@ -532,7 +573,7 @@ class NaiveWatch:
                 key for key in self.members(node)
                 if self.says(key, node, kind) == "failed" or self.who[key].account in old
             ]  # fmt: skip
-            guilty = self.most(against, node)
+            guilty = self.most(against, node) or self.shown(node, kind)
             if guilty and not appeal:
                 new[node, kind] = (i.epoch, i.epoch + 23)
             if appeal and not guilty:
@@ -551,7 +592,9 @@ class NaiveWatch:
                 failed = [k for k, side in sides.items() if side == "failed"]
                 if (node, kind) in before["suspects"]:
                     continue
-                if len(failed) > sum(side == "ok" for side in sides.values()):
+                wrongs = self.counts(node, kind)
+                pooled = sum(w > 0 for w, _, _ in wrongs) >= 2 and self.odd(node, kind, wrongs)
+                if pooled or len(failed) > sum(side == "ok" for side in sides.values()):
                     self.suspects[node, kind] = False
                     self.accused |= {(node, kind, self.who[k].account): i.epoch for k in failed}
         self.final = {

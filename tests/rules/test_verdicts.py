@@ -380,3 +380,55 @@ def test_one_operator_alone_cannot_make_an_absent_node_look_like_a_liar() -> Non
     chain = msgspec.structs.replace(inputs.chain, bonds=bonds)
     both = (*inputs.standby, standby(epoch=7, gateway=other))
     assert suspected(msgspec.structs.replace(inputs, chain=chain, standby=both)) == [(NODE, "life")]
+
+
+# --- counts together -----------------------------------------------------------------------------
+
+
+def counted(town: Town, wrongs: dict[str, int]) -> Settlement:
+    """An epoch in which validators found so many of 24 answers wrong, and say ok below three."""
+    suspect = {one.node for one in town.books.suspects} if town.books else set()
+    asked = [one.key for one in WHO] if NODE in suspect else seats()
+    watches = tuple(
+        watch_report(
+            one,
+            town.epoch + 1,
+            *(
+                [
+                    node_report(
+                        NODE,
+                        Finding(
+                            kind="answers",
+                            verdict="failed" if wrongs.get(one.key, 0) >= 3 else "ok",
+                            wrong=wrongs.get(one.key, 0),
+                            looked_at=24,
+                        ),
+                    )
+                ]
+                if one.key in asked
+                else []
+            ),
+        )
+        for one in WHO
+    )
+    return town.settle({}, watches=watches)
+
+
+def test_many_looks_together_show_a_small_lie_and_nobody_who_saw_too_little_is_unpaid() -> None:
+    town = Town()
+    ones = dict.fromkeys((one.key for one in WHO), 1)
+    assert [one.kind for one in counted(town, ones).books.suspects] == ["answers"]
+    result = counted(town, ones)
+    assert [bar.kind for bar in result.books.barred] == ["answers"]
+    assert not result.unpaid
+
+
+def test_counts_that_a_third_of_the_bond_makes_up_show_nothing() -> None:
+    town = Town()
+    made_up = dict.fromkeys([one.key for one in WHO][:4], 24)
+    made_up |= dict.fromkeys(seats(), 2)
+    assert counted(town, made_up).books.suspects
+    lies = dict.fromkeys([one.key for one in WHO][:4], 24)
+    result = counted(town, lies)
+    assert not result.books.barred
+    assert {one.account for one in result.unpaid} == {one.account for one in WHO[:4]}

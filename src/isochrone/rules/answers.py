@@ -31,7 +31,7 @@ from math import comb
 from typing import Final
 
 from isochrone.rules.answer_tree import leads, leaf
-from isochrone.schema.proof import AnswerCheck, AnswerRoot, Finding
+from isochrone.schema.proof import AnswerCheck, AnswerRoot, Finding, Verdict
 
 DRAWS: Final = 24
 """Checks that a validator asks for of one node in one watch."""
@@ -136,7 +136,11 @@ def finding(checks: Sequence[AnswerCheck], refused: int = 0) -> Finding:
     if refused:
         note += f", {refused} were not signed for"
     if wrong >= WRONG_MIN and chance(wrong, wrong + right) <= CHANCE_MAX:
-        return Finding(kind="answers", verdict="failed", note=note)
+        return _found("failed", note, wrong, right)
     if not right or refused > right + wrong:
-        return Finding(kind="answers", verdict="unknown", note=note)
-    return Finding(kind="answers", verdict="ok", note=note)
+        return _found("unknown", note, wrong, right)
+    return _found("ok", note, wrong, right)
+
+
+def _found(verdict: Verdict, note: str, wrong: int, right: int) -> Finding:
+    return Finding(kind="answers", verdict=verdict, note=note, wrong=wrong, looked_at=wrong + right)

@@ -9,6 +9,11 @@ at the moments of its committed secret, and was to measure the node (``rules.wat
 What it does not do: check a report's evidence (``EpochInput.watches`` is verified already), or say
 what follows (``verdicts``, ``duties``).
 
+Small lies need many looks. One validator's two dozen checks may show no wrong answer of a liar in
+twenty; those of eight validators do. So counts are also pooled: without those of the validators
+that found most, a third of the bond at least, which may be made up, what is left must be too much
+for chance.
+
 Life is judged here, by the counts that a report tells and what gateways and leases say of the node
 (``life``): only an epoch's records hold both.
 """
@@ -17,9 +22,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from fractions import Fraction
 from typing import Final
 
-from isochrone.rules import life
+from isochrone.rules import answers, life
 from isochrone.rules.parties import Parties
 from isochrone.rules.watching import examiners
 from isochrone.schema.proof import Finding, Kind, NodeReport, Verdict
@@ -109,17 +115,61 @@ class Ballots:
         return self._voters[node, kind][verdict]
 
     def decided(self, node: str, kind: Kind) -> Verdict:
-        """What two thirds of the bond of all members say; ``unknown`` when they do not agree."""
+        """What two thirds of the bond of all members say; ``unknown`` when they do not agree, or
+        when they say ok of what only all counts together show."""
         if (node, kind) not in self._decided:
             sides = (s for s in _SIDES if self._is_quorum(self.voters(node, kind, s), node))
-            self._decided[node, kind] = next(sides, "unknown")
+            found: Verdict = next(sides, "unknown")
+            is_open = found == "ok" and self.is_shown(node, kind)
+            self._decided[node, kind] = "unknown" if is_open else found
         return self._decided[node, kind]
 
-    def condemns(self, node: str, kind: Kind, accusers: Collection[str]) -> bool:
-        """Whether two thirds of the members' bond say failed now or are among earlier accusers.
+    def accuses(self, node: str, kind: Kind) -> bool:
+        """Whether a committee makes a suspect: most ballots, or the counts of two members at least.
 
-        ``accusers``: accounts.
+        Its own members' counts are all believed: it is a suspicion only.
         """
+        if len(self.voters(node, kind, "failed")) > len(self.voters(node, kind, "ok")):
+            return True
+        counts = self._counts(node, kind)
+        some = sum(wrong > 0 for wrong, _, _ in counts)
+        return some > 1 and self._is_too_much(node, kind, counts)
+
+    def is_shown(self, node: str, kind: Kind) -> bool:
+        """Whether the counts together show a failure, without the third that found most."""
+        counts = sorted(
+            self._counts(node, kind), key=lambda one: (-Fraction(one[0], one[1]), one[2].key)
+        )
+        whole, out = stake(self.members(node)), 0
+        while counts and out * QUORUM[1] < whole * (QUORUM[1] - QUORUM[0]):
+            out += counts.pop(0)[2].stake_microusd
+        return self._is_too_much(node, kind, counts)
+
+    def _counts(self, node: str, kind: Kind) -> list[tuple[int, int, Watcher]]:
+        """(wrong, looked at, by whom) of every member that looked."""
+        found = []
+        for one in self.members(node):
+            report = self.report(one.key, node)
+            if kind == "life" and report is not None:
+                found.append((report.asked - report.answered, report.asked, one))
+            elif finding := self.found(one.key, node, kind):
+                found.append((finding.wrong, finding.looked_at, one))
+        return [one for one in found if one[1] > 0]
+
+    def _is_too_much(self, node: str, kind: Kind, counts: list[tuple[int, int, Watcher]]) -> bool:
+        wrong, looked_at = sum(one[0] for one in counts), sum(one[1] for one in counts)
+        if kind == "life" and wrong >= life.MISSED_MIN:
+            bps = self._live_bps.get(node, 0)
+            return life.chance(looked_at, wrong, bps) <= life.POOLED_CHANCE_MAX
+        if kind == "answers" and wrong >= answers.WRONG_MIN:
+            return answers.chance(wrong, looked_at) <= answers.CHANCE_MAX
+        return False
+
+    def condemns(self, node: str, kind: Kind, accusers: Collection[str]) -> bool:
+        """Whether all together find it failed: two thirds of the members' bond say so now or are
+        among earlier ``accusers`` (accounts), or the pooled counts show it."""
+        if self.is_shown(node, kind):
+            return True
         now = self.voters(node, kind, "failed")
         those = (one for one in self.members(node) if one in now or one.account in accusers)
         return self._is_quorum(tuple(those), node)

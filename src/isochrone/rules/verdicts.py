@@ -10,10 +10,12 @@ The steps of one verdict, by epochs:
 ======  ==========================================================================================
 epoch   what
 ======  ==========================================================================================
-w       most of a committee's ballots (without ``unknown``) say failed: a suspect; they accuse it
+w       most of a committee's ballots (without ``unknown``) say failed, or its counts together: a
+        suspect; who said so accuses it
 w + 1   all measured it. Two thirds of the bond say failed, now or (in at least ``WATCHES_MIN``
-        watches of the last ``MEMORY_EPOCHS``) as its accusers: barred for ``BAR_EPOCHS``; what its
-        leases earned in this epoch and all that is held of them waits. Else it is no suspect more
+        watches of the last ``MEMORY_EPOCHS``) as its accusers, or the counts of two thirds show it:
+        barred for ``BAR_EPOCHS``; what its leases earned in this epoch and all that is held of them
+        waits. Else it is no suspect any more
 w + 2   the node's word: an ``Appeal`` in this epoch's records makes it a suspect once more. With
         none, what waits goes to the tenants of those leases (``forfeit``), and so does what they
         earn until the bar ends
@@ -198,7 +200,7 @@ def _flagged(
         for kind in KINDS:
             if node in out or (node, kind) in measured:
                 continue
-            against = ballots.voters(node, kind, "failed")
-            if len(against) > len(ballots.voters(node, kind, "ok")):
+            if ballots.accuses(node, kind):
+                against = ballots.voters(node, kind, "failed")
                 found[node, kind] = tuple(sorted({one.account for one in against}))
     return found

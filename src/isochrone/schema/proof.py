@@ -387,11 +387,16 @@ Verdict = Literal["ok", "failed", "unknown"]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One validator's verdict on one kind, and the numbers behind it in words."""
+    """One validator's verdict on one kind, and the numbers behind it in words.
+
+    ``wrong`` of ``looked_at``: counts that add up over validators (answers; 0 of 0: none do).
+    """
 
     kind: Kind
     verdict: Verdict
     note: str = ""
+    wrong: int = 0
+    looked_at: int = 0
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
