@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from isochrone.cell import parts
-from isochrone.cell.config import CellConfig
+from isochrone.cell.config import CellConfig, OwnChain
 from isochrone.cell.ports import Ports
 from isochrone.controller.config import ControllerConfig
 from isochrone.gateway.config import GatewayConfig
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
 from isochrone.schema.settlement import Deployment
+from isochrone.validator.config import ValidatorConfig
 
 PLACE = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")
 CHAIN = Deployment(chain_id=31337, bonds="0x" + "b" * 40, genesis_unix_s=1)
@@ -44,3 +46,36 @@ def test_controllers_and_gateways_believe_the_same_validators(
         for name, kind in (("controller", ControllerConfig), ("gateway", GatewayConfig)):
             data = (tmp_path / f"{name}-{number}" / "config.json").read_bytes()
             assert list(msgspec.json.decode(data, type=kind).validators) == expected
+
+
+def test_gateways_and_validators_are_told_where_they_are_measured_and_for_whom(
+    tmp_path: Path,
+) -> None:
+    config = CellConfig(
+        name="fra",
+        place=PLACE,
+        data_dir=str(tmp_path),
+        gateways=2,
+        validators=2,
+        ledger=CHAIN,
+        chain_url="http://nowhere",
+        own_chain=OwnChain(),
+        announce="cell.example:443",
+        resolve={"a:1": "b:2"},
+    )
+    ports = Ports(tmp_path)
+    fabric = parts.FabricParts(specs=(), url="nats://nowhere")
+    account = PrivateKey.load_or_create(tmp_path / "operator.key").address
+    seen = set()
+    for number in (1, 2):
+        parts.gateway_part(config, number, fabric, ports)
+        told = (tmp_path / f"gateway-{number}" / "config.json").read_bytes()
+        gateway = msgspec.json.decode(told, type=GatewayConfig)
+        parts.validator_part(config, number, "nats://nowhere", ports)
+        told = (tmp_path / f"validator-{number}" / "config.json").read_bytes()
+        validator = msgspec.json.decode(told, type=ValidatorConfig)
+        assert gateway.account == account
+        assert (validator.place, validator.announce_host) == (PLACE, "cell.example")
+        assert validator.dial_address("a", 1) == ("b", 2)
+        seen |= {gateway.probe_port, validator.probe_port, validator.channel_port}
+    assert len(seen) == 6
