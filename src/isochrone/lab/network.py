@@ -173,6 +173,11 @@ class Network:
         announced = {endpoint: f"{HOST}:{port}" for endpoint, port in self.ports.items()}
         return resolve_map(self.world, source, announced, self.link_ports, HOST)
 
+    @property
+    def world_nodes(self) -> dict[str, NodeProcess]:
+        """The world's nodes, without the centralised region's."""
+        return {site.name: self.nodes[site.name] for site in self.world.node_sites}
+
     def client_url(self, metro: str, cell: str) -> str:
         """The base URL at which a client in a city reaches a cell's first gateway."""
         name = f"client:{metro}>{Endpoint('http', cell)}"
