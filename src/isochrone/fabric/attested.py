@@ -11,7 +11,8 @@ here they meet the clock. ``fabric.attested_feed`` brings the messages and keeps
 ``on_change`` callbacks get the keys for whom something is otherwise now.
 
 Cheapest lie caught: attestations of keys that nobody named, forged or old ones, three vantages of
-one account, a provider's own vantages. Cheapest lie missed: what three named accounts agree on.
+one account, a provider's own vantages, a vantage whose own place contradicts the speed of light
+(``rules.vantages``: nothing of it counts). Cheapest lie missed: what three named accounts agree on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +32,7 @@ from isochrone.fabric.attested_works import Proven, Works
 from isochrone.fabric.reaches import Reach
 from isochrone.rules.attestations import on_earth
 from isochrone.rules.location import Bound
+from isochrone.rules.vantages import Sighting, inconsistent_vantages
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.place import Place, Whereabouts
@@ -84,6 +86,7 @@ class AttestedShelf:
         now_unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.believed = believed
+        self.valid_ms = valid_ms
         self.counters: Counter[str] = Counter()
         self.on_change: list[Callable[[set[str]], None]] = []
         self._keys = believed.keys
@@ -94,6 +97,7 @@ class AttestedShelf:
         self._works = Works()
         self._bars = Bars(believed.validators)
         self._vantages: dict[str, VantageNews] = {}
+        self._measured_each_other = False
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -161,6 +165,7 @@ class AttestedShelf:
                 kept = kept and self._works.take(said, now_unix_ms)
                 changed |= {said.node} if kept else set()
             self.counters["taken" if kept else "not_kept"] += 1
+        self._measured_each_other |= not touched.isdisjoint(self._keys)
         self._tell(changed | self._bounds.judge(touched, now_unix_ms))
 
     def vantage(self, data: bytes) -> None:
@@ -175,6 +180,7 @@ class AttestedShelf:
         if before is not None and news.at_unix_ms <= before.at_unix_ms:
             raise Forbidden("That vantage has said something newer.")
         self._vantages[signer] = news
+        self._measured_each_other |= before is None or before.place != news.place
         if before is None or before.account != news.account:
             self._tell({signer})
 
@@ -183,13 +189,34 @@ class AttestedShelf:
         self._tell(self._bars.take(data))
 
     def sweep(self) -> None:
-        """Forget what has grown old."""
+        """Forget what has grown old; distrust vantages that cannot be where they say they are."""
+        if self._measured_each_other:
+            self._measured_each_other = False
+            distrusted = inconsistent_vantages(self._sightings())
+            if distrusted != self._bounds.distrusted:
+                log.warning("not where they say they are: %s", ", ".join(sorted(distrusted)) or "-")
+                self._bounds.distrusted = distrusted
+                self.redraw()
         now_unix_ms = self._now_unix_ms()
         self._tell(self._bounds.judge(self._bounds.due(now_unix_ms), now_unix_ms))
 
     def redraw(self) -> None:
         """Look again at everything: places are on the map that were not before."""
         self._tell(self._bounds.judge(self._bounds.subjects(), self._now_unix_ms()))
+
+    def _sightings(self) -> Iterator[Sighting]:
+        """What believed vantages measured of each other."""
+        for other, news in self._vantages.items():
+            for row in self._bounds.rows(other):
+                yield Sighting(
+                    vantage=row.bound.vantage,
+                    account=row.bound.account,
+                    place=row.bound.place,
+                    other=other,
+                    other_account=self.account_of(other),
+                    other_place=news.place,
+                    rtt_us=row.bound.rtt_us,
+                )
 
     def _tell(self, changed: set[str]) -> None:
         if not changed:

@@ -44,9 +44,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Bounds:
-    """Bounds by subject. ``accounts``: key → the account that it counts under."""
+    """Bounds by subject. ``accounts``: key → the account that it counts under.
+
+    ``distrusted``: vantages whose discs do not count now; who changes it judges everybody again.
+    """
 
     def __init__(self, valid_ms: int, accounts: Mapping[str, str], reach_of: ReachOf) -> None:
+        self.distrusted: frozenset[str] = frozenset()
         self._valid_ms = valid_ms
         self._accounts = accounts
         self._reach_of = reach_of
@@ -119,7 +123,8 @@ class Bounds:
         reaches = {}
         for kept in self.rows(subject):
             bound = kept.bound
-            reach = self._reach_of(bound.place) if bound.account else None
+            counts = bound.account and bound.vantage not in self.distrusted
+            reach = self._reach_of(bound.place) if counts else None
             if reach is not None:
                 reaches[bound.place] = reach
                 by_account.setdefault(bound.account, []).append(bound)

@@ -59,7 +59,7 @@ SWEEP_S: Final = 1.0
 SAVE_S: Final = 30.0
 
 SETTLE_S: Final = 15.0
-"""Vantages repeat everything every ten seconds."""
+"""Vantages repeat everything every ten seconds, or before it grows old."""
 
 KEPT: Final = "attested.msgpack"
 
@@ -93,7 +93,8 @@ class Feed:
         """Whether whoever is believed has had time to speak, and the map was asked."""
         if not self._shelf.believed.keys:
             return True
-        return self._clock() - self._began_s >= SETTLE_S and self._reaches.complete
+        settle_s = min(SETTLE_S, self._shelf.valid_ms / 1000)
+        return self._clock() - self._began_s >= settle_s and self._reaches.complete
 
     async def start(self, fabric: Fabric) -> None:
         """Hear what was kept, then follow the fabric until ``close``."""
