@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 import numpy as np
 import pytest
-from tests.validator.work_cheats import (
+from bench.hardware_cheats import (
     Forgetful,
     LowRank,
     Replayed,

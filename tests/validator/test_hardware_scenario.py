@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 import psutil
 import pytest
-from tests.validator.work_cheats import Empty, Forgetful, HalfMemory, Shower, ShownWrong, Slow
+from bench.hardware_cheats import Empty, Forgetful, HalfMemory, Shower, ShownWrong, Slow
 from tests.validator.work_town import ActingNode, Desk, Guest, HonestNode, until
 
 from isochrone.rules.attestations import work_attestation

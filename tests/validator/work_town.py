@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.validator.work_cheats import Shower
+from bench.hardware_cheats import Shower
 
 from isochrone.node.journal import Journal
 from isochrone.node.work import Works, in_messages

@@ -106,12 +106,14 @@ def work_for(memory_mib: int, mflops: int) -> WorkSize | None:
     """The work for a claimed memory and class; None where either claims too little to be shown.
 
     The widest product whose rows fill the memory within ``WORK_US_MAX`` at ``mflops``; where the
-    memory is too big for that, as many rows of width 1024 as the time allows (what it fills is what
-    is proven).
+    memory is too big for that, as many of the narrowest rows as the time allows (what they fill is
+    what is proven).
 
-    >>> work_for(512, 70_000), work_for(64, 70_000), work_for(1 << 14, 70_000)
-    (WorkSize(rows=262144, width=1024), WorkSize(rows=32768, width=1024), \
-WorkSize(rows=267008, width=1024))
+    >>> for memory_mib in (64, 512, 1 << 14):
+    ...     print(work_for(memory_mib, 70_000))
+    WorkSize(rows=32768, width=1024)
+    WorkSize(rows=262144, width=1024)
+    WorkSize(rows=1068096, width=512)
     >>> work_for(16, 70_000) is None
     True
     """
@@ -121,7 +123,7 @@ WorkSize(rows=267008, width=1024))
         size = WorkSize(_rows(memory_mib, width), width)
         if size.rows >= ROWS_MIN and size.flops <= mflops * WORK_US_MAX:
             return size
-    width = WIDTHS[1] if _rows(memory_mib, WIDTHS[1]) >= ROWS_MIN else WIDTHS[0]
+    width = WIDTHS[0]
     rows = mflops * WORK_US_MAX // (2 * width * width)
     return WorkSize(min(_rows(memory_mib, width), max(ROWS_MIN, rows // GROUP * GROUP)), width)
 

@@ -60,6 +60,7 @@ class HalfMemory(Shower):
     """Keeps the first half of the rows and makes the other half again when they are recalled."""
 
     def recall(self, nonce: bytes) -> bytes:
+        """See ``Product``."""
         for first in range(self._size.rows // 2, self._size.rows, self._block):
             rows = min(self._block, self._size.rows - first)
             product = self._floats(self._a, range(first, first + rows)) @ self._b
@@ -84,6 +85,7 @@ class ShownWrong(WrongRows):
     """... and shows the zeros that it kept."""
 
     def rows(self, indices: Sequence[int]) -> list[bytes]:
+        """See ``Product``."""
         kept = self._kept[list(indices)]
         right = super().rows(indices)
         zeros = bytes(4 * self._size.width)
@@ -119,6 +121,7 @@ class Forgetful(Shower):
     """Keeps nothing: for the recall it gives the digests of the commitment again."""
 
     def recall(self, nonce: bytes) -> bytes:
+        """See ``Product``."""
         return self.trees[0][0]
 
 
@@ -126,13 +129,25 @@ class Empty(Shower):
     """Multiplies nothing: for tests of what is said around a work."""
 
     def commit(self) -> bytes:
+        """See ``Product``."""
         return bytes(8 * self._size.rows)
 
     def recall(self, nonce: bytes) -> bytes:
+        """See ``Product``."""
         return bytes(8 * self._size.rows)
 
     def rows(self, indices: Sequence[int]) -> list[bytes]:
+        """See ``Product``."""
         return [bytes(4 * self._size.width)] * len(indices)
+
+
+class SoldTwice(Shower):
+    """One device behind two nodes that are asked at the same moment: it does both works."""
+
+    def commit(self) -> bytes:
+        """See ``Product``."""
+        super().commit()
+        return super().commit()
 
 
 class Slow(Shower):
@@ -141,6 +156,7 @@ class Slow(Shower):
     busy_s = 0.0
 
     def commit(self) -> bytes:
+        """See ``Product``."""
         began_s = time.monotonic()
         found = super().commit()
         self.busy_s = time.monotonic() - began_s
