@@ -1,7 +1,8 @@
 """What a vantage says and hears on the fabric, the same for gateways and validators.
 
 It says where it stands (every ``NEWS_S``) and what it has found: each attestation at once, and all
-that still count every ``REPEAT_S``, so that who comes late learns them. It hears the news of other
+that still count when somebody is new here and every ``REPEAT_S``, so that who comes late learns
+them. It hears the news of other
 vantages, measures those it believes (vantages are proven like anybody), and answers their bursts on
 ``iso.probe.<key>``. A request names nobody, so an order counts only if it points to the probe port
 that a believed vantage has announced under its signature.
@@ -13,6 +14,7 @@ fastest of the last ``KEPT_S``, which says most about where.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
@@ -129,6 +131,7 @@ class VantagePost:
         self._news = news
         self._on_known = on_known
         self._met: set[str] = set()
+        self._met_somebody = asyncio.Event()
         self._orders: OrderedDict[bytes, str] = OrderedDict()
 
     async def open(self, vantage: Vantage | None) -> None:
@@ -145,10 +148,13 @@ class VantagePost:
             news = self._news()
             if news is not None:
                 self._fabric.publish(S_VANTAGES, pack(seal(VANTAGE_NEWS, news, self._key)))
-            if time.monotonic() >= repeat_s:
+            if self._met_somebody.is_set() or time.monotonic() >= repeat_s:
                 repeat_s = time.monotonic() + REPEAT_S
                 self._say(self.findings.all())
-            await asyncio.sleep(NEWS_S)
+            self._met_somebody.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_S):
+                    await self._met_somebody.wait()  # who is new here does not know us either
 
     def measured(self, measured: Measured) -> None:
         """A vantage's ``on_measured``."""
@@ -163,6 +169,8 @@ class VantagePost:
     def _changed(self) -> None:
         """Measure who is known; stop measuring who is not any more."""
         known = {news.vantage for news in self.known.all}
+        if known - self._met:
+            self._met_somebody.set()
         if self.vantage is not None:
             for address in known - self._met:
                 self.vantage.meet(FabricSubject(address, self._fabric.request))

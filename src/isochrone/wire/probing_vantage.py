@@ -17,6 +17,7 @@ a vantage can say what it likes: that is why others measure it too.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -56,10 +57,13 @@ BURSTS_MAX: Final = 16
 LOOK_S: Final = 0.25
 """How often is looked for who is due."""
 
-RETRY_S: Final = 2.0
-"""After the first failure; doubled with each further one, up to ``remeasure_s``."""
+RETRY_S: Final = 0.5
+"""After the first failure, which mostly is that the subject has not heard of us yet; doubled with
+each further one, up to ``remeasure_s``."""
 
 SUBJECTS_MAX: Final = 4096
+
+log = logging.getLogger(__name__)
 
 _COMMITMENT_BYTES: Final = len(commitment_of(b""))
 
@@ -185,6 +189,7 @@ class Vantage:
             self.counters["measured"] += 1
         except IsochroneError as error:
             self.counters[error.code] += 1
+            log.debug("a burst of %s came to nothing: %s", address, error.sentence())
         finally:
             self._running.pop(address, None)
             self._plan(address, measured is not None)
