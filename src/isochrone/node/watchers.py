@@ -7,7 +7,8 @@ the node, waits until the channel is lost, and dials again after a jittered paus
 Rules: a watcher asks (``questions``), it never orders: leases and tallies are the gateways'. It may
 open no stream. Watchers that no gateway has named for ``FORGET_S`` are left, not before: one
 gateway's short list must not blind the others. A wrong door harms nobody: whoever stands there can
-ask for probes and work, and a node that never meets the true validators is not proven.
+ask for probes and work. A gateway of the home cell that names ``WATCHERS_MAX`` inventions first
+keeps the true validators out, and so keeps its own cell's node from being proven.
 """
 
 from __future__ import annotations

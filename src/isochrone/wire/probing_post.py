@@ -2,10 +2,9 @@
 
 It says where it stands (every ``NEWS_S``) and what it has found: each attestation at once, and all
 that still count when somebody is new here and every ``REPEAT_S``, so that who comes late learns
-them. It hears the news of other
-vantages, measures those it believes (vantages are proven like anybody), and answers their bursts on
-``iso.probe.<key>``. A request names nobody, so an order counts only if it points to the probe port
-that a believed vantage has announced under its signature.
+them. It hears the news of other vantages, measures those it believes (vantages are proven like
+anybody), and answers their bursts on ``iso.probe.<key>``. A request names nobody, so an order
+counts only if it points to the probe port that a believed vantage has announced and signed.
 
 Of each subject two attestations are kept: the newest, which says that it still is there, and the
 fastest of the last ``KEPT_S``, which says most about where.
