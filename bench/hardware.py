@@ -7,7 +7,7 @@ the node does), the worst of the sizes; ``check_ratio_wall`` by wall time.
 
 Detection: planted cheats (``hardware_cheats``) against honest nodes, ``--runs`` works each, judged
 by the shipped rules, up to three works a judgement as in a watch, against a claim one class below
-what honest works showed at best. Times are processor times of one thread here, so that whatever else
+what honest works showed at best. Times are processor times of one thread, so that whatever else
 runs on this machine changes nothing.
 
 The last line on standard output is one JSON object: ``check_ratio``, ``check_ratio_wall``,
