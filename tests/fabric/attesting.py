@@ -116,11 +116,14 @@ def verdict(
 def work(
     validator: PrivateKey, node: PrivateKey, at_unix_ms: int, *, memory_mib: int, **changes: Any
 ) -> bytes:
+    """A work that filled so much memory at 1 GFLOP/s."""
+    rows, width = memory_mib << 10, 512
+    elapsed_us = 2 * rows * width * width // 1000
     result = WorkResult(
         validator=validator.address,
         work="00" * 16,
-        rows=8,
-        width=8,
+        rows=rows,
+        width=width,
         committed="0" * 64,
         nonce="0" * 64,
         recalled="0" * 64,
@@ -131,9 +134,9 @@ def work(
         validator=validator.address,
         account="a",
         at_unix_ms=at_unix_ms,
-        rows=8,
-        width=8,
-        elapsed_us=1,
+        rows=rows,
+        width=width,
+        elapsed_us=elapsed_us,
         recalled_us=1,
         memory_mib=memory_mib,
         mflops=1000,

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from isochrone.rules.hardware import kept_by_its_own_speed
 from isochrone.schema.proof import WorkAttestation
 
 VALID_MS: Final = 24 * 3_600_000
@@ -39,8 +40,11 @@ class Works:
         self._best: dict[str, dict[str, WorkAttestation]] = {}
 
     def take(self, said: WorkAttestation, now_unix_ms: int) -> bool:
-        """Take a checked attestation of a believed validator; whether it changed anything."""
-        if not said.right or not _counts(said, now_unix_ms):
+        """Take a checked attestation of a believed validator; whether it changed anything.
+
+        A work whose rows were wrong, or not there any more when they were recalled, shows nothing.
+        """
+        if not said.right or not kept_by_its_own_speed(said) or not _counts(said, now_unix_ms):
             return False
         if said.node not in self._best and len(self._best) >= NODES_MAX:
             return False

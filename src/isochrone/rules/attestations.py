@@ -18,6 +18,7 @@ import hashlib
 import math
 from typing import Final
 
+from isochrone.rules.work_sizes import WorkSize, mflops_of
 from isochrone.schema.documents import Signed, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput
 from isochrone.schema.place import Place
@@ -69,8 +70,11 @@ def work_attestation(document: Signed | bytes) -> WorkAttestation:
     said, signer = unseal(_unpacked(document), WORK_ATTESTATION, WorkAttestation)
     if signer != said.validator:
         raise Forbidden("Another key signed this attestation than its validator's.")
-    if min(said.rows, said.width) < 1 or min(said.memory_mib, said.mflops, said.elapsed_us) < 0:
+    if min(said.rows, said.width, said.elapsed_us, said.recalled_us) < 1:
         raise InvalidInput("The attestation's numbers are out of range.")
+    size = WorkSize(said.rows, said.width)
+    if (said.memory_mib, said.mflops) != (size.memory_mib, mflops_of(size, said.elapsed_us)):
+        raise InvalidInput("The attestation's numbers do not follow from each other.")
     result, node = unseal(unpack(said.result), WORK_RESULT, WorkResult)
     if node != said.node or result.validator != said.validator:
         raise Forbidden("The result is not of this node or validator.")

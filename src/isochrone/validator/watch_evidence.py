@@ -51,6 +51,7 @@ from isochrone.schema.proof import (
     WorkResult,
 )
 from isochrone.schema.settlement import Watcher
+from isochrone.validator.hardware_check import exhibit_stands
 
 EVIDENCE_MAX: Final = 48
 """Documents of one report: the fastest burst, a few works, some answers."""
@@ -199,6 +200,8 @@ def _work(document: Signed, node: str, validator: str, clock: Phases) -> WorkAtt
     said = work_attestation(document)
     _same("work attestation", (said.node, said.validator), (node, validator))
     _within("work", said.at_unix_ms, clock)
+    if not said.right and not exhibit_stands(said):
+        raise Forbidden("A work is called wrong and no wrong row is shown.")
     return said
 
 
