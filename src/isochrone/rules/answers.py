@@ -10,6 +10,8 @@ A verdict needs numbers: a single wrong answer may be a flipped bit, a half-writ
 engine upgraded between two requests. So a node has failed when at least ``WRONG_MIN`` of its
 checked answers were wrong, and that would happen to a node that errs once in a thousand with a
 probability of at most ``CHANCE_MAX`` (one-sided binomial tail). Every wrong one needs a referee.
+Fewer wrong ones are ``unknown``: nobody's ballot, but the counts of all validators are added up
+(``rules.ballots``), and what one sees too seldom many see often enough.
 
 Cheapest lie caught: who answers a share q of requests with something cheaper escapes n checks of a
 watch with about (1 − q)ⁿ; with 24 draws each by five validators, one in five is met with certainty
@@ -137,7 +139,7 @@ def finding(checks: Sequence[AnswerCheck], refused: int = 0) -> Finding:
         note += f", {refused} were not signed for"
     if wrong >= WRONG_MIN and chance(wrong, wrong + right) <= CHANCE_MAX:
         return _found("failed", note, wrong, right)
-    if not right or refused > right + wrong:
+    if wrong or not right or refused > right + wrong:
         return _found("unknown", note, wrong, right)
     return _found("ok", note, wrong, right)
 

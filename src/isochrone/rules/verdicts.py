@@ -33,8 +33,9 @@ pays only if (1 − p·d)·g > p·d·S. A node that has served 48 epochs has 48 
 held; with p·d = 1/2, suspicion in one epoch and the verdict in the next, a liar that earns k times
 its honest pay gains (k − 1) · 0.8 in two epochs on average before the verdict and loses 9.6 and the
 verdict's epoch: worth it from k = 7.6. Under a new name it has nothing held to lose; therefore
-half is held in a node's first ``Terms.newcomer_epochs``: it keeps k · 0.5 of one epoch in two, less
-than its honest pay while k < 4. Nobody is paid for four times what its works have shown
+three quarters are held in a node's first ``Terms.newcomer_epochs``: even if it is met at once it
+keeps k · 0.25 of one epoch in two, less than its honest pay while k < 8. Nobody is paid for eight
+times what its works have shown
 (``rules.hardware``); ``bench/cheats.py`` plays it out.
 
 Cheapest lie caught: one that two thirds of the bond see, in one watch or in a week's committees.

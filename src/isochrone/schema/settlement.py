@@ -86,7 +86,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     validator_share_bps: int = 4_000
     hold_bps: int = 2_000
     hold_epochs: int = 48
-    newcomer_hold_bps: int = 5_000
+    newcomer_hold_bps: int = 7_500
     newcomer_epochs: int = 24
     relay_nanousd_per_request: int = 200
     standby_microusd_per_core_hour: int = 2_000
