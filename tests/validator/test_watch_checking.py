@@ -38,10 +38,14 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Books, WatchReport
+from isochrone.schema.settlement import Books, RecordBatch, WatchReport
 from isochrone.validator.audit import audit
 from isochrone.validator.checking import check
+from isochrone.validator.cutoff import NOTHING
 from isochrone.validator.evidence import FalseRecord
+from isochrone.validator.holdings import Holdings
+from isochrone.validator.recomputing import Computed
+from isochrone.validator.reviewing import Refused, Reviewer
 from isochrone.validator.watch_checking import check_watches
 from isochrone.validator.watch_journal import Taken
 from isochrone.validator.watch_papers import (
@@ -371,6 +375,55 @@ def test_an_audit_of_an_epoch_with_a_watch_agrees_and_finds_a_changed_byte(tmp_p
         difference = audit(network.chain, tmp_path / "store", WATCH, tmp_path / "mine").difference
         assert difference is not None
         assert difference.where.startswith("watches")
+
+
+def test_a_proposal_that_lacks_what_was_said_is_refused(tmp_path: Path) -> None:
+    network = Network(tmp_path / "store", epochs=(9, WATCH))
+    honest = network.settled[WATCH]
+    chain = msgspec.structs.replace(honest.records.chain, watch=KNOWN.start)
+    documents = words()
+    with Holding(tmp_path / "held", documents) as holdings:
+        reviewer = Reviewer(
+            DEPLOYMENT,
+            *[None] * 3,
+            holdings,
+            network.store,  # type: ignore[arg-type]
+        )
+        _, mark = holdings.file(WATCH)
+        for left_out in (None, *documents):
+            kept = tuple(one for one in documents if one != left_out)
+            kept = sound_watches(WATCH, kept, chain, None)
+            records = replace(honest.records, chain=chain, watches=kept)
+            manifest = network.forged(WATCH, records)
+            inputs = check(manifest, reader(network.store))
+            made = settle(inputs)
+            computed = Computed(
+                manifest=manifest,
+                inputs=inputs,
+                settlement=made,
+                statement=statement_of(manifest, made.books),
+            )
+            if left_out is None:
+                reviewer._check_watches(computed, mark)
+                continue
+            with pytest.raises(Refused):
+                reviewer._check_watches(computed, mark)
+            reviewer._check_watches(computed, NOTHING)  # what came after the mark is not missed
+
+
+class Holding:
+    """A validator's holdings with these documents."""
+
+    def __init__(self, folder: Path, documents: tuple[bytes, ...]) -> None:
+        now_ms = DEPLOYMENT.start_unix_ms(WATCH)
+        self.holdings = Holdings.open(DEPLOYMENT, folder, "0xme", lambda: now_ms)
+        self.holdings._take(RecordBatch(epoch=WATCH, source="", documents=documents))
+
+    def __enter__(self) -> Holdings:
+        return self.holdings
+
+    def __exit__(self, *_: object) -> None:
+        self.holdings.close()
 
 
 # --- plans and reports ---------------------------------------------------------------------------

@@ -193,7 +193,8 @@ class ValidatorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /healthz`` of a validator. ``behind``: ended epochs without a root on the chain.
 
     ``epoch``: the current one; ``settled``: the newest with a root; ``final``: the newest whose
-    root can no longer be vetoed (-1: none). ``notes``: what is wrong, in words.
+    root can no longer be vetoed (-1: none). ``notes``: what is wrong, in words. ``watch``: None
+    where it measures nobody, or has not begun.
     """
 
     validator: str

@@ -48,13 +48,12 @@ def check_watches(
 
     ``books``: those before. Raises FalseRecord when the documents are not those that may count.
     """
-    given = tuple(documents)
-    if not given:
-        return (), ()
-    why = stray(epoch, given, chain, books)
+    read = [read_watch(packed) for packed in documents]
+    papers = [paper for paper in read if paper is not None]
+    unread = f"{read.count(None)} are no documents of a watch" if None in read else ""
+    why = unread or stray(epoch, papers, chain, books)
     if why:
         raise FalseRecord("watches", f"documents of watch {epoch}", why)
-    papers = [paper for packed in given if (paper := read_watch(packed)) is not None]
     appeals = [paper.word for paper in papers if isinstance(paper.word, Appeal)]
     watch = _Watch(epoch, deployment, chain, books, said_of(papers))
     return (

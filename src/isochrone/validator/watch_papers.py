@@ -17,7 +17,7 @@ nothing. Cheapest lie missed: a validator that shows its pages to nobody in time
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -208,13 +208,15 @@ def _counting(
     return kept + list(appeals.values())
 
 
-def stray(epoch: int, documents: Iterable[bytes], chain: ChainSnapshot, books: Books | None) -> str:
+def stray(
+    epoch: int, papers: Sequence[WatchPaper], chain: ChainSnapshot, books: Books | None
+) -> str:
     """Why these are not exactly an epoch's documents as ``sound_watches`` chooses; empty: they
     are."""
-    given = tuple(documents)
-    if len(set(given)) != len(given):
+    given = {paper.packed for paper in papers}
+    if len(given) != len(papers):
         return "one stands there twice"
-    extra = set(given) - set(sound_watches(epoch, given, chain, books))
+    extra = given - {paper.packed for paper in _counting(epoch, papers, chain, books)}
     return f"{len(extra)} cannot count" if extra else ""
 
 

@@ -114,7 +114,8 @@ class _Under:
         self.committed_secret = secret if committed else ""
         self.taken = taken
         self.scene: Scene | None = None
-        self.planned: dict[str, bool] = {}
+        self.planned: dict[str, frozenset[Deed]] = {}
+        self.suspects: Collection[str] = ()
         self.due: list[Deed] = []
         self.grants: dict[str, bytes] = {}
         self.sealed: Sealed | None = None
@@ -173,7 +174,7 @@ class Watching:
         return WatchStatus(
             watch=watch,
             phase=under.clock.name(now_ms),
-            assigned=sum(under.planned.values()),
+            assigned=sum(map(bool, under.planned.values())),
             measured=len({one.node for one in under.taken if one.documents}),
             committed=under.sealed is not None,
         )
@@ -255,12 +256,14 @@ class Watching:
         under.grants.update(here)
         suspects = self._facts.suspects(under.clock.watch)
         for node in sorted({*here, *self._facts.named(under.clock.watch)} & set(owners)):
-            if under.planned.get(node) or (node in under.planned and node not in suspects):
+            before = under.planned.get(node)
+            if before is not None and (node in suspects) == (node in under.suspects):
                 continue
-            planned = deeds(under.scene, node, owners[node], suspects)
-            under.planned[node] = bool(planned)
-            for deed in planned:
+            planned = frozenset(deeds(under.scene, node, owners[node], suspects))
+            for deed in planned - (before or frozenset()):
                 heapq.heappush(under.due, deed)
+            under.planned[node] = planned
+        under.suspects = suspects
 
     def _measure(self, under: _Under, now_ms: int) -> None:
         """Begin what is due; what is over half its tolerance ago was missed, and is not asked."""
