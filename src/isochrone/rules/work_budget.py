@@ -3,7 +3,8 @@
 Intuition: a bucket of seconds fills by a hundredth of the time that passes and every work empties
 it by what it took. It holds three minutes, so that all twelve validators may measure a suspect
 again in one watch. A single validator gets one work in a while, so that none can empty the bucket
-alone (4 an hour of 8 s are less than the 36 s that come in).
+alone: 5 an hour of at most 5.7 s (the longest work is 8 s at the claim, and a node claims less than
+1/√2 of itself) are less than the 36 s that come in.
 
 Cheapest abuse stopped: one validator that orders without end. Cheapest missed: two that order at
 the rate allowed keep the bucket low, and the others read ``too_soon``, which proves nothing against
@@ -22,8 +23,8 @@ SHARE = 0.01
 BUCKET_S = 180.0
 """What it holds, and what a node starts with."""
 
-GAP_S = 900.0
-"""Between two works of one validator, by default."""
+GAP_S = 720.0
+"""Between two works of one validator, by default. Three in a watch of an hour lie 15 min apart."""
 
 ASKERS_MAX = 64
 """Validators remembered; a node keeps channels to sixteen."""
