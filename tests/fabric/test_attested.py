@@ -18,8 +18,8 @@ from tests.fabric.attesting import (
 )
 
 from isochrone.atlas.blocs import blocs
+from isochrone.fabric.attestations import SKEW_MS, place_attestation, work_attestation
 from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.rules.attestations import SKEW_MS, place_attestation, work_attestation
 from isochrone.rules.residency import admits
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.place import Whereabouts

@@ -13,10 +13,10 @@ import pytest
 from tests.node.node_process import NodeProcess
 from tests.wire.probed import HOST, Relay
 
+from isochrone.fabric.attestations import place_attestation
 from isochrone.gateway.process import Gateway
 from isochrone.gateway.vantage import WATCHERS_MAX, watchers_of
 from isochrone.node.config import DoorAddress
-from isochrone.rules.attestations import place_attestation
 from isochrone.schema.frames import Watchers
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import S_ATTESTED, Attested, PlaceAttestation, VantageDoor, VantageNews

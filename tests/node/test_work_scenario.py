@@ -13,8 +13,8 @@ import psutil
 import pytest
 from tests.validator.work_town import Desk
 
+from isochrone.fabric.attestations import work_attestation
 from isochrone.node.config import NodeConfig
-from isochrone.rules.attestations import work_attestation
 from isochrone.rules.work_budget import GAP_S
 from isochrone.schema.frames import Watchers
 from isochrone.schema.place import Place

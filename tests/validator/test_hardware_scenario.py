@@ -14,7 +14,7 @@ import pytest
 from bench.hardware_cheats import Empty, Forgetful, HalfMemory, Shower, ShownWrong, Slow
 from tests.validator.work_town import ActingNode, Desk, Guest, HonestNode, until
 
-from isochrone.rules.attestations import work_attestation
+from isochrone.fabric.attestations import work_attestation
 from isochrone.rules.hardware import ROWS_OPENED, finding
 from isochrone.rules.work_sizes import (
     ROWS_MIN,

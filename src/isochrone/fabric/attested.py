@@ -26,11 +26,11 @@ from typing import Final
 
 import msgspec
 
+from isochrone.fabric.attestations import on_earth
 from isochrone.fabric.attested_bars import Bars
 from isochrone.fabric.attested_bounds import Bounds, Kept
 from isochrone.fabric.attested_works import Proven, Works
 from isochrone.fabric.reaches import Reach
-from isochrone.rules.attestations import on_earth
 from isochrone.rules.location import Bound
 from isochrone.rules.vantages import Sighting, inconsistent_vantages
 from isochrone.schema.documents import unpack, unseal
@@ -153,7 +153,7 @@ class AttestedShelf:
         return said.vantage in self._keys or said.validator in self._validators
 
     def take(self, checked: Iterable[Checked]) -> None:
-        """Take attestations that agree with themselves (``rules.attestations``)."""
+        """Take attestations that agree with themselves (``fabric.attestations``)."""
         now_unix_ms, touched, changed = self._now_unix_ms(), set(), set()
         for said, packed in checked:
             if isinstance(said, PlaceAttestation):

@@ -5,7 +5,7 @@ minutes bounds it best. Of each (subject, vantage) the fastest and the newest at
 so that when the fastest grows old the newest stands in for it.
 
 Rules of this file: pure; times are arguments, Unix milliseconds. What comes here was checked
-(``rules.attestations``) and is a believed vantage's. A vantage counts under the account that the
+(``fabric.attestations``) and is a believed vantage's. A vantage counts under the account that the
 configuration names for it, else under the one that it states; one that works for no account proves
 nothing. Everything is bounded.
 

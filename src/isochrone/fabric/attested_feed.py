@@ -24,10 +24,10 @@ from typing import Final
 
 import msgspec
 
+from isochrone.fabric.attestations import place_attestation, work_attestation
 from isochrone.fabric.attested import AttestedShelf, Checked, digest_of
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.reaches import Reaches
-from isochrone.rules.attestations import place_attestation, work_attestation
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack
 from isochrone.schema.errors import IsochroneError

@@ -23,7 +23,7 @@ secret before the burst; three accounts in collusion; a ship or platform in fore
 admitted land; a claim that is wrong by less than its disc (no place within a jurisdiction is
 proven). It proves where the key answers, not that data stays there.
 
-What this file does not do: check documents (``rules.attestations``), say which vantages are
+What this file does not do: check documents (``fabric.attestations``), say which vantages are
 believed (``fabric.attested``) or which of them lie about their own place (``rules.vantages``).
 """
 

@@ -22,9 +22,9 @@ from typing import Final
 
 import msgspec
 
+from isochrone.fabric.attestations import on_earth, place_attestation, work_attestation
 from isochrone.rules import answers, hardware, location
 from isochrone.rules.answer_tree import leads, leaf
-from isochrone.rules.attestations import on_earth, place_attestation, work_attestation
 from isochrone.rules.watching import MOMENTS_MAX, Phases, near_moment
 from isochrone.schema.documents import (
     NODE_GRANT,

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from isochrone.fabric.attestations import place_attestation
 from isochrone.rules import answers, hardware
-from isochrone.rules.attestations import place_attestation
 from isochrone.rules.watching import Phases, draws, examiners, moments
 from isochrone.schema.digests import canonical
 from isochrone.schema.proof import Kind, NodeReport
