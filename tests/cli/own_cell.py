@@ -23,7 +23,7 @@ resources: {{cpus: 0.1, memory: 128MiB}}
 replicas: 1..2
 audience: [DE, FR]
 objective: {{latency_ms: 200}}
-residency: {{allow: [EEA]}}
+residency: {{allow: [EEA], evidence: declared}}
 """
 
 Done = subprocess.CompletedProcess[str]

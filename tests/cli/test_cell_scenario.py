@@ -119,6 +119,7 @@ def test_a_key_wider_than_its_service_is_not_made(home: Home) -> None:
     [
         ("[DE, FR]", "[NZ, AU]", 6, "`objective` cannot be met"),
         ("[EEA]", "[US]", 7, "does not admit this gateway"),
+        (", evidence: declared", "", 7, "of the 3 accounts needed prove that it is inside EEA"),
         ("[EEA]", "[Elbonia]", 7, "no country code or bloc"),
         ("[DE, FR]", "[DE, Germny]", 5, "Did you mean DE"),
         ("cpus: 0.1", "cpus: 900", 3, "`resources` cannot be met"),
@@ -237,7 +238,7 @@ def test_explain_names_the_winner_and_takes_a_prefix(home: Home) -> None:
 
 def test_replay_gives_the_same_bytes(home: Home) -> None:
     rows = home.json("replay", SERVICE)
-    assert {row["rule"] for row in rows} == {"placement/1"}
+    assert {row["rule"] for row in rows} == {"placement/2"}
     assert all(row["identical"] for row in rows)
     one = home.json("replay", SERVICE, "--decision", rows[0]["decision"][:12])
     assert one == rows[:1]

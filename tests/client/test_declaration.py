@@ -17,7 +17,7 @@ model:
   path: model.onnx
   engine: onnx
   options: {intra_threads: 1}
-resources: {cpus: 0.25, memory: 512MiB}
+resources: {cpus: 0.25, memory: 512MiB, gflops_min: 1.5}
 replicas: 2..4
 audience: [Europe, {where: city:tokyo, weight: 2}]
 objective: {latency_ms: 50, percentile: 95}
@@ -38,10 +38,12 @@ def test_reads_every_field(folder: Path) -> None:
     assert service.name == "speech-detection"
     assert service.resources.cpu_milli == 250
     assert service.resources.memory_mib == 512
+    assert service.resources.gflops_min == 2
     assert (service.replicas.min, service.replicas.max) == (2, 4)
     assert [share.where for share in service.audience] == ["Europe", "city:tokyo"]
     assert service.audience[1].weight == 2.0
     assert service.residency.allow == ("EU",)
+    assert service.residency.evidence == "physical", "unless it says otherwise"
     assert service.max_price_microusd_per_hour == 400_000
     assert service.model.options == {"intra_threads": "1"}
     assert service.model.files[0].size_bytes == 18

@@ -53,6 +53,13 @@ def test_gateways_outside_the_mask_are_no_base_url() -> None:
     assert plan(residency=Residency(deny=("DE",), evidence="declared")).base_urls == {}
 
 
+def test_nodes_without_proof_are_named_with_what_would_settle_it() -> None:
+    strict = plan(residency=Residency(allow=("EU",)))
+    assert strict.blocking
+    assert "0 of the 3 accounts needed prove that it is inside EU" in strict.evidence_note
+    assert "isochrone place NODE" in strict.evidence_note
+
+
 def test_an_error_travels_whole() -> None:
     refusal = refusal_of(InvalidInput("No.", fix="Try."))
     assert (refusal.code, refusal.message, refusal.fix, refusal.status) == (

@@ -10,7 +10,9 @@ from isochrone.schema.place import Evidence
 from isochrone.schema.plans import Plan, PlanSite, Refusal
 from isochrone.schema.service import Residency
 
-SETTLES_IT = "`isochrone place NODE` names the vantage that would settle it"
+SETTLES_IT = "`isochrone place NODE` names the vantage that would settle it."
+NAMED_MAX = 3
+"""Nodes that a plan names; `isochrone explain` has them all."""
 
 BLOCKING_CODES = frozenset({"no_legal_place", "no_capacity"})
 """Codes of ``Decision.unmet`` for which a declaration is refused whole, wherever they stand."""
@@ -106,8 +108,7 @@ def _blocking(decision: Decision, share: float) -> tuple[str, ...]:
 def _evidence_note(inputs: PlacementInputs, decision: Decision) -> str:
     chosen = set(decision.winners)
     classes = sorted({_evidence(inputs, f) for f in inputs.nodes if f.node.address in chosen})
-    unproven = sum(c.excluded_by == "evidence" for c in decision.candidates)
-    left_out = f" {unproven} more are not proven to be inside ({SETTLES_IT})." if unproven else ""
+    left_out = _unproven(decision)
     if not classes:
         return f"No place was chosen.{left_out}"
     if classes == ["declared"]:
@@ -115,3 +116,13 @@ def _evidence_note(inputs: PlacementInputs, decision: Decision) -> str:
     else:
         known = f"The places of these nodes are known as: {', '.join(classes)}."
     return known + left_out
+
+
+def _unproven(decision: Decision) -> str:
+    """Which nodes failed for a missing proof only, and what would settle it."""
+    rows = [c for c in decision.candidates if c.excluded_by == "evidence"]
+    if not rows:
+        return ""
+    named = "; ".join(f"{row.node}: {row.detail}" for row in rows[:NAMED_MAX])
+    more = f" and {len(rows) - NAMED_MAX} more" if len(rows) > NAMED_MAX else ""
+    return f" Not proven to be inside: {named}{more}. {SETTLES_IT}"

@@ -70,6 +70,10 @@ from isochrone.schema.service import NAME
 from isochrone.wire.http_server import Exchange
 
 PLAN_TIMEOUT_S: Final = 5.0
+NOT_ADMITTED: Final = (
+    "Post it to a gateway that it admits. Where a proof is missing, `isochrone place GATEWAY` names"
+    " the vantage that would settle it, and `evidence: declared` does without."
+)
 LINES: Final = ("content-type", "application/x-ndjson")
 
 log = logging.getLogger(__name__)
@@ -274,7 +278,7 @@ class AdminApi:
             raise Elsewhere(
                 f"The residency of {service.name} does not admit this gateway "
                 f"({self._places.place.country}): {reason}.",
-                fix=f"Post it to {url}." if url else "Post it to a gateway that it admits.",
+                fix=f"Post it to {url}." if url else NOT_ADMITTED,
                 url=url,
             )
         return declared
