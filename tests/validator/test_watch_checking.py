@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from isochrone.lab.invented import reader, statement_of
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
 from isochrone.rules.settlement import settle
 from isochrone.rules.watching import moments, phases
+from isochrone.rules.work_budget import GAP_S
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.place import Place
 from isochrone.schema.proof import (
@@ -456,6 +458,14 @@ def test_one_of_a_committee_orders_works_and_all_of_them_do_for_a_suspect() -> N
         if deed.kind == "hardware"
     ]
     assert len(set(suspected)) == len(suspected) == 9, "never two at once"
+    for name in working:
+        times = [deed.at_ms for deed in plans[name] if deed.kind == "hardware"]
+        gaps_ms = {after - before for before, after in pairwise(times)}
+        share = gaps_ms.pop() / (DEPLOYMENT.epoch_s * 1000)
+        assert not gaps_ms
+        assert share * 3600 > GAP_S, "a node would decline the second one"
+        assert CLOCK.measure_ms <= times[0]
+        assert times[-1] < CLOCK.commit_ms
     assert deeds(scene(), NODE, owner=key("v1 account").address) == ()
 
 

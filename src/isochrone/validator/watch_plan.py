@@ -28,6 +28,10 @@ PAGE_BYTES = 256 * 1024
 WORKS_KEPT, CHECKS_KEPT = 6, 24
 """Documents of a kind in one report."""
 
+GAP_PPM = 253_000
+"""Of an epoch, between two works of one validator at one node: 911 s of an hour, just above what a
+node allows (``rules.work_budget.GAP_S``), so that three of them fit."""
+
 RIGHT_KEPT = 2
 """Checks in a report on answers that were all right: they show no more, and cost 1.5 kB each."""
 
@@ -68,18 +72,22 @@ def deeds(
 
 def _works(scene: Scene, node: str, members: Sequence[str], *, everybody: bool) -> list[Deed]:
     clock, number = scene.clock, hardware.WORKS_TO_FAIL
+    gap_ms = (clock.end_ms - clock.measure_ms) * GAP_PPM // 1_000_000
     last_ms = clock.commit_ms - (clock.commit_ms - clock.measure_ms) // 10
-    common = hardware.moments(scene.seed, clock.measure_ms, last_ms, number)
+    first_until_ms = last_ms - (number - 1) * gap_ms
+    (common_ms,) = hardware.moments(scene.seed, clock.measure_ms, first_until_ms)
     ticket = hashlib.sha256(f"{scene.seed}\nworks\n{node}".encode()).digest()
     first = int.from_bytes(ticket, "big") % len(members)
     place = (members.index(scene.me.key) - first) % len(members)
     if place and not everybody:
         return []
-    apart_ms = (last_ms - clock.measure_ms) // number // len(members)
+    if everybody:
+        room_ms = first_until_ms - clock.measure_ms
+        common_ms = clock.measure_ms + place * room_ms // len(members)
     chances = draws(scene.secret, node, "hardware", number)
     return [
-        Deed(at_ms=min(at_ms + place * apart_ms, last_ms), node=node, kind="hardware", chances=(c,))
-        for at_ms, c in zip(common, chances, strict=True)
+        Deed(at_ms=common_ms + i * gap_ms, node=node, kind="hardware", chances=(chance,))
+        for i, chance in enumerate(chances)
     ]
 
 
