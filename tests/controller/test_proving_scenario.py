@@ -33,7 +33,11 @@ async def test_only_a_proven_node_is_used_and_only_as_long_as_it_is(cell: CellIn
             node(1, "frankfurt", provider=1, address=FIRST.address),
             node(2, "frankfurt", provider=2, address=SECOND.address),
         )
-        await cell.controller(allow_operators=told.addresses, attested_valid_ms=VALID_MS)
+        await cell.controller(
+            allow_operators=told.addresses,
+            accounts={cell.key.address: "the operator"},
+            attested_valid_ms=VALID_MS,
+        )
         strict = Residency(allow=("EU",))
         id_ = await cell.declare(service(residency=strict, replicas=ReplicaRange(min=1, max=1)))
         told.subjects = {cell.key, FIRST}

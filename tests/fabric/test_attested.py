@@ -111,6 +111,17 @@ def test_the_newest_stands_in_when_the_fastest_grows_old() -> None:
     assert one.proven
 
 
+def test_of_a_gateway_without_an_account_nothing_is_known() -> None:
+    """Nobody can say which vantages are its own."""
+    one = Shelf()
+    one.hear(*of_all(one.now_ms))
+    assert one.shelf.gateway(NODE.address, "DE") == Whereabouts(country="DE")
+    own = f"account of {VANTAGES[0].address}"
+    one = Shelf(accounts={NODE.address: own})
+    one.hear(*of_all(one.now_ms))
+    assert len(one.shelf.gateway(NODE.address, "DE").discs) == 2
+
+
 def test_an_account_counts_once_and_a_providers_own_vantage_not_at_all() -> None:
     one = Shelf()
     one.hear(*of_all(one.now_ms, 4, account="all of them one account"))

@@ -10,7 +10,7 @@ from tests.fabric.attesting import Repeating, verdict
 from isochrone.client.admin import AdminClient
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.process import Gateway
-from isochrone.schema.admin import PlaceView
+from isochrone.schema.admin import NodeView, PlaceView
 from isochrone.schema.errors import TheirFault
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import S_VERDICTS
@@ -38,11 +38,20 @@ async def place(gateway: Gateway, key: PrivateKey, node: str) -> PlaceView:
     return await asyncio.to_thread(ask)
 
 
+async def nodes(gateway: Gateway, key: PrivateKey) -> list[NodeView]:
+    def ask() -> list[NodeView]:
+        with AdminClient(f"http://127.0.0.1:{http_port(gateway)}", key) as client:
+            return client.nodes()
+
+    return await asyncio.to_thread(ask)
+
+
 async def test_proofs_come_and_lapse_and_a_verdict_ends_what_they_allowed(town: Town) -> None:
     told = Repeating(town.fabric)
     validator = PrivateKey.generate()
     gateway = await town.gateway(
         validators=(*told.addresses, validator.address),
+        account="the operator",
         attested_valid_ms=VALID_MS,
         limits=GatewayLimits(hold_ms=50),
     )
@@ -68,6 +77,7 @@ async def test_proofs_come_and_lapse_and_a_verdict_ends_what_they_allowed(town: 
         assert view.evidence == dict.fromkeys(areas, "physical")
         assert len(view.bounds) == 3
         assert view.account == node.provider.address
+        assert [row.evidence for row in await nodes(gateway, town.tenant)] == ["physical"]
 
         town.fabric.publish(S_VERDICTS, verdict(validator, 1, node.address, until=10**9))
         await until(lambda: not service[f"{town.tenant.address}.speech"].legal)

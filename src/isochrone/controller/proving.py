@@ -55,7 +55,7 @@ class Proof:
 
     def gateway(self, address: str, country: str) -> Whereabouts:
         """Where a gateway is, as far as this controller believes it."""
-        return self._shelf.whereabouts(address, country, self._shelf.account_of(address))
+        return self._shelf.gateway(address, country)
 
     def gateways(self, heard: Iterable[GatewayPresence]) -> dict[str, Whereabouts]:
         """The same of gateways that are heard, by address."""

@@ -111,6 +111,12 @@ class AttestedShelf:
             region = self._region_of([b for b in rows if b.account != own_account])
         return Whereabouts(country=country, discs=discs, region=region)
 
+    def gateway(self, key: str, country: str) -> Whereabouts:
+        """What is believed of where a gateway is. Of one whose account is unknown nothing is, since
+        nobody can say which vantages are its own."""
+        account = self.account_of(key)
+        return self.whereabouts(key, country, account) if account else Whereabouts(country=country)
+
     def bounds(self, subject: str) -> list[Kept]:
         """The fastest burst that holds, of each believed vantage."""
         return self._bounds.rows(subject)

@@ -35,6 +35,10 @@ VANTAGES_MAX: Final = 256
 """Of one subject: more than are within any metro's reach."""
 
 
+OWNERS_MAX: Final = 8
+"""Answers remembered of one subject; a node has one provider, or two while tables disagree."""
+
+
 class Kept(msgspec.Struct, frozen=True):
     """One attestation that holds: its bound, when it began, and its packed document."""
 
@@ -56,6 +60,7 @@ class Bounds:
         self._reach_of = reach_of
         self._held: dict[str, dict[str, tuple[Kept, ...]]] = {}
         self._discs: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._answers: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._due_unix_ms: dict[str, int] = {}
 
     def take(self, said: PlaceAttestation, packed: bytes, now_unix_ms: int) -> bool:
@@ -79,6 +84,7 @@ class Bounds:
             drawn = self._draw(subject, now_unix_ms)
             if drawn != self._discs.get(subject, {}):
                 changed.add(subject)
+                self._answers.pop(subject, None)
             if drawn:
                 self._discs[subject] = drawn
             else:
@@ -87,8 +93,17 @@ class Bounds:
 
     def discs(self, subject: str, own_account: str) -> tuple[tuple[str, ...], ...]:
         """What each account's best disc touches, but the subject's own; by account."""
-        drawn = self._discs.get(subject, {})
-        return tuple(drawn[account] for account in sorted(drawn) if account != own_account)
+        drawn = self._discs.get(subject)
+        if drawn is None:
+            return ()
+        answers = self._answers.setdefault(subject, {})
+        answer = answers.get(own_account)
+        if answer is None:
+            if len(answers) >= OWNERS_MAX:
+                answers.clear()
+            answer = tuple(drawn[account] for account in sorted(drawn) if account != own_account)
+            answers[own_account] = answer
+        return answer
 
     def rows(self, subject: str) -> list[Kept]:
         """The fastest of each vantage, by vantage."""

@@ -76,6 +76,8 @@ def register(
     counts("greetings_total", "Channel greetings by outcome.", lambda: doors.greetings, "code")
     counts("door_oddities_total", "Odd things nodes said.", lambda: doors.counters, "code")
     counts("route_tables_total", "Routing tables by fate.", lambda: book.counters, "fate")
+    shelf = book.places.shelf.counters
+    counts("attestations_total", "Attestations heard, by fate.", lambda: shelf, "fate")
     counts("relays_total", "Relay requests by outcome.", lambda: relays.counters, "code")
     counts("fetches_total", "Fetches by outcome.", lambda: fetches.counters, "code")
     counts(

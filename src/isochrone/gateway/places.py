@@ -52,7 +52,7 @@ class Places:
 
     def gateway(self, address: str, country: str) -> Whereabouts:
         """Where a gateway is. ``country``: by its papers."""
-        return self.shelf.whereabouts(address, country, self.shelf.account_of(address))
+        return self.shelf.gateway(address, country)
 
     def barred(self, node: str) -> str:
         """Why nothing may run on a node, or an empty text."""
