@@ -20,8 +20,10 @@ from bench.hardware_cheats import (
 
 from isochrone.rules.hardware import drawn_rows
 from isochrone.rules.work_sizes import WorkSize
-from isochrone.schema.proof import OpenedRow
-from isochrone.validator.hardware_check import PRIME, Shown, check
+from isochrone.schema.documents import pack, seal, unpack, unseal
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.proof import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
+from isochrone.validator.hardware_check import PRIME, Shown, check, exhibit_stands
 
 SIZE = WorkSize(256, 512)
 replace = msgspec.structs.replace
@@ -74,8 +76,8 @@ def test_one_entry_off_is_seen(change: int) -> None:
     values = np.frombuffer(shown.rows[3].values, "<i4").copy()
     values[17] += change
     found = check(changed(shown, values))
-    assert found.wrong is not None
-    assert found.wrong.index == shown.asked[3]
+    assert not found.proven  # the trees are right: the node kept the true row, and shows another
+    assert found.wrong is None
 
 
 def test_who_knew_the_vector_could_fit_a_wrong_row_and_nobody_does() -> None:
@@ -87,8 +89,8 @@ def test_who_knew_the_vector_could_fit_a_wrong_row_and_nobody_does() -> None:
     values[0] += 1 << 16
     values[1] -= 1 << 16
     moved = changed(shown, values)
-    assert check(moved, vector.tobytes()).wrong is None
-    assert check(moved).wrong is not None
+    assert check(moved, vector.tobytes()).proven
+    assert not check(moved).proven
 
 
 def spoilt(row: OpenedRow) -> list[OpenedRow]:
@@ -118,3 +120,38 @@ def test_what_roots_do_not_hold_proves_nothing_and_raises_nothing() -> None:
     assert not check(replace(shown, recalled=b"")).proven
     another = replace(shown, nonce=bytes(16))
     assert check(another).wrong is not None
+
+
+def accusing(shown: Shown, row: OpenedRow | None) -> WorkAttestation:
+    """An attestation that calls a work wrong and shows that row."""
+    result = WorkResult(
+        validator="0xv", work=shown.work.hex(), rows=SIZE.rows, width=SIZE.width,
+        committed=shown.committed.hex(), nonce=shown.nonce.hex(), recalled=shown.recalled.hex(),
+        claimed_mflops=1,
+    )  # fmt: skip
+    return WorkAttestation(
+        node="0xn", validator="0xv", account="0xa", at_unix_ms=0, rows=SIZE.rows, width=SIZE.width,
+        elapsed_us=1, recalled_us=1, memory_mib=SIZE.memory_mib, mflops=1, right=False,
+        result=pack(seal(WORK_RESULT, result, PrivateKey.generate())),
+        exhibit=() if row is None else (row,),
+    )  # fmt: skip
+
+
+def test_an_accusation_stands_on_a_wrong_row_under_the_signed_roots_alone() -> None:
+    cheat, honest = (shown_by(kind, chance(5), SIZE) for kind in (ShownWrong, Shower))
+    wrong_row = check(cheat).wrong
+    assert exhibit_stands(accusing(cheat, wrong_row))
+    assert not exhibit_stands(accusing(cheat, None))
+    assert not exhibit_stands(accusing(honest, wrong_row))
+    assert not exhibit_stands(accusing(honest, honest.rows[0]))
+    invented = replace(honest.rows[0], values=bytes(len(honest.rows[0].values)))
+    assert not exhibit_stands(accusing(honest, invented))
+
+
+def test_results_of_no_meaning_carry_no_accusation() -> None:
+    honest = shown_by(Shower, chance(6), SIZE)
+    said = accusing(honest, honest.rows[0])
+    for change in ({"width": 513}, {"rows": -1}, {"work": "no hex"}, {"committed": ""}):
+        result, _ = unseal(unpack(said.result), WORK_RESULT, WorkResult)
+        bent = pack(seal(WORK_RESULT, replace(result, **change), PrivateKey.generate()))
+        assert not exhibit_stands(replace(said, result=bent))
