@@ -12,7 +12,6 @@ from isochrone.rules.hardware import (
     ROWS_OPENED,
     WORKS_TO_FAIL,
     again,
-    claim_for,
     drawn_rows,
     finding,
     moments,
@@ -126,7 +125,7 @@ def test_what_a_stranger_orders_fits_or_is_refused(
 
 # --- verdicts ------------------------------------------------------------------------------------
 
-CLAIM = claim_for(33, 128)
+CLAIM = WorkClaim(memory_mib=128, mflops=floor_mflops(33))
 SLOW = floor_mflops(32)
 FAST = floor_mflops(34)
 
@@ -137,7 +136,9 @@ def test_one_good_work_clears_whatever_noise_did(
 ) -> None:
     noisy = [attested(SLOW if bad else FAST) for bad in slow]
     noisy += [attested(FAST, 0.9 if bad else 0.1) for bad in late]
-    assert finding([*noisy, attested(FAST)], CLAIM).verdict == "ok"
+    found = finding([*noisy, attested(FAST)], CLAIM)
+    assert found.verdict == "ok"
+    assert "p10/p50/p90" in found.note
 
 
 def test_a_weaker_class_fails_after_repetition_and_not_before() -> None:

@@ -36,7 +36,6 @@ from isochrone.rules.seeded_work import SEED_BYTES
 from isochrone.rules.work_sizes import (
     WorkSize,
     class_of,
-    floor_mflops,
     recall_deadline_us,
 )
 from isochrone.schema.proof import Finding, WorkAttestation, WorkClaim
@@ -155,7 +154,10 @@ def finding(works: Sequence[WorkAttestation], claim: WorkClaim | None) -> Findin
     if not any(recalled_in_time(work, claim) for work in works):
         fastest_us = min(work.recalled_us for work in works)
         return _short(len(works), f"rows came again after {fastest_us} us at best")
-    return _found("ok", f"class {class_of(best)}, {best} MFLOP/s at best")
+    shown = verified_class(works, claim)
+    assert shown is not None
+    spread = f"{shown.mflops_p10}/{shown.mflops_p50}/{shown.mflops_p90} MFLOP/s (p10/p50/p90)"
+    return _found("ok", f"class {shown.device_class}, {spread}, {shown.memory_mib} MiB")
 
 
 def _short(works: int, note: str) -> Finding:
@@ -196,8 +198,3 @@ def verified_class(
 def _quantile(ordered: Sequence[int], percent: int) -> int:
     """The nearest rank, so that it is a speed that was really shown."""
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
-
-
-def claim_for(device_class: int, memory_mib: int) -> WorkClaim:
-    """The claim of a class, as a node words it."""
-    return WorkClaim(memory_mib=memory_mib, mflops=floor_mflops(device_class))
