@@ -121,7 +121,7 @@ class Validator:
         self._teller = Teller(fabric, self.key, unix_ms)
         self._watching: Watching | None = None
         self._door = Door(Path(config.state_dir) / "store", self.status)
-        self.vantage = ValidatorVantage(config, self.key, fabric)
+        self.vantage = ValidatorVantage(config, self.key, fabric, unix_ms)
         self.posts: Posts | None = None
 
     @classmethod

@@ -10,7 +10,7 @@ business, which calls ``measure`` at moments of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +42,18 @@ class Posts(NamedTuple):
 class ValidatorVantage:
     """``open`` binds both ports, ``run`` measures, ``close`` ends. ``door.nodes``: who is here.
 
-    ``bonded`` tells it who works for whom by the newest look at the chain.
+    ``unix_ms``: the clock of what it says. ``bonded`` tells it who works for whom by the newest
+    look at the chain.
     """
 
-    def __init__(self, config: ValidatorConfig, key: PrivateKey, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        config: ValidatorConfig,
+        key: PrivateKey,
+        fabric: Fabric,
+        unix_ms: Callable[[], int] = unix_ms_now,
+    ) -> None:
+        self._unix_ms = unix_ms
         self._validators: Mapping[str, str] = {}
         self._operators: Mapping[str, str] = {}
         self._bonded = asyncio.Event()
@@ -100,6 +108,7 @@ class ValidatorVantage:
             standing,
             self.post.measured,
             remeasure_s=config.remeasure_s,
+            unix_ms=self._unix_ms,
         )
         channel_port = await self.door.open(config.channel_host, config.channel_port, certificate)
         self._watch_door = VantageDoor(
@@ -163,5 +172,5 @@ class ValidatorVantage:
             probe_host=standing.probe_host,
             probe_port=standing.probe_port,
             door=self._watch_door,
-            at_unix_ms=unix_ms_now(),
+            at_unix_ms=self._unix_ms(),
         )
