@@ -137,13 +137,30 @@ async def test_a_flood_is_bounded_and_what_is_known_stays(fabric: Fabric, tmp_pa
         assert discs(shelf) == PROVEN
 
 
-async def test_it_is_settled_when_everybody_had_time_to_speak(tmp_path: Path) -> None:
-    shelf, _ = shelf_on(tmp_path)
-    at_s = [0.0]
+async def test_it_is_settled_when_everybody_had_time_to_speak() -> None:
+    """Since the start, and again after an absence or a stall in which proofs may have grown old."""
+    at_s, believed = [0.0], Believed(validators=[VANTAGES[0].address])
+    shelf = AttestedShelf(
+        believed, lambda _place: None, valid_ms=40_000, now_unix_ms=lambda: int(at_s[0] * 1000)
+    )
     feed = Feed(shelf, Reaches(None), None, clock=lambda: at_s[0])
+
+    def after(seconds: float, *, connected: bool = True) -> bool:
+        """Second by second."""
+        for _ in range(int(seconds)):
+            at_s[0] += 1
+            feed.look(connected)
+        return feed.settled
+
+    assert not after(14)
+    assert after(1)
+    assert after(9, connected=False), "away for less than a quarter of the validity"
+    assert after(1)
+    assert not after(11, connected=False)
+    assert not after(15)
+    assert after(1)
+    at_s[0] += 11  # the process stood still
     assert not feed.settled
-    at_s[0] = 15.0
-    assert feed.settled
     nobody = AttestedShelf(Believed(), lambda _place: None)
     assert Feed(nobody, Reaches(None), None, clock=lambda: 0.0).settled
 

@@ -91,7 +91,7 @@ class AttestedShelf:
         self.on_change: list[Callable[[set[str]], None]] = []
         self._keys = believed.keys
         self._validators = frozenset(believed.validators)
-        self._now_unix_ms = now_unix_ms
+        self.now_unix_ms = now_unix_ms
         self._region_of = region_of
         self._bounds = Bounds(valid_ms, believed.accounts, reach_of)
         self._works = Works()
@@ -137,7 +137,7 @@ class AttestedShelf:
 
     def proven(self, node: str) -> Proven:
         """What validators measured of a node's hardware."""
-        return self._works.proven(node, self._now_unix_ms())
+        return self._works.proven(node, self.now_unix_ms())
 
     def barred(self, node: str, epoch: int) -> str:
         """Why a node is barred in an epoch, or an empty text."""
@@ -160,7 +160,7 @@ class AttestedShelf:
 
     def take(self, checked: Iterable[Checked]) -> None:
         """Take attestations that agree with themselves (``fabric.attestations``)."""
-        now_unix_ms, touched, changed = self._now_unix_ms(), set(), set()
+        now_unix_ms, touched, changed = self.now_unix_ms(), set(), set()
         for said, packed in checked:
             if isinstance(said, PlaceAttestation):
                 kept = said.vantage in self._keys
@@ -203,12 +203,12 @@ class AttestedShelf:
                 log.warning("not where they say they are: %s", ", ".join(sorted(distrusted)) or "-")
                 self._bounds.distrusted = distrusted
                 self.redraw()
-        now_unix_ms = self._now_unix_ms()
+        now_unix_ms = self.now_unix_ms()
         self._tell(self._bounds.judge(self._bounds.due(now_unix_ms), now_unix_ms))
 
     def redraw(self) -> None:
         """Look again at everything: places are on the map that were not before."""
-        self._tell(self._bounds.judge(self._bounds.subjects(), self._now_unix_ms()))
+        self._tell(self._bounds.judge(self._bounds.subjects(), self.now_unix_ms()))
 
     def _sightings(self) -> Iterator[Sighting]:
         """What believed vantages measured of each other."""

@@ -7,8 +7,10 @@ lets other threads run), and remembered by its digest; repetitions cost a look-u
 Rules of this file: what is heard is bounded by message, queue and rate, and what cannot be read or
 is not believed is counted and dropped. After a restart the documents on disk are heard first, as if
 they had been told: a process that knew everything a moment ago does not become blind. ``settled``
-says whether every believed vantage has had time to speak; until then a missing proof means nothing
-and nothing should be *ended* for it (it proves nothing all the same).
+says whether every believed vantage has had time to speak: since the start, and since the fabric
+was away, this process stood still or its clock was put forward so far that proofs may have grown
+old unheard. Until then a missing proof means nothing and nothing should be *ended* for it (it
+proves nothing all the same).
 """
 
 from __future__ import annotations
@@ -61,6 +63,9 @@ SAVE_S: Final = 30.0
 SETTLE_S: Final = 15.0
 """Vantages repeat everything every ten seconds, or before it grows old."""
 
+AWAY_MS: Final = 5000
+"""Away for less, nothing was missed that is not repeated in time (or a quarter of the validity)."""
+
 KEPT: Final = "attested.msgpack"
 
 log = logging.getLogger(__name__)
@@ -82,6 +87,8 @@ class Feed:
         self._path = None if folder is None else folder / KEPT
         self._clock = clock
         self._began_s = clock()
+        self._away_ms = max(AWAY_MS, shelf.valid_ms // 4)
+        self._here_unix_ms = shelf.now_unix_ms()
         self._queue: asyncio.Queue[tuple[bytes, ...]] = asyncio.Queue(QUEUE_MAX)
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,6 +100,8 @@ class Feed:
         """Whether whoever is believed has had time to speak, and the map was asked."""
         if not self._shelf.believed.keys:
             return True
+        if self._was_away():
+            return False
         settle_s = min(SETTLE_S, self._shelf.valid_ms / 1000)
         return self._clock() - self._began_s >= settle_s and self._reaches.complete
 
@@ -109,7 +118,7 @@ class Feed:
             S_VERDICTS, lambda _name, data: self._hear(self._shelf.verdict, data)
         )
         loop = asyncio.get_running_loop()
-        for work in (self._check(), self._sweep(), self._reaches.run()):
+        for work in (self._check(), self._sweep(fabric), self._reaches.run()):
             self._tasks.append(loop.create_task(work))
 
     async def close(self) -> None:
@@ -163,10 +172,22 @@ class Feed:
         while len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
 
-    async def _sweep(self) -> None:
+    def look(self, connected: bool) -> None:
+        """Note whether the fabric is there; after an absence everybody gets time to speak."""
+        if not connected:
+            return
+        if self._was_away():
+            self._began_s = self._clock()
+        self._here_unix_ms = self._shelf.now_unix_ms()
+
+    def _was_away(self) -> bool:
+        return self._shelf.now_unix_ms() - self._here_unix_ms > self._away_ms
+
+    async def _sweep(self, fabric: Fabric) -> None:
         saved_s = self._clock()
         while True:
             await asyncio.sleep(SWEEP_S)
+            self.look(fabric.connected)
             self._shelf.sweep()
             if self._clock() - saved_s >= SAVE_S:
                 saved_s = self._clock()
