@@ -51,8 +51,8 @@ QUEUE_MAX: Final = 64
 """Messages that wait to be checked; further ones are dropped and come again."""
 
 CHECKS_PER_S: Final = 400
-"""Documents checked a second at most: 0.3 ms each, 12 % of a core, in a thread. A flood of documents that claim
-to be of believed keys holds new ones up; those on the shelf hold until they grow old."""
+"""Documents checked a second at most: 0.3 ms each, 12 % of a core, in a thread. A flood of those
+that claim to be of believed keys holds new ones up; what is on the shelf holds until it is old."""
 
 SEEN_MAX: Final = 65_536
 """Digests of documents that need no second look, 16 bytes each."""
