@@ -1,4 +1,4 @@
-"""Life: more answers and smaller claims never make it worse, and noise hardly ever makes it failed."""
+"""Life: more answers and smaller claims never make it worse; noise hardly ever makes it failed."""
 
 from fractions import Fraction
 
