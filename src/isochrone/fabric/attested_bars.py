@@ -1,12 +1,13 @@
-"""Who is barred, as validators say it: two thirds of those that have spoken.
+"""Who is barred, as validators say it: two thirds of those that are named.
 
 A verdict is in the books, which gateways and controllers do not read; validators that signed them
 tell it. Each validator's newest word counts. Intuition: a single liar can neither bar a node that
 others know to be honest, nor free one that they bar.
 
 Rules of this file: pure. Only named validators are heard. News does not grow old: a bar ends by the
-epoch that it names. Cheapest lie caught: one validator's own list. Cheapest lie missed: two thirds
-of those that speak, or the only one that does.
+epoch that it names. Cheapest lie caught: the list of less than two thirds, also when the others are
+silent. Cheapest lie missed: a third that stays silent keeps a barred node from being refused here;
+the books still pay it nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Bars:
         """Why a node is barred in an epoch, in one sentence; empty: it is not."""
         told = self._barred.get(node, {}).values()
         rows = [row for row in told if row.until_epoch >= epoch]
-        if not rows or 3 * len(rows) < 2 * len(self._told):
+        if not rows or 3 * len(rows) < 2 * len(self._validators):
             return ""
         row = max(rows, key=lambda one: (one.until_epoch, one.kind))
         note = f" ({row.note[:200]})" if row.note else ""

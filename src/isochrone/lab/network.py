@@ -212,7 +212,13 @@ class Network:
         keys = {name: cell.gateway_keys for name, cell in self.cells.items()}
         for name, cell in self.cells.items():
             others = tuple(key for other, own in keys.items() if other != name for key in own)
-            cell.config = msgspec.structs.replace(cell.config, operators=others)
+            accounts = {
+                key: self.accounts.operator(other).address
+                for other, own in keys.items()
+                if other != name
+                for key in own
+            }
+            cell.config = msgspec.structs.replace(cell.config, operators=others, accounts=accounts)
         if self._central_metro:
             self.cells[CENTRAL] = Cell(self._central_config())
         starts = [asyncio.create_task(cell.start()) for cell in self.cells.values()]
