@@ -35,7 +35,7 @@ from isochrone.validator.checking import check
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.validator import Validator
 from isochrone.validator.watch_papers import COMMITMENTS_KEPT, read_watch
-from isochrone.validator.watching import _Under
+from isochrone.validator.watch_under import Under
 from isochrone.wire.channel import ChannelLimits
 from isochrone.wire.greeting import dial
 from isochrone.wire.probing_prover import Prover
@@ -142,7 +142,7 @@ async def come(validator: Validator, node: Answering) -> None:
     await until(lambda: node.key.address in validator.vantage.door.nodes)
 
 
-def _bursts(under: _Under) -> int:
+def _bursts(under: Under) -> int:
     return sum(one.kind == "place" for one in under.taken)
 
 

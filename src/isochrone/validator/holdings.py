@@ -17,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Collection as Collected
+from itertools import filterfalse
 from pathlib import Path
 from typing import Final
 
@@ -67,8 +69,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holdings:
-    """Records on disk and in memory. ``settled``: the newest epoch whose books are made;
-    ``changes``: grows with everything new."""
+    """Records on disk and in memory. ``settled``: newest epoch with books; ``changes`` grows."""
 
     def __init__(
         self, deployment: Deployment, spool: Spool, me: str, unix_ms: Callable[[], int]
@@ -127,8 +128,8 @@ class Holdings:
 
     @property
     def crowded(self) -> tuple[str, ...]:
-        """Why records were refused for want of room, in words, an operator each."""
-        return tuple(self._crowded[account] for account in sorted(self._crowded))
+        """Why records were refused for want of room, in words, an account each."""
+        return tuple(why for _, why in sorted(self._crowded.items()))
 
     async def admit(
         self,
@@ -140,8 +141,8 @@ class Holdings:
     ) -> None:
         """The chain was read: only records by these bonded keys are taken now.
 
-        ``operators``, ``validators``: account by key; ``bonds``, ``stakes``: micro-USD by account,
-        as operator and as validator. ``nodes``: keys that work for a bonded provider.
+        ``operators``, ``validators``: account by key; ``bonds``, ``stakes``: their micro-USD by
+        account. ``nodes``: keys that work for a bonded provider.
         """
         watchers = (validators or {}, stakes or {}, nodes)
         if (operators, bonds, watchers) != (self._operators, self._bonds, self._watchers):
@@ -204,11 +205,10 @@ class Holdings:
         The bytes depend on what is held alone, not on how it came.
         """
         with self._lock:
-            batches = [
-                batch for of in _counting(epoch) for batch in batches_of(self._collection, of, "")
-            ]
-            for packed in self._watches.documents(epoch):
-                batches.append(RecordBatch(epoch=epoch, source="", documents=(packed,)))
+            counting, collection = _counting(epoch), self._collection
+            batches = [batch for of in counting for batch in batches_of(collection, of, "")]
+            said = self._watches.documents(epoch)
+            batches += [RecordBatch(epoch=epoch, source="", documents=(one,)) for one in said]
             return _encode(batches), self._mark(epoch)
 
     def watches(self, epoch: int) -> list[bytes]:
@@ -218,19 +218,12 @@ class Holdings:
 
     def homes(self, epoch: int) -> dict[str, str]:
         """Node → cell, by the lease and standby records held of an epoch; unchecked."""
+        kinds = (LEASE_RECORD, STANDBY_RECORD)
         with self._lock:
-            papers = [
-                paper.record
-                for kind in (LEASE_RECORD, STANDBY_RECORD)
-                for _, signed in self._collection.documents(kind, epoch)
-                for paper in signed
-            ]
-        return dict(
-            (one.terms.node, one.terms.cell)
-            if isinstance(one, LeaseRecord)
-            else (one.node, one.cell)
-            for one in papers
-        )
+            signed = [one for kind in kinds for _, one in self._collection.documents(kind, epoch)]
+        records = [paper.record for papers in signed for paper in papers]
+        told = [one.terms if isinstance(one, LeaseRecord) else one for one in records]
+        return {one.node: one.cell for one in told}
 
     def sound(self, epoch: int, chain: ChainSnapshot, books: Books | None) -> Sound:
         """What may count in an epoch by what the chain says about keys. Blocking."""
@@ -320,8 +313,8 @@ class Holdings:
 
     def _take(self, batch: RecordBatch) -> RecordBatch | None:
         """What of a batch was new, None when nothing was; each document where it belongs."""
-        watching = tuple(packed for packed in batch.documents if is_of_a_watch(packed))
-        rest = tuple(packed for packed in batch.documents if packed not in set(watching))
+        watching = tuple(filter(is_of_a_watch, batch.documents))
+        rest = tuple(filterfalse(is_of_a_watch, batch.documents))
         new = self._collection.add(msgspec.structs.replace(batch, documents=rest))
         said = self._watches.add(batch.epoch, watching)
         if not said:
@@ -342,9 +335,9 @@ class Holdings:
         self._watches.crowded.clear()
 
     def _admit(self) -> None:
-        operators, bonds = self._operators or {}, self._bonds
+        operators = self._operators or {}
         validators, stakes, nodes = self._watchers
-        together = {one: bonds.get(one, 0) + stakes.get(one, 0) for one in {**bonds, **stakes}}
+        together = Counter(self._bonds) + Counter(stakes)
         with self._lock:
             self._collection.admit(operators)
             self._watches.admit(validators, nodes)

@@ -30,7 +30,7 @@ EPOCHS_NAMED = 2
 
 
 class Sight:
-    """``watching.Eyes`` over a vantage's door."""
+    """``watch_under.Eyes`` over a vantage's door."""
 
     def __init__(self, vantage: ValidatorVantage, hardware: Hardware, answers: Answers) -> None:
         self._vantage = vantage
@@ -53,7 +53,7 @@ class Sight:
 
 
 class Known:
-    """``watching.Facts``: what was read last, and what is held."""
+    """``watch_under.Facts``: what was read last, and what is held."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ again and again, so that it comes soon.
 counts as seen, or when we open ourselves. An opening that comes much before its time
 (``Phases.tolerance_ms``) only gives its own author away and stops nobody else's.
 
-What it does not do: measure (``Eyes``), follow the chain (``start_of``), judge.
+What it does not do: measure, follow the chain (``watch_under`` names who does), judge.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import hashlib
 import heapq
 import logging
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
@@ -37,16 +37,16 @@ from isochrone.schema.proof import (
     S_WATCH,
     WATCH_COMMITMENT,
     WATCH_OPENING,
-    Kind,
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Deployment, RecordBatch, WatchStart
+from isochrone.schema.settlement import Deployment, RecordBatch
 from isochrone.schema.settling import WatchStatus
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.watch_journal import Sealed, Taken, WatchJournal
 from isochrone.validator.watch_papers import WatchPaper, body_digest, read_watch
 from isochrone.validator.watch_plan import Deed, Scene, deeds, needed, paged, reports
+from isochrone.validator.watch_under import Eyes, Facts, Under
 
 RESAY_MS: Final = 5_000
 """What was said is said again so often while its phase lasts; a page of an opening less often."""
@@ -67,61 +67,6 @@ KNOWN_MAX: Final = 4_096
 """Documents remembered, by digest, so that repeats cost no signature check."""
 
 log = logging.getLogger(__name__)
-
-
-class Eyes(Protocol):
-    """How a validator measures; whatever cannot be had gives nothing, and nothing is raised."""
-
-    def grants(self) -> Mapping[str, bytes]:
-        """Nodes that have a channel to us, with their packed grants."""
-        ...
-
-    async def look(self, node: str, kind: Kind, chances: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """One measurement now: packed documents of this validator, none for no answer."""
-        ...
-
-
-class Facts(Protocol):
-    """What a validator knows from chain, books and records."""
-
-    async def start_of(self, watch: int) -> WatchStart:
-        """How a watch began; raises IsochroneError while the chain is away."""
-        ...
-
-    def owners(self) -> Mapping[str, str]:
-        """Keys of bonded providers' nodes, with their accounts."""
-        ...
-
-    def suspects(self, watch: int) -> Collection[str]:
-        """Nodes that everybody measures in that watch, as far as the books are made."""
-        ...
-
-    def named(self, watch: int) -> Collection[str]:
-        """Nodes that should be there: those that books and the last epoch's records name."""
-        ...
-
-
-class _Under:
-    """The watch under way. ``attended``: whether this process was there before openings could
-    come, so that it knows what came first."""
-
-    def __init__(
-        self, clock: Phases, secret: str, *, committed: bool, attended: bool, taken: list[Taken]
-    ) -> None:
-        self.clock = clock
-        self.secret = secret
-        self.attended = attended
-        self.committed_secret = secret if committed else ""
-        self.taken = taken
-        self.scene: Scene | None = None
-        self.planned: dict[str, frozenset[Deed]] = {}
-        self.suspects: Collection[str] = ()
-        self.due: list[Deed] = []
-        self.grants: dict[str, bytes] = {}
-        self.sealed: Sealed | None = None
-        self.seen: dict[str, str] | None = None
-        self.opening: tuple[bytes, ...] = ()
-        self.looked_ms = self.said_ms = 0
 
 
 class Watching:
@@ -146,7 +91,7 @@ class Watching:
         self._facts = facts
         self._eyes = eyes
         self._unix_ms = unix_ms
-        self._under: dict[int, _Under] = {}
+        self._under: dict[int, Under] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._measuring: set[asyncio.Task[None]] = set()
         self._known: dict[bytes, None] = {}
@@ -190,14 +135,14 @@ class Watching:
             del self._under[old]
             await asyncio.to_thread(self._journal.forget_before, old)
 
-    async def _opened(self, watch: int) -> _Under:
+    async def _opened(self, watch: int) -> Under:
         if watch not in self._under:
             journal = self._journal
             committed = await asyncio.to_thread(journal.committed_secret, watch)
             secret = committed or await asyncio.to_thread(journal.secret, watch)
             taken = await asyncio.to_thread(journal.notes, watch)
             clock = phases(self._deployment, watch)
-            under = _Under(
+            under = Under(
                 clock,
                 secret,
                 committed=bool(committed),
@@ -208,7 +153,7 @@ class Watching:
             self._under[watch] = under
         return self._under[watch]
 
-    async def _go_on(self, under: _Under, now_ms: int) -> None:
+    async def _go_on(self, under: Under, now_ms: int) -> None:
         phase = under.clock.name(now_ms)
         if under.scene is None and now_ms - under.looked_ms >= LOOK_MS:
             under.looked_ms = now_ms
@@ -226,7 +171,7 @@ class Watching:
             under.said_ms = now_ms
             self._say(under)
 
-    async def _begin(self, under: _Under) -> None:
+    async def _begin(self, under: Under) -> None:
         """Once the watch's first block is final and our stake votes in it."""
         watch = under.clock.watch
         try:
@@ -246,7 +191,7 @@ class Watching:
 
     # --- measuring -------------------------------------------------------------------------------
 
-    def _plan(self, under: _Under, now_ms: int) -> None:
+    def _plan(self, under: Under, now_ms: int) -> None:
         """Who is to be measured by us; whoever appears or becomes a suspect later comes later."""
         if now_ms - under.looked_ms < LOOK_MS and under.planned:
             return
@@ -265,7 +210,7 @@ class Watching:
             under.planned[node] = planned
         under.suspects = suspects
 
-    def _measure(self, under: _Under, now_ms: int) -> None:
+    def _measure(self, under: Under, now_ms: int) -> None:
         """Begin what is due; what is over half its tolerance ago was missed, and is not asked."""
         scene = under.scene
         assert scene is not None
@@ -280,7 +225,7 @@ class Watching:
                 self._measuring.add(task)
                 task.add_done_callback(self._measuring.discard)
 
-    async def _do(self, under: _Under, deed: Deed) -> None:
+    async def _do(self, under: Under, deed: Deed) -> None:
         left_s = (under.clock.open_ms - self._unix_ms()) / 2000
         try:
             async with asyncio.timeout(max(left_s, 0.0)):
@@ -300,7 +245,7 @@ class Watching:
             return
         under.taken.append(taken)
 
-    def _measuring_for(self, under: _Under) -> bool:
+    def _measuring_for(self, under: Under) -> bool:
         """Whether measurements are under way for which there is time before commitments end."""
         late = self._unix_ms() >= (under.clock.commit_ms + under.clock.open_ms) // 2
         name = f"watch {under.clock.watch}"
@@ -308,14 +253,14 @@ class Watching:
 
     # --- committing and opening ------------------------------------------------------------------
 
-    async def _commit(self, under: _Under) -> None:
+    async def _commit(self, under: Under) -> None:
         assert under.scene is not None
         sealed = await asyncio.to_thread(self._sealed, under)
         under.sealed = sealed
         await self._keep(under, (sealed.commitment,))
         self._say(under)
 
-    def _sealed(self, under: _Under) -> Sealed:
+    def _sealed(self, under: Under) -> Sealed:
         """Made once: what lies in the journal already is what was committed. Blocking."""
         assert under.scene is not None
         watch = under.clock.watch
@@ -338,7 +283,7 @@ class Watching:
             )
         )
 
-    async def _open(self, under: _Under) -> None:
+    async def _open(self, under: Under) -> None:
         sealed = under.sealed
         assert sealed is not None
         self._freeze(under)
@@ -367,7 +312,7 @@ class Watching:
         documents = self._holdings.watches(watch)
         return [paper for packed in documents if (paper := read_watch(packed)) is not None]
 
-    def _freeze(self, under: _Under) -> None:
+    def _freeze(self, under: Under) -> None:
         """The commitments that are here now count as seen before any opening was.
 
         A process that was not there knows of its own only; what was said before a restart stands.
@@ -385,7 +330,7 @@ class Watching:
         }
         under.seen = said[0] if said else here
 
-    async def _keep(self, under: _Under, documents: tuple[bytes, ...]) -> None:
+    async def _keep(self, under: Under, documents: tuple[bytes, ...]) -> None:
         for packed in documents:
             await self._hold(under.clock.watch, packed)
 
@@ -396,7 +341,7 @@ class Watching:
 
     # --- the fabric ------------------------------------------------------------------------------
 
-    def _say(self, under: _Under) -> None:
+    def _say(self, under: Under) -> None:
         if under.sealed is not None:
             self._publish(under.sealed.commitment)
         if sum(map(len, under.opening)) <= RESAY_BYTES_MAX:
