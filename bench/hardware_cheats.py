@@ -25,6 +25,7 @@ class Shower(ArrayProduct):
 
     def __init__(self, work: bytes, size: WorkSize) -> None:
         super().__init__(np, "numpy", work, size, 1)
+        self._block = 4096  # few calls: BLAS threads of a test wait for each other
         self.trees: list[tuple[bytes, Levels]] = []
 
     def committing(self) -> bytes:

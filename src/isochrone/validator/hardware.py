@@ -59,7 +59,7 @@ UNDER_WAY_MAX = 1_024
 """Challenges at once: all nodes of a zone have the same moment, most of the time they compute."""
 
 OPENINGS_MAX = 8
-"""Openings at once, of at most 1.2 MiB each."""
+"""Openings at once: 1.2 MiB each, from a node that floods 17 MiB (its messages are counted)."""
 
 CHECKS_MAX = 2
 
@@ -87,6 +87,7 @@ class _Challenge:
 
     def __init__(self, work: bytes, shown_max: int) -> None:
         self.work = work
+        self.opening = False
         self.answers: asyncio.Queue[tuple[int, Message]] = asyncio.Queue(shown_max + 4)
 
 
@@ -133,8 +134,11 @@ class Hardware:
         challenge = self._under_way.get(node)
         if challenge is None or not isinstance(message, Message):
             return
-        if message.work == challenge.work and not challenge.answers.full():
-            challenge.answers.put_nowait((now_ns, message))
+        if message.work != challenge.work or challenge.answers.full():
+            return
+        if isinstance(message, WorkOpened) and not challenge.opening:
+            message = WorkCommitted(work=message.work, root=b"", declined="out_of_turn")
+        challenge.answers.put_nowait((now_ns, message))
 
     def lost(self, node: str) -> None:
         """Its channel is gone; so is what it claimed and what it was doing."""
@@ -240,6 +244,7 @@ class Hardware:
         self, node: str, challenge: _Challenge, question: WorkOpen
     ) -> tuple[tuple[OpenedRow, ...], bytes]:
         """The rows, from as many messages as it takes, and the node's signed result."""
+        challenge.opening = True
         self._open_channel(node).send_control(question)
         rows: list[OpenedRow] = []
         async with asyncio.timeout(OPENING_S):
