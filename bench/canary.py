@@ -7,8 +7,8 @@ headers, ids and time limits), and a validator that has answers checked as fast 
 allows. Each node writes down all that it sees of a request when it arrives; an attacker who reads
 our code (``canary_attack``) trains on the first half of what they saw and is judged on the second.
 
-So that the bound is narrow, more is checked than in earnest: a quarter of the requests instead of
-one in a hundred, roots every second and a half. Then everything again, shorter, with one planted
+So that the bound is narrow, more is checked than in earnest: six of a hundred requests instead of
+one, roots every second and a half. Then everything again, shorter, with one planted
 leak (a header that only checks carry), which the same attacker must find.
 
 What it does not show: bodies that carry their own time or number; nodes that tell each other.
@@ -54,7 +54,7 @@ from isochrone.validator.answers import Answers
 
 CELL = "bench"
 SERVICES: dict[str, Task] = {"conv": "completions", "code": "completions", "speech": "tensor"}
-SHARE = 0.25
+SHARE = 0.06
 ROOT_S = 1.5
 NODES = 3
 MODULE = "bench.canary_parts"
@@ -109,15 +109,28 @@ class Town:
 
     def _watch(self) -> None:
         """Note which requests are checks; with ``leak``, give them away."""
-        sender = self.gateway.replays._sender
-        town = self
+        sender, numbers = self.gateway.replays._sender, self.gateway.numbers
+        town, checks, name = self, set[int](), numbers.name
+        send = self.gateway.dispatcher._send
+
+        def watched(flight: Any, *more: Any, **settings: Any) -> bool:
+            def named() -> str:
+                told = name()
+                if flight.number in checks:
+                    town.replayed.add(told)
+                return told
+
+            numbers.name = named  # type: ignore[method-assign]
+            return send(flight, *more, **settings)
+
+        self.gateway.dispatcher._send = watched  # type: ignore[method-assign]
 
         class Watched:
             """A dispatcher that is looked at."""
 
             def submit(self, flight: Any) -> None:
                 """Send it."""
-                town.replayed.add(town.gateway.numbers.name(flight.number))
+                checks.add(flight.number)
                 if town.leak:
                     flight.headers = {**flight.headers, "accept-charset": "utf-8"}
                 sender.submit(flight)
@@ -290,6 +303,7 @@ async def bench(folder: Path, requests: int, speed: float, trace: Path, leak: bo
         seen = await asyncio.to_thread(town.seen)
     finally:
         await town.stop()
+    (folder / "replayed.json").write_text(json.dumps(sorted(town.replayed)))
     judged = attack(seen, town.replayed)
     told = "with a planted leak" if leak else "as shipped"
     print(
@@ -308,6 +322,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=23_000)
     parser.add_argument("--speed", type=float, default=20.0, help="times the trace's clock")
     parser.add_argument("--data", default="../shared/data", help="folder of the shared data")
+    parser.add_argument("--folder", help="keep what nodes saw here, not in a temporary folder")
     options = parser.parse_args()
     trace = Path(options.data) / "llm_requests_azure2023.csv"
     answer_roots.ROOT_S = ROOT_S  # type: ignore[misc]
@@ -320,7 +335,7 @@ def main() -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="isochrone-bench-") as temporary:
-        folder = Path(temporary)
+        folder = Path(options.folder or temporary)
         honest = asyncio.run(bench(folder / "a", options.requests, options.speed, trace, False))
         fewer = max(1_000, options.requests // 4)
         leaking = asyncio.run(bench(folder / "b", fewer, options.speed, trace, True))

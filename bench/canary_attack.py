@@ -39,7 +39,7 @@ def features(seen: Sequence[Seen]) -> tuple[Floats, list[str]]:
         ask = unpack_open(one.header)
         if not isinstance(ask, Ask):
             continue
-        number = int(ask.request_id.rpartition("-")[2] or "0", 16)
+        number = zlib.crc32(ask.request_id.encode())
         shape = f"{ask.service}{sorted(ask.headers.items())}{ask.timeout_ms // 100}"
         times = by_service[ask.service]
         row = [one.at_s - last.get(key, one.at_s) for key in ("", ask.service, shape)]

@@ -21,6 +21,7 @@ from isochrone.schema.frames import AnswerRootWanted
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import ANSWER_CHECK, AnswerCheck
 from isochrone.schema.service import Residency
+from isochrone.validator import answers as validator_answers
 from isochrone.validator.answers import Answers
 
 from .acting_node import ActingNode, Asked, Script
@@ -36,6 +37,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_roots, "ROOT_S", 0.55)
     monkeypatch.setattr(answer_roots, "ANSWER_S", 0.3)
     monkeypatch.setattr(answer_desk, "EVIDENCE_S", 1.5)
+    monkeypatch.setattr(validator_answers, "ASK_S", 0.3)
 
 
 def doubled(asked: Asked) -> None:
@@ -85,7 +87,7 @@ class World:
             await call(port, "POST", "/v2/models/speech/infer", body, key)
 
     async def checks(
-        self, node: ActingNode, seeds: tuple[bytes, ...] = SEEDS, patience_s: float = 6.0
+        self, node: ActingNode, seeds: tuple[bytes, ...] = SEEDS, patience_s: float = 20.0
     ) -> list[AnswerCheck]:
         answers = Answers(
             self.town.fabric,

@@ -23,20 +23,18 @@ from typing import Final
 
 import msgspec
 
-from isochrone.gateway.answer_roots import Batch, Roots
-from isochrone.gateway.replays import Replay, Replays
+from isochrone.gateway.answer_case import Case, Key
+from isochrone.gateway.answer_roots import Roots
+from isochrone.gateway.replays import Replays
 from isochrone.gateway.routes import RoutedService
 from isochrone.gateway.samples import Sample
-from isochrone.rules.answer_distance import distance_ppm
 from isochrone.rules.answer_tree import leaf, path_of
-from isochrone.rules.answers import WRONG_PPM, chosen, order
-from isochrone.schema.digests import sha256_hex
+from isochrone.rules.answers import chosen, order
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import AnswerRootSigned
 from isochrone.schema.proof import (
     ANSWERS_WANTED,
-    AnswerCheck,
     AnswersTold,
     AnswersWanted,
     CheckedAnswer,
@@ -53,146 +51,6 @@ EVIDENCE_S: Final = 20.0
 OTHERS_MAX: Final = 64
 """Checks of one node that came out of another's case."""
 
-Key = tuple[str, str, str]
-"""Validator, node, seed."""
-
-
-class Given(msgspec.Struct):
-    """One more answer to a request: by whom, its digest and body, and its place under a root."""
-
-    node: str
-    digest: bytes
-    body: bytes
-    headers: dict[str, str]
-    root: bytes = b""
-    index: int = 0
-    path: tuple[str, ...] = ()
-
-
-class Case:
-    """One draw. It waits for an answer to choose, then for a second one, perhaps for a third."""
-
-    def __init__(self, desk: AnswerDesk, key: Key, now_s: float) -> None:
-        self.key = key
-        self.at_s = now_s
-        self.sample: Sample | None = None
-        self.batch: Batch | None = None
-        self.index = 0
-        self.given: list[Given] = []
-        self.told: CheckedAnswer | None = None
-        self.decided_s = 0.0
-        self._desk = desk
-        self._candidates: list[str] = []
-
-    def begin(self, batch: Batch, index: int, sample: Sample, candidates: list[str]) -> None:
-        """An answer was chosen; it is asked again of the first candidate that can be."""
-        self.batch, self.index, self.sample = batch, index, sample
-        self._candidates = candidates
-        self._next()
-
-    def replayed(self, replay: Replay, status: int, headers: dict[str, str], body: bytes) -> None:
-        """See ``replays.Told``."""
-        if self.sample is None:
-            return
-        if status == 200:
-            digest = bytes.fromhex(sha256_hex(body))
-            self.given.append(Given(replay.node, digest, body, headers))
-            if len(self.given) > 1 or self._apart(self.given[0]) <= WRONG_PPM:
-                self._decide()
-                return
-        self._next()
-
-    def _next(self) -> None:
-        if self._candidates and self.sample is not None:
-            self._desk.replays.add(self.sample, self._candidates.pop(0), self)
-        else:
-            self._decide()
-
-    def _apart(self, given: Given) -> int:
-        assert self.sample is not None
-        sample = self.sample
-        return distance_ppm(
-            sample.operation, sample.answer, given.body, sample.answer_headers, given.headers
-        )
-
-    def _decide(self) -> None:
-        self.decided_s = self._desk.now_s()
-
-    def finish(self) -> None:
-        """Say what was found out, and let the sample go."""
-        sample, batch = self.sample, self.batch
-        if sample is None or batch is None:
-            return
-        self.told = self._told(sample, batch)
-        self.sample = self.batch = None
-        for given in self.given:
-            given.body = b""
-        self._desk.roots.release(sample)
-
-    def _told(self, sample: Sample, batch: Batch) -> CheckedAnswer:
-        first = Given(sample.node, sample.answer_digest, sample.answer, sample.answer_headers)
-        first.root, first.index = batch.document, self.index
-        first.path = tuple(step.hex() for step in path_of(batch.levels, self.index))
-        if not self.given:
-            return _checked(sample, sample.lease, self.key[2], first, None, None, 0)
-        second = self.given[0]
-        apart = self._apart(second)
-        if apart <= WRONG_PPM or len(self.given) < 2:
-            shown = second if apart <= WRONG_PPM else None
-            return _checked(sample, sample.lease, self.key[2], first, shown, None, apart)
-        third = self.given[1]
-        to_first = self._apart(third)
-        to_second = distance_ppm(
-            sample.operation, second.body, third.body, second.headers, third.headers
-        )
-        if to_second <= WRONG_PPM < to_first:
-            return _checked(sample, sample.lease, self.key[2], first, second, third, apart)
-        if to_first <= WRONG_PPM < to_second:
-            lease = self._desk.lease_of(sample.service, second.node)
-            if second.root and lease:
-                other = _checked(sample, lease, "", second, first, third, apart)
-                self._desk.came_out(second.node, other)
-            return _checked(sample, sample.lease, self.key[2], first, third, None, to_first)
-        return _checked(sample, sample.lease, self.key[2], first, None, None, 0)
-
-
-def _checked(
-    sample: Sample,
-    lease: str,
-    seed: str,
-    about: Given,
-    second: Given | None,
-    referee: Given | None,
-    apart_ppm: int,
-) -> CheckedAnswer:
-    check = AnswerCheck(
-        node=about.node,
-        lease=lease,
-        service=sample.service,
-        validator="",
-        at_unix_ms=0,
-        request=sample.request_digest.hex(),
-        answer=about.digest.hex(),
-        index=about.index,
-        path=about.path,
-        answer_root=about.root,
-        second=second.node if second else "",
-        second_answer=second.digest.hex() if second else "",
-        referee=referee.node if referee else "",
-        referee_answer=referee.digest.hex() if referee else "",
-        distance_ppm=apart_ppm if second else 0,
-    )
-    return CheckedAnswer(
-        seed=seed,
-        check=check,
-        second_root=second.root if second else b"",
-        second_index=second.index if second else 0,
-        second_path=second.path if second else (),
-        referee_root=referee.root if referee else b"",
-        referee_index=referee.index if referee else 0,
-        referee_path=referee.path if referee else (),
-    )
-
 
 class AnswerDesk:
     """All cases of a gateway. ``services()``: as routed now. ``now_s``: monotonic seconds."""
@@ -207,13 +65,17 @@ class AnswerDesk:
     ) -> None:
         self.roots = roots
         self.replays = replays
-        self.now_s = now_s
+        self._clock = now_s
         self.refused = 0
         self._validators = frozenset(validators)
         self._services = services
         self._cases: dict[Key, Case] = {}
         self._others: dict[str, list[CheckedAnswer]] = {}
         self._newest_ms: dict[str, int] = {}
+
+    def now_s(self) -> float:
+        """Monotonic seconds."""
+        return self._clock()
 
     # -- from nodes and time ---------------------------------------------------------------------
 
@@ -255,6 +117,10 @@ class AnswerDesk:
         while len(self._others) > CASES_MAX:
             del self._others[next(iter(self._others))]
 
+    def release(self, sample: Sample) -> None:
+        """A sample is needed no more."""
+        self.roots.release(sample)
+
     def lease_of(self, service: str, node: str) -> str:
         """The lease of a service that a node serves under, "" for none."""
         routed = self._services().get(service)
@@ -295,9 +161,14 @@ class AnswerDesk:
         return any(key[0] == validator and key[1] == node for key in self._cases)
 
     def _open(self, key: Key) -> None:
-        of_one = sum(known[0] == key[0] for known in self._cases)
-        if key in self._cases or of_one >= CASES_OF_ONE_MAX or len(self._cases) >= CASES_MAX:
+        if key in self._cases:
             return
+        of_one = [known for known in self._cases if known[0] == key[0]]
+        if len(of_one) >= CASES_OF_ONE_MAX or len(self._cases) >= CASES_MAX:
+            told = next((known for known in of_one if self._cases[known].told is not None), None)
+            if told is None:
+                return
+            del self._cases[told]  # the oldest that was answered
         self._cases[key] = case = Case(self, key, self.now_s())
         self._choose(case)
 
@@ -336,7 +207,7 @@ class AnswerDesk:
         for given in case.given:
             if given.root:
                 continue
-            found = leaf(case.sample.request_digest, given.digest)
+            found = leaf(given.request or case.sample.request_digest, given.digest)
             for batch in reversed(self.roots.batches.get(given.node, ())):
                 index = batch.find(found)
                 if index >= 0:

@@ -85,20 +85,18 @@ class Keeping:
 class AnswerKeeper:
     """What replicas answered since their last roots. ``rounds``: by lease.
 
-    ``on_arrival(service)``: told of each request of a consenting service that was sent (not of
-    those asked again).
+    ``on_arrival(flight)``: told of each request of a consenting service that is about to be sent
+    (not of those asked again).
     """
 
     def __init__(self, chances: random.Random) -> None:
         self.room = Room()
         self.rounds: dict[str, Round] = {}
-        self.on_arrival: Callable[[str], None] = lambda service: None
+        self.on_arrival: Callable[[Flight], None] = lambda flight: None
         self._chances = chances
 
     def begin(self, flight: Flight, option: Option) -> Keeping | None:
         """A request of a consenting service was sent to a replica; None: nothing is kept of it."""
-        if not flight.only and flight.attempts == 1:
-            self.on_arrival(flight.service.id)
         body = flight.body
         if option.relay or body is None or len(body) > CHECKED_BYTES_MAX:
             return None

@@ -104,6 +104,8 @@ class Dispatcher:
         self._flights[flight] = None
         if upload is not None:
             self.uploads[flight] = upload
+        if flight.service.route.answer_checks and not flight.only:
+            self._answers.on_arrival(flight)
         self._advance(flight, monotonic())
         if self._timer is None and self._flights:
             self._arm()
@@ -144,7 +146,7 @@ class Dispatcher:
         attempt = Try(self, flight, option, now_s, hedge=hedge)
         replica = option.replica
         ask = Ask(
-            request_id=self._numbers.name(flight.number),
+            request_id=self._numbers.name(),
             service=flight.service.id,
             lease=replica.lease,
             lease_revision=replica.lease_revision,

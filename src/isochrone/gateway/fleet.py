@@ -230,10 +230,11 @@ class Fleet:
             if option.node not in busy and may_try(flight, option.node, now_s, others=others)
         ]
 
-    def first_choice(self, flight: Flight, now_s: float) -> str:
-        """The node that would be asked now, "" for none."""
+    def choices(self, flight: Flight, now_s: float) -> list[str]:
+        """The nodes of replicas that are well and would be asked over their own channels, in
+        order."""
         options = self.options(flight, now_s)
-        return options[0].node if options and not options[0].relay else ""
+        return [option.node for option in options if not (option.relay or option.suspect)]
 
     def _option(self, flight: Flight, replica: ReplicaRoute, now_s: float) -> Option | None:
         known = self.nodes.get(replica.node)

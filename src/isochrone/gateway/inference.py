@@ -93,7 +93,7 @@ class Desk:
         number = self._numbers.take()
         given = headers.get(REQUEST_ID_HEADER)
         if given is None or not _good_id(given):
-            given = self._numbers.name(number)
+            given = f"{self._numbers.boot}-{number:x}"
         allowed_ms = self._timeout_ms(headers)
         flight = Flight(
             number=number,

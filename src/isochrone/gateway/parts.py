@@ -201,11 +201,10 @@ class Parts:
             config.limits.answer_checks_share,
             chances,
             sender=self.dispatcher,
-            first_choice=lambda flight: self.fleet.first_choice(flight, monotonic()),
+            choices=lambda flight: self.fleet.choices(flight, monotonic()),
             numbers=self.numbers,
-            service=lambda id_: self.book.services.get(id_),
         )
-        keeper.on_arrival = self.replays.arrived
+        keeper.on_arrival = self.replays.arriving
         roots = Roots(self.key.address, keeper, self.fleet, chances)
         self.answers = AnswerDesk(
             roots, self.replays, config.validators, lambda: self.book.services, monotonic

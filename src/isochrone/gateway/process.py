@@ -87,7 +87,6 @@ class Gateway(Parts):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.replays.close()
         self.news.stop()
 
     # -- starting ------------------------------------------------------------------------------

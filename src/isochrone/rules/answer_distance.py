@@ -124,7 +124,7 @@ def distance_ppm(
             return _of_tensors(first, second)
         if operation == "embeddings":
             return _of_embeddings(embeddings(one), embeddings(two))
-    except (ValueError, struct.error, *UNREADABLE):
+    except (ValueError, TypeError, OverflowError, struct.error, *UNREADABLE):
         pass
     return DIFFERENT
 
@@ -141,6 +141,8 @@ def tensors(body: bytes, headers: Mapping[str, str]) -> dict[str, Tensor]:
         if size is None:
             values: Sequence[Any] = _flat(output.data or [])
         else:
+            if not isinstance(size, int) or not 0 <= size <= len(blob) - at:
+                raise ValueError("a tensor's bytes are not there")
             values = _raw(blob[at : at + size], output.datatype)
             at += size
         if len(values) != math.prod(shape) and output.datatype != "BYTES":

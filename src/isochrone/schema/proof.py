@@ -360,9 +360,11 @@ class CheckedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     second_root: bytes = b""
     second_index: int = 0
     second_path: tuple[str, ...] = ()
+    second_request: str = ""
     referee_root: bytes = b""
     referee_index: int = 0
     referee_path: tuple[str, ...] = ()
+    referee_request: str = ""
 
 
 class AnswersTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -472,7 +474,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 class Accused(msgspec.Struct, frozen=True, kw_only=True):
     """A validator's account found a claim failed when it sat on a committee whose majority did.
 
-    ``epoch``: of the newest such watch. Remembered for a week (``rules.verdicts``).
+    ``epoch``: of that watch. Remembered for a week (``rules.verdicts``).
     """
 
     node: str

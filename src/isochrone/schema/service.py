@@ -94,7 +94,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     ``answer_checks``: the tenant's consent that a few of its requests (at most one in a hundred)
     are kept for minutes at the gateway that took them and asked again of other replicas of this
-    service, at its cost, to find out who answers wrongly.
+    service, at its cost, to find out who answers wrongly; as many go to the second best replica.
     """
 
     name: str

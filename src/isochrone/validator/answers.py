@@ -128,16 +128,45 @@ def is_sound(node: str, told: CheckedAnswer) -> bool:
         return check.distance_ppm >= 0
     if len({node, check.second, check.referee}) < 3 or check.second_answer == check.answer:
         return False
-    second = _other(check, check.second_answer, told.second_root, told.second_index)
-    referee = _other(check, check.referee_answer, told.referee_root, told.referee_index)
-    return _signed(
-        msgspec.structs.replace(second, path=told.second_path), check.second
-    ) and _signed(msgspec.structs.replace(referee, path=told.referee_path), check.referee)
+    return _shown(
+        check,
+        check.second,
+        check.second_answer,
+        told.second_root,
+        told.second_index,
+        told.second_path,
+        told.second_request,
+    ) and _shown(
+        check,
+        check.referee,
+        check.referee_answer,
+        told.referee_root,
+        told.referee_index,
+        told.referee_path,
+        told.referee_request,
+    )
 
 
-def _other(check: AnswerCheck, answer: str, root: bytes, index: int) -> AnswerCheck:
-    """The same request as answered by another node, under that one's root."""
-    return msgspec.structs.replace(check, answer=answer, answer_root=root, index=index, lease="")
+def _shown(
+    check: AnswerCheck,
+    node: str,
+    answer: str,
+    root: bytes,
+    index: int,
+    path: tuple[str, ...],
+    request: str,
+) -> bool:
+    """Whether another node signed that answer to the same request, or to a question about it."""
+    other = msgspec.structs.replace(
+        check,
+        request=request or check.request,
+        answer=answer,
+        answer_root=root,
+        index=index,
+        path=path,
+        lease="",
+    )
+    return _signed(other, node)
 
 
 def _signed(check: AnswerCheck, node: str) -> bool:
