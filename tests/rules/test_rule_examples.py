@@ -11,6 +11,7 @@ WITH_EXAMPLES = {
     "earnings": ("earnings",),
     "epochs": ("newest_over", "missing", "told_final"),
     "forecast": ("forecast",),
+    "hardware": ("drawn_rows",),
     "holding": ("held_part", "added", "taken", "released"),
     "life": ("finding", "chance"),
     "merkle": ("leaf", "levels"),
@@ -37,7 +38,10 @@ WITH_EXAMPLES = {
         "validation_shares",
     ),
     "roots": ("statement",),
+    "row_tree": ("levels_of",),
+    "seeded_work": ("shift_of", "entry"),
     "shares": ("apportion",),
+    "work_sizes": ("class_of", "floor_mflops", "work_for"),
 }
 
 
