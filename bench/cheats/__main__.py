@@ -95,6 +95,8 @@ def _count(tally: Tally, town: Town, epochs: int) -> None:
     tally.node_epochs += HONEST * epochs
     tally.false_penalties += town.false_penalties
     tally.suspicions += town.suspicions
+    for wrong in town.wrongs:
+        say(f"  a false penalty: {wrong}")
     honest = [seat for seat in town.seats if seat.liar is None]
     tally.duty_epochs += len(honest) * epochs
     tally.unpaid_epochs += sum(epochs - seat.paid for seat in honest)

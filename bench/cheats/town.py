@@ -80,7 +80,10 @@ class Seat(msgspec.Struct, kw_only=True):
 
 
 class Town:
-    """Build it, ``play`` it, read ``players``, ``seats``, ``false_penalties``, ``suspicions``."""
+    """Build it, ``play`` it, read ``players``, ``seats``, ``false_penalties``, ``suspicions``.
+
+    ``wrongs``: what the verdicts against honest nodes say.
+    """
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class Town:
         for seat, (liar, x) in zip(self.seats, liars, strict=False):
             seat.liar, seat.x = liar, x
         self.false_penalties = self.suspicions = 0
+        self.wrongs: list[str] = []
         self._chain = ChainSnapshot(
             block=0,
             block_hash="",
@@ -173,6 +177,7 @@ class Town:
         new = [bar for bar in ruled.barred if bar.since_epoch == number]
         honest = [bar for bar in new if bar.node.startswith(("honest", "victim"))]
         self.false_penalties += len(honest)
+        self.wrongs += [f"{bar.node}: {bar.kind}: {bar.note}" for bar in honest]
         for player in self.players:
             self._pay(player, epoch, ruled, suspects)
 

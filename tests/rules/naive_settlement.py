@@ -44,7 +44,7 @@ def plain(books: Books) -> dict[str, Any]:
             for w in books.windows
         },
         "suspects": {(s.node, s.kind): s.appeal for s in books.suspects},
-        "accused": {(a.node, a.kind, a.account): a.epoch for a in books.accused},
+        "accused": {(a.node, a.kind, a.account, a.epoch) for a in books.accused},
         "barred": {(b.node, b.kind): (b.since_epoch, b.until_epoch) for b in books.barred},
         "known": books.known,
     }  # fmt: skip
@@ -74,7 +74,7 @@ class Naive:
         self.before = before or {
             "accounts": {}, "held": {}, "purposes": {}, "pools": {}, "validation": 0,
             "remainder": 0, "windows": {}, "chains": {}, "epoch": None,
-            "suspects": {}, "accused": {}, "barred": {}, "known": {}, "node": {},
+            "suspects": {}, "accused": set(), "barred": {}, "known": {}, "node": {},
         }  # fmt: skip
         self.node: dict[Any, str] = dict(self.before["node"])
         self.service: dict[str, str] = dict(self.before.get("service", {}))
@@ -561,24 +561,30 @@ class NaiveWatch:
     def decide(self) -> None:
         i, before = self.i, self.before
         self.barred = {c: span for c, span in before["barred"].items() if i.epoch <= span[1]}
-        self.suspects, self.accused = {}, dict(before["accused"])
+        self.suspects, self.accused = {}, set(before["accused"])
         if not self.word:
             self.suspects = dict(before["suspects"])
         new = {}
         for (node, kind), appeal in before["suspects"].items() if self.word else ():
-            old = {a: e for (n, k, a), e in before["accused"].items() if (n, k) == (node, kind)}
-            if len(set(old.values())) < 3:
-                old = {}
-            against = [
+            told = {(a, e) for n, k, a, e in before["accused"] if (n, k) == (node, kind)}
+            hours = {e for _, e in told}
+            old = {a for a, _ in told}
+            for pair in [{x, y} for x in hours for y in hours] or [set()]:
+                rest = {a for a, e in told if e not in pair}
+                mine = {k: self.who[k].stake_microusd for k in self.members(node)}
+                against = sum(bond for k, bond in mine.items() if self.who[k].account in rest)
+                if 3 * against <= sum(mine.values()):
+                    old = set()
+            guilty_by = [
                 key for key in self.members(node)
                 if self.says(key, node, kind) == "failed" or self.who[key].account in old
             ]  # fmt: skip
-            guilty = self.most(against, node) or self.shown(node, kind)
+            guilty = self.most(guilty_by, node) or self.shown(node, kind)
             if guilty and not appeal:
                 new[node, kind] = (i.epoch, i.epoch + 23)
             if appeal and not guilty:
                 self.barred.pop((node, kind), None)
-                self.accused = {a: e for a, e in self.accused.items() if a[:2] != (node, kind)}
+                self.accused = {a for a in self.accused if a[:2] != (node, kind)}
         for claim, (since, _) in self.barred.items():
             if since == before["epoch"] and any(
                 (a.node, a.kind, a.epoch) == (*claim, i.epoch) for a in i.appeals
@@ -596,15 +602,12 @@ class NaiveWatch:
                 pooled = sum(w > 0 for w, _, _ in wrongs) >= 2 and self.odd(node, kind, wrongs)
                 if pooled or len(failed) > sum(side == "ok" for side in sides.values()):
                     self.suspects[node, kind] = False
-                    self.accused |= {(node, kind, self.who[k].account): i.epoch for k in failed}
+                    self.accused |= {(node, kind, self.who[k].account, i.epoch) for k in failed}
         self.final = {
             c for c, (since, _) in self.barred.items()
             if since != i.epoch and not self.suspects.get(c, False)
         }  # fmt: skip
-        self.accused = {
-            a: e for a, e in self.accused.items()
-            if e > i.epoch - 168 and a[:2] not in self.final
-        }  # fmt: skip
+        self.accused = {a for a in self.accused if a[3] > i.epoch - 168 and a[:2] not in self.final}
 
     def state(self, node: str) -> str:
         if any(n == node for n, _ in self.final):
@@ -623,7 +626,7 @@ class NaiveWatch:
             if opposite.get(self.truth(node, kind)) == self.says(key, node, kind):
                 return False
         score = []
-        for (node, kind, account), epoch in self.before["accused"].items():
+        for node, kind, account, epoch in self.before["accused"]:
             if account == self.who[key].account and epoch == self.before["epoch"]:
                 score.append(self.truth(node, kind) == "ok")
         for node in {n for reports in self.word.values() for n in reports}:

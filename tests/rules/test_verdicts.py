@@ -25,7 +25,7 @@ from isochrone.rules.settlement import settle
 from isochrone.rules.verdicts import BAR_EPOCHS, MEMORY_EPOCHS
 from isochrone.rules.watching import committee
 from isochrone.schema.proof import Appeal, Finding, Kind, Verdict
-from isochrone.schema.settlement import Books, EpochInput, Settlement, Terms
+from isochrone.schema.settlement import Books, EpochInput, Settlement, Terms, WatchReport
 
 SERVICE = f"{TENANT}.search"
 SEED = "5eed"
@@ -189,6 +189,40 @@ def test_two_bad_hours_bar_nobody() -> None:
         union = {one.account for one in accusing(town, seed).books.accused}
         assert not town.settle(all_say("ok")).books.barred
     assert len(union) >= 8, "two thirds have accused it by now, in two watches only"
+
+
+def test_a_third_that_is_bought_makes_no_verdict_of_a_bad_hour() -> None:
+    town = Town()
+    bought = [one.key for one in WHO if one.key not in committee("aa", NODE, WHO, PROVIDER)][:4]
+    mostly = [
+        seed
+        for seed in (f"{n:04x}" for n in range(400))
+        if len(set(committee(seed, NODE, WHO, PROVIDER)) & set(bought)) >= 3
+    ]
+    said: Said = {**all_say("ok"), **dict.fromkeys(bought, "failed")}
+    for seed in mostly[:4]:
+        assert town.settle(said, watches=opened(town, said, seed), watch_seed=seed).books.suspects
+        assert not town.settle(said).books.barred
+    hour = accusing(town, "aa").books.accused
+    assert len({one.account for one in hour}) >= 8
+    assert not town.settle(said).books.barred
+    assert {one.epoch for one in hour} >= {7, 9, 11, 13, 15}
+
+
+def opened(town: Town, said: Said, seed: str) -> tuple[WatchReport, ...]:
+    keys = committee(seed, NODE, WHO, PROVIDER)
+    return tuple(
+        watch_report(
+            one,
+            town.epoch + 1,
+            *(
+                [node_report(NODE, Finding(kind="answers", verdict=said[one.key]))]
+                if one.key in keys
+                else []
+            ),
+        )
+        for one in WHO
+    )
 
 
 def test_accusations_are_forgotten_after_a_week() -> None:

@@ -174,6 +174,11 @@ class Ballots:
         those = (one for one in self.members(node) if one in now or one.account in accusers)
         return self._is_quorum(tuple(those), node)
 
+    def is_over_a_third(self, node: str, accounts: Collection[str]) -> bool:
+        """Whether these accounts hold more than a third of the bond of a node's members."""
+        those = tuple(one for one in self.members(node) if one.account in accounts)
+        return QUORUM[1] * stake(those) > (QUORUM[1] - QUORUM[0]) * stake(self.members(node))
+
     def is_reached(self, node: str) -> bool:
         """Whether two thirds of the bond of a node's members show something that it signed."""
         if node not in self._are_reached:

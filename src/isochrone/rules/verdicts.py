@@ -12,8 +12,8 @@ epoch   what
 ======  ==========================================================================================
 w       most of a committee's ballots (without ``unknown``) say failed, or its counts together: a
         suspect; who said so accuses it
-w + 1   all measured it. Two thirds of the bond say failed, now or (in at least ``WATCHES_MIN``
-        watches of the last ``MEMORY_EPOCHS``) as its accusers, or the counts of two thirds show it:
+w + 1   all measured it. Two thirds of the bond say failed, now or as its accusers of at least
+        ``WATCHES_MIN`` watches of the last ``MEMORY_EPOCHS``, or the counts of two thirds show it:
         barred for ``BAR_EPOCHS``; what its leases earned in this epoch and all that is held of them
         waits. Else it is no suspect any more
 w + 2   the node's word: an ``Appeal`` in this epoch's records makes it a suspect once more. With
@@ -26,7 +26,9 @@ w + 3   after an appeal all have measured again. By the same count the bar stand
 So nothing that was taken has ever to be given back. In an epoch without a watch suspects wait.
 Accusations are remembered because flags are public: a node could lie until it is flagged and be
 honest while all look. Each time another committee is drawn, and a third that is bought never makes
-two thirds. One bad hour that every examiner of a committee saw, or two, are no lie yet.
+two thirds. One bad hour that every examiner of a committee saw, or two, are no lie yet, not even
+together with a third that is bought: leaving out any two watches, more than a third must accuse it
+in others.
 
 **Sizing.** With check probability p an epoch, detection d, gain g (in epochs' pay) and loss S a lie
 pays only if (1 − p·d)·g > p·d·S. A node that has served 48 epochs has 48 · 20 % = 9.6 epochs' pay
@@ -50,7 +52,8 @@ Rules of this file: pure; what comes out is sorted. What it does not do: measure
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import combinations
 from typing import Final
 
 import msgspec
@@ -107,7 +110,9 @@ def ruling(inputs: EpochInput, ballots: Ballots) -> Ruling:
     condemned = {
         (one.node, one.kind)
         for one in before.suspects
-        if ballots.condemns(one.node, one.kind, accusers.get(_claim(one), ()))
+        if ballots.condemns(
+            one.node, one.kind, _lasting(ballots, one, accusers.get(_claim(one), {}))
+        )
     }
     freed = {_claim(one) for one in before.suspects if one.appeal} - condemned
     lasting = [bar for bar in lasting if _claim(bar) not in freed]
@@ -140,13 +145,13 @@ def _ruled(
     open_ |= {_claim(one) for one in asked if one.appeal}
     done = {_claim(bar) for bar in barred} - open_
     forfeited = frozenset(node for node, _ in done)
-    newest = {(one.node, one.kind, one.account): one for one in accused}
+    told = {(one.node, one.kind, one.account, one.epoch): one for one in accused}
     return Ruling(
         suspects=asked,
         accused=tuple(
-            newest[key]
-            for key in sorted(newest)
-            if newest[key].epoch > epoch - MEMORY_EPOCHS and key[:2] not in done
+            told[key]
+            for key in sorted(told)
+            if told[key].epoch > epoch - MEMORY_EPOCHS and key[:2] not in done
         ),
         barred=barred,
         waiting=frozenset(bar.node for bar in barred) - forfeited,
@@ -158,16 +163,24 @@ def _claim(one: Suspect | Barred | Accused) -> Claim:
     return one.node, one.kind
 
 
-def _accusers(accused: Iterable[Accused]) -> dict[Claim, frozenset[str]]:
-    """By claim, those that count: of claims that were accused in enough watches."""
-    found: dict[Claim, list[Accused]] = defaultdict(list)
+def _accusers(accused: Iterable[Accused]) -> dict[Claim, dict[int, set[str]]]:
+    """Claim → watch → accounts."""
+    found: dict[Claim, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for one in accused:
-        found[_claim(one)].append(one)
-    return {
-        claim: frozenset(one.account for one in rows)
-        for claim, rows in found.items()
-        if len({one.epoch for one in rows}) >= WATCHES_MIN
-    }
+        found[_claim(one)][one.epoch].add(one.account)
+    return found
+
+
+def _lasting(
+    ballots: Ballots, suspect: Suspect, watches: Mapping[int, Collection[str]]
+) -> frozenset[str]:
+    """The accusers, if they last: whichever ``WATCHES_MIN`` - 1 watches are left out, more than a
+    third of the bond accuses in the others. So neither two bad hours nor a bought third make it."""
+    for out in combinations(watches, min(WATCHES_MIN - 1, len(watches))):
+        others = [watches[epoch] for epoch in watches if epoch not in out]
+        if not ballots.is_over_a_third(suspect.node, frozenset().union(*others)):
+            return frozenset()
+    return frozenset().union(*watches.values())
 
 
 def _bar(epoch: int, ballots: Ballots, suspect: Suspect) -> Barred:
