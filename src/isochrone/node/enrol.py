@@ -27,6 +27,7 @@ def enrol(
     doors: tuple[DoorAddress, ...],
     cpu_milli_max: int | None = None,
     memory_mib_max: int | None = None,
+    work_memory_mib_max: int = 0,
     resolve: dict[str, str],
     ledger: Deployment = NO_CHAIN,
 ) -> Path:
@@ -34,6 +35,7 @@ def enrol(
 
     The key is kept when there is one; the grant is new each time (a higher revision), so prices
     and limits can change. ``resolve``: announced addresses to dial elsewhere.
+    ``work_memory_mib_max``: memory that validators may have filled between leases (0: none).
     ``ledger``: the deployment that the node signs tallies for.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,7 @@ def enrol(
         doors=doors,
         cpu_milli_max=cpu_milli_max,
         memory_mib_max=memory_mib_max,
+        work_memory_mib_max=work_memory_mib_max,
         resolve=resolve,
         ledger=ledger,
         ready_file=str(ready),

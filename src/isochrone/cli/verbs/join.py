@@ -65,6 +65,14 @@ POLL_S = 0.02
 )
 @click.option("--cpus", type=click.FloatRange(0.1, 4096), help="Offer at most so many cores.")
 @click.option("--memory-mib", type=click.IntRange(64), help="Offer at most so much memory.")
+@click.option(
+    "--work-memory-mib",
+    default=256,
+    show_default=True,
+    type=click.IntRange(0, 1 << 20),
+    help="Idle memory that validators may fill to see what the machine can do; 0: none. More "
+    "proves more; several nodes of one machine look like one device sold several times.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option("--key", metavar="FILE", help="The provider's key file.")
 @output_option
@@ -77,6 +85,7 @@ def command(
     price_gpu: float,
     cpus: float | None,
     memory_mib: int | None,
+    work_memory_mib: int,
     detach: bool,
     key: str | None,
     output: str,
@@ -102,6 +111,7 @@ def command(
         ledger=_ledger(urls),
         cpu_milli_max=round(cpus * 1000) if cpus else None,
         memory_mib_max=memory_mib,
+        work_memory_mib_max=work_memory_mib,
         resolve=resolve_map(),
     )
     arguments = [sys.executable, "-m", "isochrone.node", str(config_path)]
