@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import time
 from typing import Any
 
 import msgspec
 import pytest
+from tests.rules.test_answer_scores import WORDS, chances, write
 
 from isochrone.gateway import answer_desk, answer_roots, rounds
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.process import Gateway
+from isochrone.rules import answer_scores
 from isochrone.rules.answers import finding, is_right, is_wrong
 from isochrone.schema.documents import pack as pack_document
 from isochrone.schema.documents import seal, unpack, unseal
@@ -57,6 +60,27 @@ def reply(asked: Asked, factor: float) -> None:
     asked.answer(json.dumps({"model_name": "m", "outputs": [output]}).encode())
 
 
+def teller(asked: Asked) -> None:
+    """A language model of thirty words: it writes, and says how likely a next word is."""
+    request = json.loads(asked.body)
+    choice: dict[str, Any] = {"text": write(request["prompt"], 0.0, random.Random(0), words=12)}
+    if "logprobs" in request:
+        found = sorted(zip(chances(request["prompt"]), WORDS, strict=True), reverse=True)[:20]
+        top = [{"token": word, "logprob": math.log(chance)} for chance, word in found]
+        choice["logprobs"] = {"content": [{"top_logprobs": top}]}
+    asked.answer(json.dumps({"choices": [choice]}).encode())
+
+
+def babbler(asked: Asked) -> None:
+    """Another one, that calls itself the same."""
+    request = json.loads(asked.body)
+    if "logprobs" in request:
+        teller(asked)
+    else:
+        text = write(request["prompt"], 0.0, random.Random(0), words=12, blur=-1.0)
+        asked.answer(json.dumps({"choices": [{"text": text}]}).encode())
+
+
 class World:
     """A gateway, nodes of one service, a caller that goes on asking, a validator."""
 
@@ -68,6 +92,7 @@ class World:
         self._callers: list[asyncio.Task[None]] = []
 
     async def serve(self, *scripts: Script, checks: bool = True, **settings: Any) -> None:
+        self.texts = settings.get("task") == "completions"
         for script in scripts:
             self.nodes.append(await self.town.node(FRANKFURT, script, at=self.gateway))
         rows = [(node, f"l{number}") for number, node in enumerate(self.nodes)]
@@ -81,6 +106,10 @@ class World:
     async def _ask(self, start: int) -> None:
         port, key = http_port(self.gateway), self.town.api_key("speech")
         for number in range(start, 100_000, 3):
+            if self.texts:
+                asked = {"model": "speech", "prompt": f"w{number} so", "temperature": 0}
+                await call(port, "POST", "/v1/completions", json.dumps(asked).encode(), key)
+                continue
             data = [number % 97 + 1.0]
             tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": data}
             body = json.dumps({"inputs": [tensor], "id": str(number)}).encode()
@@ -156,6 +185,16 @@ async def test_a_cache_of_canaries_knows_none(world: World) -> None:
 
     await world.serve(caching, doubled, doubled)
     assert finding(await world.checks(world.nodes[0])).verdict == "failed"
+
+
+async def test_text_of_another_model_is_scored_and_stands_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_scores, "POSITIONS", 3)
+    await world.serve(babbler, teller, teller, task="completions")
+    (check,) = await world.checks(world.nodes[0], SEEDS[:1])
+    assert is_wrong(check)
+    assert check.second_answer != check.answer
 
 
 async def test_a_node_that_signs_nothing_is_unknown_and_rests(world: World) -> None:
