@@ -4,7 +4,8 @@ FOLDER holds ``rtt_cities.csv``, ``rtt_city_pairs.csv``, ``countries.csv``, ``ci
 ``countries-10m.json`` and ``iso_numeric.csv``, as ``data/ATTRIBUTION.md`` describes them. The
 output is deterministic: same input, same bytes (gzip without time stamps).
 
-Not imported by anything at run time.
+Not imported by anything at run time. ``latency_place.json`` is fitted to its output afterwards, in
+minutes: ``python -m isochrone.atlas.latency_place_fit``.
 """
 
 from __future__ import annotations

@@ -101,6 +101,19 @@ def measured(metro_a: str, metro_b: str) -> RoundTrip | None:
     return RoundTrip(float(table.min_ms[i, j]), float(table.avg_ms[i, j]))
 
 
+def measured_places() -> tuple[Place, ...]:
+    """The places of the table of round trips, in its order."""
+    return _table().places
+
+
+def measured_least_ms() -> Floats:
+    """The least round trips of the table, square, in the order of ``measured_places``.
+
+    Milliseconds; NaN where a pair is missing, and from a place to itself.
+    """
+    return _table().min_ms.copy()
+
+
 def prior_rtt_ms(a: Place, b: Place) -> float:
     """The round trip expected between two places, milliseconds, at least 1.5."""
     return float(matrix((a,), (b,))[0, 0])
