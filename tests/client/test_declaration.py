@@ -88,6 +88,12 @@ def test_a_declaration_knows_the_lines_of_its_fields(folder: Path) -> None:
     assert declaration.place("hedge") == "service.yaml"
 
 
+def test_answers_are_checked_with_consent_only(folder: Path) -> None:
+    assert not parse_declaration(GOOD, "service.yaml", folder).service.answer_checks
+    asked = parse_declaration(GOOD + "\nanswer_checks: true\n", "service.yaml", folder)
+    assert asked.service.answer_checks
+
+
 def test_a_missing_field_is_named(folder: Path) -> None:
     without = "\n".join(row for row in GOOD.splitlines() if not row.startswith("objective"))
     with pytest.raises(InvalidInput, match="`objective` is missing"):

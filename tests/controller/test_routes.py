@@ -46,9 +46,9 @@ def test_a_deleted_service_is_gone() -> None:
 
 
 def test_the_newer_declaration_speaks_for_a_service() -> None:
-    newer = declare(service(revision=2, hedge=False))
+    newer = declare(service(revision=2, hedge=False, answer_checks=True))
     (route,) = services_of(world({}, services=(newer,), quotas=(GRANT,)))
-    assert (route.revision, route.hedge) == (2, False)
+    assert (route.revision, route.hedge, route.answer_checks) == (2, False, True)
 
 
 def test_the_route_carries_the_revision_that_the_node_holds() -> None:
