@@ -13,10 +13,11 @@ import pytest
 from tests.fabric.attesting import attestation, key, message, news, verdict
 
 from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.fabric.attested_feed import DOCUMENTS_MAX, QUEUE_MAX, Feed
+from isochrone.fabric.attested_feed import DOCUMENTS_MAX, NEWS_PER_S, QUEUE_MAX, Feed
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.reaches import KEPT, Reaches
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
+from isochrone.schema.documents import pack, unpack
 from isochrone.schema.proof import S_ATTESTED, S_VANTAGES, S_VERDICTS
 
 NODE, STRANGER = key("node"), key("stranger")
@@ -80,7 +81,8 @@ async def test_what_is_told_is_known_and_after_a_restart_again(
     async with following(tmp_path / "kept", fabric) as (shelf, _):
         fabric.publish(S_ATTESTED, told_by_all())
         fabric.publish(S_VANTAGES, news(VANTAGES[0], 1))
-        fabric.publish(S_VERDICTS, verdict(VANTAGES[0], 1, NODE.address))
+        for validator in VANTAGES:
+            fabric.publish(S_VERDICTS, verdict(validator, 1, NODE.address))
         await until(lambda: discs(shelf) == PROVEN)
         await until(lambda: shelf.vantages() and shelf.barred(NODE.address, 1))
     async with following(tmp_path / "kept", fabric) as (shelf, _):
@@ -135,6 +137,23 @@ async def test_a_flood_is_bounded_and_what_is_known_stays(fabric: Fabric, tmp_pa
         assert shelf.counters["dropped"] > QUEUE_MAX
         await until(lambda: shelf.counters["refused"] > 0)
         assert discs(shelf) == PROVEN
+
+
+async def test_a_flood_of_news_costs_so_many_checks_and_no_more(tmp_path: Path) -> None:
+    """In a believed vantage's name, and lists of the barred, which name no signer."""
+    shelf, _ = shelf_on(tmp_path / "kept")
+    feed = Feed(shelf, Reaches(None), None, clock=lambda: 1.0)
+    feed.news(S_VANTAGES, news(VANTAGES[0], 1))
+    strangers, barring = news(STRANGER, 2), verdict(STRANGER, 1, NODE.address)
+    said = unpack(news(VANTAGES[0], 2))
+    forged = pack(msgspec.structs.replace(said, signature=unpack(strangers).signature))
+    for _ in range(NEWS_PER_S):
+        feed.news(S_VANTAGES, strangers)  # is seen to be a stranger's, and costs nothing
+        feed.news(S_VANTAGES, forged)
+        feed.news(S_VERDICTS, barring)
+    feed.news(S_VERDICTS, barring)
+    assert shelf.counters == {"dropped": 2, "not_believed": 3 * NEWS_PER_S - 1}
+    assert [one.at_unix_ms for one in shelf.vantages()] == [1]
 
 
 async def test_it_is_settled_when_everybody_had_time_to_speak() -> None:

@@ -13,7 +13,7 @@ from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
 from isochrone.schema.proof import VANTAGE_NEWS, VantageDoor, VantageNews
-from isochrone.wire.probing_known import SILENT_S, VANTAGES_MAX, KnownVantages
+from isochrone.wire.probing_known import CHECKS_PER_S, SILENT_S, VANTAGES_MAX, KnownVantages
 
 OWN, VALIDATOR, GATEWAY, STRANGER = (PrivateKey(bytes([n]) * 32) for n in range(1, 5))
 HERE = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")
@@ -84,7 +84,8 @@ def test_a_vantage_that_moves_is_a_change() -> None:
 @pytest.mark.parametrize(
     ("change", "outcome"),
     [
-        ({"vantage": STRANGER.address}, "unsound"),
+        ({"vantage": STRANGER.address}, "not_believed"),
+        ({"vantage": GATEWAY.address}, "unsound"),
         ({"probe_port": 0}, "unsound"),
         ({"probe_port": 70_000}, "unsound"),
         ({"probe_host": ""}, "unsound"),
@@ -112,6 +113,16 @@ def test_strangers_and_echoes_take_no_room() -> None:
         heard.take(news(key), key)
     assert len(heard.known.all) == VANTAGES_MAX
     assert heard.known.counters["too_many"] == 1
+
+
+def test_a_flood_in_the_name_of_a_vantage_costs_so_many_checks_and_no_more() -> None:
+    heard = Heard()
+    for number in range(2 * CHECKS_PER_S):
+        heard.take(news(GATEWAY, at_unix_ms=number + 2), STRANGER)
+    assert heard.known.counters == {"unsound": CHECKS_PER_S, "too_much": CHECKS_PER_S}
+    heard.now_s += 0.1
+    heard.take(news(GATEWAY), GATEWAY)
+    assert [one.vantage for one in heard.known.all] == [GATEWAY.address]
 
 
 @given(st.binary(max_size=200))

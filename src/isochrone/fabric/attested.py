@@ -33,6 +33,7 @@ from isochrone.fabric.attested_works import Proven, Works
 from isochrone.fabric.reaches import Reach
 from isochrone.rules.location import Bound
 from isochrone.rules.vantages import Sighting, inconsistent_vantages
+from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.place import Place, Whereabouts
@@ -150,11 +151,11 @@ class AttestedShelf:
     # -- what is told ----------------------------------------------------------------------------
 
     def claims(self, document: bytes) -> bool:
-        """Whether a packed attestation at least says that it is of a believed key: looked at
-        before its signatures are, which cost a thousand times more."""
+        """Whether a packed attestation or vantage's news at least says that it is of a believed
+        key: looked at before its signatures are, which cost a thousand times more."""
         try:
             said = msgspec.json.decode(unpack(document).body, type=_Signer)
-        except (IsochroneError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (IsochroneError, *UNREADABLE):
             return False
         return said.vantage in self._keys or said.validator in self._validators
 
