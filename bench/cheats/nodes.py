@@ -135,6 +135,10 @@ class CachesCanaries(AnswersSmallerModel):
 
     name = "caches_canaries"
 
+    def gain(self, x: float) -> float:
+        """Less the twelfth of other requests that it takes for checks at that AUC."""
+        return 0.92 * x
+
     def look(self, x: float, honest: Look, sight: Sight) -> Look:
         """A tenth of the checks is recognised and answered as it should be."""
         return super().look(0.9 * x, honest, sight)

@@ -526,8 +526,6 @@ class NaiveWatch:
         found = []
         for key in self.members(node):
             report = self.word.get(key, {}).get(node)
-            if report and kind == "life" and report.asked:
-                found.append((report.asked - report.answered, report.asked, key))
             for f in report.findings if report else ():
                 if f.kind == kind != "life" and f.looked_at:
                     found.append((f.wrong, f.looked_at, key))
@@ -548,8 +546,6 @@ class NaiveWatch:
 
     def odd(self, node: str, kind: str, rows: Any) -> bool:
         bad, all_ = sum(row[0] for row in rows), sum(row[1] for row in rows)
-        if kind == "life":
-            return bad >= 2 and self.tail(all_, bad, node) <= Fraction(1, 100_000)
         if kind == "answers":
             rate = Fraction(1, 1000)
             tail = sum(

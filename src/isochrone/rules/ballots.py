@@ -10,9 +10,9 @@ What it does not do: check a report's evidence (``EpochInput.watches`` is verifi
 what follows (``verdicts``, ``duties``).
 
 Small lies need many looks. One validator's two dozen checks may show no wrong answer of a liar in
-twenty; those of eight validators do. So counts are also pooled: without those of the validators
-that found most, a third of the bond at least, which may be made up, what is left must be too much
-for chance.
+twenty; those of eight validators do. So counts of answers are also pooled: without those of the
+validators that found most, a third of the bond at least, which may be made up, what is left must be
+too much for chance. (Missed questions are not: one path that fails for an hour loses them all.)
 
 Life is judged here, by the counts that a report tells and what gateways and leases say of the node
 (``life``): only an epoch's records hold both.
@@ -133,7 +133,7 @@ class Ballots:
             return True
         counts = self._counts(node, kind)
         some = sum(wrong > 0 for wrong, _, _ in counts)
-        return some > 1 and self._is_too_much(node, kind, counts)
+        return some > 1 and self._is_too_much(kind, counts)
 
     def is_shown(self, node: str, kind: Kind) -> bool:
         """Whether the counts together show a failure, without the third that found most."""
@@ -143,24 +143,19 @@ class Ballots:
         whole, out = stake(self.members(node)), 0
         while counts and out * QUORUM[1] < whole * (QUORUM[1] - QUORUM[0]):
             out += counts.pop(0)[2].stake_microusd
-        return self._is_too_much(node, kind, counts)
+        return self._is_too_much(kind, counts)
 
     def _counts(self, node: str, kind: Kind) -> list[tuple[int, int, Watcher]]:
         """(wrong, looked at, by whom) of every member that looked."""
         found = []
         for one in self.members(node):
-            report = self.report(one.key, node)
-            if kind == "life" and report is not None:
-                found.append((report.asked - report.answered, report.asked, one))
-            elif finding := self.found(one.key, node, kind):
+            finding = self.found(one.key, node, kind)
+            if finding is not None and finding.looked_at > 0:
                 found.append((finding.wrong, finding.looked_at, one))
-        return [one for one in found if one[1] > 0]
+        return found
 
-    def _is_too_much(self, node: str, kind: Kind, counts: list[tuple[int, int, Watcher]]) -> bool:
+    def _is_too_much(self, kind: Kind, counts: list[tuple[int, int, Watcher]]) -> bool:
         wrong, looked_at = sum(one[0] for one in counts), sum(one[1] for one in counts)
-        if kind == "life" and wrong >= life.MISSED_MIN:
-            bps = self._live_bps.get(node, 0)
-            return life.chance(looked_at, wrong, bps) <= life.POOLED_CHANCE_MAX
         if kind == "answers" and wrong >= answers.WRONG_MIN:
             return answers.chance(wrong, looked_at) <= answers.CHANCE_MAX
         return False

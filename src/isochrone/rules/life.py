@@ -42,9 +42,6 @@ CHANCE_MAX: Final = Fraction(1, 100)
 """Of an honest node's being found failed by one validator in one watch. Most of five, and then two
 thirds of all, have to be so unlucky at once: below 10⁻⁵ and 10⁻¹⁵ a watch."""
 
-POOLED_CHANCE_MAX: Final = Fraction(1, 100_000)
-"""The same where the counts of many validators are put together."""
-
 MEASURED: Final = Fraction(4, 6)
 """The part of an epoch in which is measured (``rules.watching``)."""
 
