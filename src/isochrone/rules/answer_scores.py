@@ -20,10 +20,15 @@ Bounds, stated (a distance of 1,000,000 ppm is on them):
   by 4.5 standard deviations of that; or two more tokens than expected, and three times as many,
   stand outside the list. Truncated sampling (top-p, top-k) only makes honest text less surprising.
 
-Cheapest lie caught: another or a much smaller model at temperature 0, a prompt cut short, tokens
-that were made up. Cheapest lie missed: one step of quantisation (the likelihoods differ by some
-hundredths), a few wrong words between the cuts, and at a high temperature a model that is only
-somewhat smaller: one answer has too few cuts to show it, which is why a verdict counts answers.
+Measured (Gemma 3 270M in four bits, llama.cpp, answers of 32 tokens scored by a server with other
+threads and slots, six prompts, distances in bounds): at temperature 0 honest text 0.00 to 0.03,
+text sampled at 1.6 instead 2.0 to 8.4, text for the last words of the prompt only 0.0 to 3.7 (three
+of six beyond). At temperature 0.8 honest 0.00 to 0.02, and both lies at most 0.2: not caught.
+
+Cheapest lie caught: at temperature 0, another or a much smaller model, tokens made up, mostly also
+a prompt cut short; above, only text that the model would hardly ever write. Cheapest lie missed:
+above temperature 0 everything subtler, since eight cuts of one answer say little; one step of
+quantisation (the likelihoods differ by some hundredths); a few wrong words between the cuts.
 
 Rules of this file: pure; requests whose sampling is bent (penalties, biases, grammars, tools,
 several choices) are not scored, nor texts shorter than ``WORDS_MIN`` words.
