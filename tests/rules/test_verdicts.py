@@ -466,3 +466,31 @@ def test_counts_that_a_third_of_the_bond_makes_up_show_nothing() -> None:
     result = counted(town, lies)
     assert not result.books.barred
     assert {one.account for one in result.unpaid} == {one.account for one in WHO[:4]}
+
+
+def test_made_up_counts_do_not_hide_behind_one_honest_mistake() -> None:
+    """One flipped answer of the two that an honest validator could check is a larger share than
+    what a bought third makes up; it must not be what is left out instead."""
+    town = Town()
+    counted(town, dict.fromkeys(seats(), 1))
+    bought = {one.key: (23, 48) for one in WHO[:4]}
+    seen = {one.key: (0, 2) for one in WHO} | bought | {WHO[4].key: (1, 2)}
+    watches = tuple(
+        watch_report(
+            one,
+            town.epoch + 1,
+            node_report(
+                NODE,
+                Finding(
+                    kind="answers",
+                    verdict="failed" if one.key in bought else "unknown",
+                    wrong=seen[one.key][0],
+                    looked_at=seen[one.key][1],
+                ),
+            ),
+        )
+        for one in WHO
+    )
+    assert town.books is not None
+    assert town.books.suspects
+    assert not town.settle({}, watches=watches).books.barred

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from fractions import Fraction
 from typing import Final
 
 from isochrone.rules import answers, life
@@ -136,10 +135,12 @@ class Ballots:
         return some > 1 and self._is_too_much(kind, counts)
 
     def is_shown(self, node: str, kind: Kind) -> bool:
-        """Whether the counts together show a failure, without the third that found most."""
-        counts = sorted(
-            self._counts(node, kind), key=lambda one: (-Fraction(one[0], one[1]), one[2].key)
-        )
+        """Whether the counts together show a failure, without the third that found most.
+
+        By numbers, not by shares: who may be made up and stays then found no more than somebody
+        who was left out, however much it says it looked at.
+        """
+        counts = sorted(self._counts(node, kind), key=lambda one: (-one[0], one[1], one[2].key))
         whole, out = stake(self.members(node)), 0
         while counts and out * QUORUM[1] < whole * (QUORUM[1] - QUORUM[0]):
             out += counts.pop(0)[2].stake_microusd
