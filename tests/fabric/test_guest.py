@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     spec = store_spec(tmp_path)
     credentials = msgspec.structs.replace(spec.credentials, guest="open-to-all-who-ask")
-    server = await NatsServer.start(msgspec.structs.replace(spec, credentials=credentials))
+    server = await NatsServer.start(
+        msgspec.structs.replace(spec, credentials=credentials, guarded=("0xgateway",))
+    )
     owner = await connect(server, tmp_path / "owner")
     url = guest_url(server.host, server.port, credentials)
     guest = await Fabric.connect([url], "fra", "guest", tmp_path / "guest", wait_s=5.0)
@@ -65,6 +68,29 @@ async def test_a_guest_asks_and_is_asked(house: House) -> None:
     assert await house.guest.request("iso.fra.voucher", b"guest", WITHIN_S) == b"to guest"
     await house.guest.respond("iso.probe.0xguest", answer)
     assert await house.owner.request("iso.probe.0xguest", b"owner", WITHIN_S) == b"to owner"
+
+
+async def test_a_guest_does_not_hear_what_gateways_are_asked(house: House) -> None:
+    """It could answer before them; it asks them itself all the same."""
+
+    async def answer(_data: bytes) -> bytes:
+        return b"the gateway"
+
+    async def pretend(_data: bytes) -> bytes:
+        house.heard.append(("overheard", b""))
+        return b"the guest"
+
+    await house.guest.respond("iso.probe.>", pretend)
+    assert await house.owner.request("iso.probe.0xother", b"burst", WITHIN_S) == b"the guest"
+    with contextlib.suppress(IsochroneError):
+        await house.guest.respond("iso.probe.0xgateway", pretend)
+    house.heard.clear()
+    await house.owner.respond("iso.probe.0xgateway", answer)
+    for who in (house.owner, house.guest):
+        for _ in range(20):
+            said = await who.request("iso.probe.0xgateway", b"burst", WITHIN_S)
+            assert said == b"the gateway"
+    assert house.heard == []
 
 
 async def test_a_guest_reaches_nothing_else(house: House) -> None:

@@ -5,29 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells
-from isochrone.schema.documents import unpack, unseal
-from isochrone.schema.frames import pack
+from isochrone.schema.documents import pack, seal, unpack, unseal
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.frames import pack as pack_message
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
     PLACE_ATTESTATION,
+    PROBE_ASKED,
     S_ATTESTED,
     Attested,
     PlaceAttestation,
+    ProbeAsked,
     ProbeCommitted,
     ProbeEnd,
-    ProbeOrder,
     ProbeSigned,
     VantageNews,
     probe_subject,
 )
+from isochrone.wire.probing_asked import CHECKS_PER_S, AskedOrders
 from isochrone.wire.probing_door import ProbeDoor
 from isochrone.wire.probing_post import KEPT_S, Findings, VantagePost
 from isochrone.wire.probing_prover import Prover, unix_ms_now
@@ -114,19 +119,58 @@ async def test_vantages_that_believe_each_other_measure_each_other(
     assert not any(subject == third.key.address for _, subject in pairs())
 
 
-async def test_an_order_that_points_elsewhere_is_declined(
+def asked(subject: str, port: int, signer: PrivateKey, **changes: Any) -> bytes:
+    said = ProbeAsked(
+        subject=subject, burst=os.urandom(16).hex(), host=HOST, port=port, probes=4,
+        at_unix_ms=unix_ms_now(),
+    )  # fmt: skip
+    return pack(seal(PROBE_ASKED, msgspec.structs.replace(said, **changes), signer))
+
+
+async def test_only_what_a_known_vantage_signed_is_an_order(
     stands: tuple[list[Stand], list[PlaceAttestation]],
 ) -> None:
+    """A stranger on the fabric cannot push out a vantage's own bursts."""
     (one, two, third), _ = stands
-    await until(lambda: two.post.known.all, "they know each other")
-    subject = probe_subject(two.key.address)
-    for port in (third.port, 9):
-        order = ProbeOrder(burst=os.urandom(16), host=HOST, port=port, probes=4)
-        answer = await third.fabric.request(subject, pack(order), 5.0)
-        assert msgspec.msgpack.decode(answer, type=ProbeCommitted).commitment == b""
-    end = await one.fabric.request(subject, pack(ProbeEnd(burst=os.urandom(16))), 5.0)
-    assert msgspec.msgpack.decode(end, type=ProbeSigned).transcript == b""
-    assert two.prover.counters["stranger"] == 2
+    await until(lambda: two.prover.counters["signed"], "they know each other")
+    own = two.key.address
+    later = unix_ms_now() + 1000
+    good = asked(own, one.port, one.key, at_unix_ms=later)
+    for order, code in (
+        (asked(own, third.port, third.key), "forbidden"),
+        (asked(own, 9, one.key), "forbidden"),
+        (asked(own, one.port, third.key, at_unix_ms=later), "forbidden"),
+        (asked(third.key.address, one.port, one.key), "forbidden"),
+        (asked(own, one.port, one.key, at_unix_ms=1), "stale"),
+        (asked(own, one.port, one.key, at_unix_ms=later * 2), "stale"),
+        (asked(own, one.port, one.key, burst="zz"), "invalid_input"),
+        (good, ""),
+        (good, "stale"),
+        (b"rubbish", "invalid_input"),
+    ):
+        before = two.prover.counters[code]
+        answer = await third.fabric.request(probe_subject(own), order, 5.0)
+        committed = msgspec.msgpack.decode(answer, type=ProbeCommitted)
+        assert bool(committed.commitment) == (code == ""), code
+        assert two.prover.counters[code] == before + bool(code)
+    end = pack_message(ProbeEnd(burst=os.urandom(16)))
+    said = await one.fabric.request(probe_subject(own), end, 5.0)
+    assert msgspec.msgpack.decode(said, type=ProbeSigned).transcript == b""
+
+
+def test_forged_orders_cost_so_many_checks_and_no_more() -> None:
+    one, stranger = PrivateKey.generate(), PrivateKey.generate()
+    now = [1.0]
+    orders = AskedOrders("me", lambda *_: one.address, unix_ms_now, lambda: now[0])
+    forged = asked("me", 7, stranger)
+    codes: Counter[str] = Counter()
+    for _ in range(2 * CHECKS_PER_S):
+        with pytest.raises(IsochroneError) as refused:
+            orders.read(forged)
+        codes[refused.value.code] += 1
+    assert codes == {"forbidden": CHECKS_PER_S, "overloaded": CHECKS_PER_S}
+    now[0] += 1
+    assert orders.read(asked("me", 7, one))[0] == one.address
 
 
 def measured(subject: str, rtt_us: int) -> Measured:

@@ -76,6 +76,7 @@ def fabric_parts(config: CellConfig, ports: Ports) -> FabricParts:
         host=EVERYWHERE if guests not in ("", LOOPBACK) else LOOPBACK,
         port=port,
         leaf_of=leaf_of,
+        guarded=(*gateway_keys(config), *own_validators(config)),
     )
     specs.append(_nats(config, "fabric", server_config(server)))
     return FabricParts(
@@ -124,8 +125,12 @@ def validator_key(config: CellConfig, number: int) -> PrivateKey:
 
 def believed(config: CellConfig) -> tuple[str, ...]:
     """The validators whose news this cell believes: its own and those it names."""
-    own = (validator_key(config, number + 1).address for number in range(config.validators))
-    return (*own, *config.validator_keys)
+    return (*own_validators(config), *config.validator_keys)
+
+
+def own_validators(config: CellConfig) -> tuple[str, ...]:
+    """The keys of the validators that run in this cell."""
+    return tuple(validator_key(config, number + 1).address for number in range(config.validators))
 
 
 def validator_port(config: CellConfig, number: int, ports: Ports) -> int:

@@ -56,6 +56,10 @@ GUEST_SAYS: Final = (
 )
 """Subjects that a guest may publish or ask on; it answers whoever asked it."""
 
+GUEST_DEAF: Final = "iso.probe."
+"""Before a key that ``ServerSpec.guarded`` names: who hears an order knows its burst, could dial in
+the subject's place or answer before it, and so keep it from ever being proven."""
+
 GUEST_HEARS: Final = ("iso.ledger.>", "iso.probe.>", "iso.*.records", f"{GUEST_INBOX}.>")
 
 
@@ -74,7 +78,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A JetStream server of a cell. Port 0 takes any free port. ``leaf_of``: the hub's leaf port
-    (0: no hub).
+    (0: no hub). ``guarded``: keys of gateways and validators that are no guests; what they are
+    asked on ``iso.probe.<key>`` guests do not hear.
 
     ``memory_mib_max``/``file_mib_max`` bound what JetStream keeps.
     """
@@ -85,6 +90,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     leaf_of: int = 0
+    guarded: tuple[str, ...] = ()
     memory_mib_max: int = 64
     file_mib_max: int = 1024
 
@@ -148,7 +154,7 @@ jetstream {{
   max_file_store: {spec.file_mib_max}MB
   sync_interval: always
 }}
-{_accounts(iso, system, jetstream=True, guest=_guest(spec.credentials))}{leaf}
+{_accounts(iso, system, jetstream=True, guest=_guest(spec))}{leaf}
 """
 
 
@@ -194,14 +200,16 @@ write_deadline: "2s"
 ping_interval: 5s"""
 
 
-def _guest(credentials: Credentials) -> str:
+def _guest(spec: ServerSpec) -> str:
     """The guest's user with what it may do; nothing without a password for it."""
-    if not credentials.guest:
+    if not spec.credentials.guest:
         return ""
     says, hears = json.dumps(GUEST_SAYS), json.dumps(GUEST_HEARS)
+    deaf = json.dumps([f"{GUEST_DEAF}{key}" for key in spec.guarded])
     return f"""
-    {{ user: {GUEST}, password: "{credentials.guest}", permissions: {{
-      publish: {{ allow: {says} }}, subscribe: {{ allow: {hears} }}, allow_responses: true
+    {{ user: {GUEST}, password: "{spec.credentials.guest}", permissions: {{
+      publish: {{ allow: {says} }}, allow_responses: true
+      subscribe: {{ allow: {hears}, deny: {deaf} }}
     }} }}"""
 
 

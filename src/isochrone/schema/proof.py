@@ -14,9 +14,9 @@ subject                  what
 ``iso.ledger.watch``     packed ``watch-commitment`` or ``watch-opening`` document
 ``iso.<cell>.answers``   request: ``answers-wanted`` document → MessagePack ``AnswersTold``, by a
                          gateway of the cell that holds signed answers of the node
-``iso.probe.<key>``      request: ``ProbeOrder`` → ``ProbeCommitted``, then ``ProbeEnd`` →
-                         ``ProbeSigned`` (MessagePack): how gateways and validators are probed;
-                         nodes get the same messages over their channels
+``iso.probe.<key>``      request: packed ``probe-asked`` document → ``ProbeCommitted``, then
+                         ``ProbeEnd`` → ``ProbeSigned`` (MessagePack): how gateways and validators
+                         are probed; nodes get the same messages over their channels, unsealed
 =======================  =======================================================================
 
 Times are Unix milliseconds, round trips whole microseconds, digests lower-case hex without ``0x``.
@@ -31,6 +31,7 @@ import msgspec
 from isochrone.schema.place import Place
 
 VANTAGE_NEWS = "vantage-news"
+PROBE_ASKED = "probe-asked"
 PROBE_TRANSCRIPT = "probe-transcript"
 PLACE_ATTESTATION = "place-attestation"
 WORK_RESULT = "work-result"
@@ -99,6 +100,20 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="probe-order"):
     host: str
     port: int
     probes: int
+
+
+class ProbeAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``ProbeOrder`` over the fabric, where anybody can ask: sealed by the vantage's key.
+
+    ``burst``: 32 hex digits. Of each vantage only what was asked later than all before counts.
+    """
+
+    subject: str
+    burst: str
+    host: str
+    port: int
+    probes: int
+    at_unix_ms: int
 
 
 class ProbeCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="probe-committed"):

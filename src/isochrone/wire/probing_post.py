@@ -3,8 +3,8 @@
 It says where it stands (every ``NEWS_S``) and what it has found: each attestation at once, and all
 that still count when somebody is new here and every ``REPEAT_S``, so that who comes late learns
 them. It hears the news of other vantages, measures those it believes (vantages are proven like
-anybody), and answers their bursts on ``iso.probe.<key>``. A request names nobody, so an order
-counts only if it points to the probe port that a believed vantage has announced and signed.
+anybody), and answers the bursts on ``iso.probe.<key>`` that they have signed (``probing_asked``).
+The end of a burst is not signed: only who heard the order knows the burst.
 
 Of each subject two attestations are kept: the newest, which says that it still is there, and the
 fastest of the last ``KEPT_S``, which says most about where.
@@ -23,6 +23,7 @@ import msgspec
 
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import pack, seal
+from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import pack as pack_message
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
@@ -31,15 +32,16 @@ from isochrone.schema.proof import (
     VANTAGE_NEWS,
     Attested,
     ProbeCommitted,
-    ProbeOrder,
+    ProbeEnd,
     ProbeSigned,
     VantageNews,
     probe_subject,
 )
 from isochrone.wire.probing import BURST_BYTES
+from isochrone.wire.probing_asked import AskedOrders
 from isochrone.wire.probing_known import KnownVantages
-from isochrone.wire.probing_prover import Prover
-from isochrone.wire.probing_subjects import FabricSubject, read_asked
+from isochrone.wire.probing_prover import Prover, unix_ms_now
+from isochrone.wire.probing_subjects import FabricSubject
 from isochrone.wire.probing_vantage import Measured, Vantage
 
 NEWS_S: Final = 2.0
@@ -120,6 +122,7 @@ class VantagePost:
         believes: Callable[[VantageNews], bool],
         news: Callable[[], VantageNews | None],
         on_known: Callable[[], None] = lambda: None,
+        unix_ms: Callable[[], int] = unix_ms_now,
     ) -> None:
         self.vantage: Vantage | None = None
         self.findings = Findings()
@@ -132,6 +135,8 @@ class VantagePost:
         self._met: set[str] = set()
         self._met_somebody = asyncio.Event()
         self._orders: OrderedDict[bytes, str] = OrderedDict()
+        self._unix_ms = unix_ms
+        self._asked_orders = AskedOrders(key.address, self.known.at, unix_ms, time.monotonic)
 
     async def open(self, vantage: Vantage | None) -> None:
         """Listen; ``vantage`` is None for who stands nowhere: it hears, and measures nobody."""
@@ -172,34 +177,40 @@ class VantagePost:
             self._met_somebody.set()
         if self.vantage is not None:
             for address in known - self._met:
-                self.vantage.meet(FabricSubject(address, self._fabric.request))
+                self.vantage.meet(
+                    FabricSubject(address, self._fabric.request, self._key, self._unix_ms)
+                )
             for address in self._met - known:
                 self.vantage.part(address)
         self._met = known
         self._on_known()
 
     async def _asked(self, data: bytes) -> bytes | None:
-        """A request on ``iso.probe.<key>``; one that cannot be read is not answered."""
-        try:
-            message = read_asked(data)
-        except UNREADABLE:
-            self._prover.counters["unreadable"] += 1
-            return None
-        if isinstance(message, ProbeOrder):
-            return pack_message(self._ordered(message))
-        vantage = self._orders.pop(message.burst, "")
+        """A request on ``iso.probe.<key>``."""
+        end = _end(data)
+        if end is None:
+            return pack_message(self._ordered(data))
+        vantage = self._orders.pop(end.burst, "")
         if not vantage:
-            return pack_message(ProbeSigned(burst=message.burst[:BURST_BYTES], transcript=b""))
-        return pack_message(await self._prover.ended(vantage, message))
+            return pack_message(ProbeSigned(burst=end.burst[:BURST_BYTES], transcript=b""))
+        return pack_message(await self._prover.ended(vantage, end))
 
-    def _ordered(self, order: ProbeOrder) -> ProbeCommitted:
-        vantage = self.known.at(order.host, order.port)
-        if not vantage or order.burst in self._orders:
-            self._prover.counters["stranger"] += 1
-            return ProbeCommitted(burst=order.burst[:BURST_BYTES], commitment=b"")
+    def _ordered(self, packed: bytes) -> ProbeCommitted:
+        try:
+            vantage, order = self._asked_orders.read(packed)
+        except IsochroneError as error:
+            self._prover.counters[error.code] += 1
+            return ProbeCommitted(burst=b"", commitment=b"")
         committed = self._prover.ordered(vantage, order)
         if committed.commitment:
             self._orders[order.burst] = vantage
             while len(self._orders) > _ORDERS_MAX:
                 self._orders.popitem(last=False)
         return committed
+
+
+def _end(data: bytes) -> ProbeEnd | None:
+    try:
+        return msgspec.msgpack.decode(data, type=ProbeEnd)
+    except UNREADABLE:
+        return None

@@ -13,9 +13,14 @@ from typing import Final, Protocol
 import msgspec
 
 from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.documents import pack as pack_document
+from isochrone.schema.documents import seal
 from isochrone.schema.errors import Overloaded, TheirFault, Timeout
 from isochrone.schema.frames import Control, pack
+from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
+    PROBE_ASKED,
+    ProbeAsked,
     ProbeCommitted,
     ProbeEnd,
     ProbeOrder,
@@ -33,7 +38,7 @@ QUESTIONS_MAX: Final = 8
 
 _read_said: Callable[[bytes], Said] = msgspec.msgpack.Decoder(ProbeCommitted | ProbeSigned).decode
 read_asked = msgspec.msgpack.Decoder(ProbeOrder | ProbeEnd).decode
-"""What a subject is asked over the fabric; raises ``UNREADABLE``."""
+"""What a subject is asked over its channel; raises ``UNREADABLE``."""
 
 
 class Subject(Protocol):
@@ -82,16 +87,32 @@ Request = Callable[[str, bytes, float], Awaitable[bytes]]
 
 
 class FabricSubject:
-    """A gateway or validator, reached by requests."""
+    """A gateway or validator, reached by requests. ``key``: the vantage's, which seals orders."""
 
-    def __init__(self, address: str, request: Request) -> None:
+    def __init__(
+        self, address: str, request: Request, key: PrivateKey, unix_ms: Callable[[], int]
+    ) -> None:
         self.address = address
         self._request = request
+        self._key = key
+        self._unix_ms = unix_ms
 
     async def ask(self, message: ProbeOrder | ProbeEnd) -> Said:
         """See ``Subject``."""
-        data = await self._request(probe_subject(self.address), pack(message), ASK_S)
+        asked = pack(message) if isinstance(message, ProbeEnd) else self._sealed(message)
+        data = await self._request(probe_subject(self.address), asked, ASK_S)
         try:
             return _read_said(data)
         except UNREADABLE:
             raise TheirFault("The subject's answer cannot be read.", code="bad_answer") from None
+
+    def _sealed(self, order: ProbeOrder) -> bytes:
+        asked = ProbeAsked(
+            subject=self.address,
+            burst=order.burst.hex(),
+            host=order.host,
+            port=order.port,
+            probes=order.probes,
+            at_unix_ms=self._unix_ms(),
+        )
+        return pack_document(seal(PROBE_ASKED, asked, self._key))
