@@ -18,7 +18,8 @@ import hashlib
 import math
 from typing import Final
 
-from isochrone.rules.work_sizes import WorkSize, mflops_of
+from isochrone.rules.seeded_work import WIDTHS
+from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of
 from isochrone.schema.documents import Signed, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput
 from isochrone.schema.place import Place
@@ -72,6 +73,8 @@ def work_attestation(document: Signed | bytes) -> WorkAttestation:
         raise Forbidden("Another key signed this attestation than its validator's.")
     if min(said.rows, said.width, said.elapsed_us, said.recalled_us) < 1:
         raise InvalidInput("The attestation's numbers are out of range.")
+    if said.rows > ROWS_MAX or said.width not in WIDTHS:
+        raise InvalidInput("No work has this size.")
     size = WorkSize(said.rows, said.width)
     if (said.memory_mib, said.mflops) != (size.memory_mib, mflops_of(size, said.elapsed_us)):
         raise InvalidInput("The attestation's numbers do not follow from each other.")

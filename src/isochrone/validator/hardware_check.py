@@ -38,7 +38,7 @@ from isochrone.rules.seeded_work import (
     matrix,
     words_of,
 )
-from isochrone.rules.work_sizes import WorkSize
+from isochrone.rules.work_sizes import ROWS_MAX, WorkSize
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.proof import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
 
@@ -87,7 +87,8 @@ def exhibit_stands(attestation: WorkAttestation) -> bool:
     Raises InvalidInput or Unauthorized where the node's result cannot be read.
     """
     result, _ = unseal(unpack(attestation.result), WORK_RESULT, WorkResult)
-    if len(attestation.exhibit) != 1 or result.width not in WIDTHS:
+    sized = result.width in WIDTHS and 0 < result.rows <= ROWS_MAX
+    if len(attestation.exhibit) != 1 or not sized:
         return False
     try:
         shown = Shown(

@@ -31,6 +31,9 @@ from isochrone.validator.watch_papers import Said, read_watch, said_of, stray
 NODES_MAX = 20_000
 """Reports of one validator; what is over is not looked at."""
 
+FAULTS_KEPT = 16
+"""Of one validator, in words: one is enough, and a report can have as many as documents."""
+
 TWICE = "it signed two commitments"
 LATE = "too few of the others had its commitment in time"
 UNOPENED = "it showed nothing that opens its commitment"
@@ -79,6 +82,8 @@ class _Watch:
         self._seed = seed_of(chain.watch, epoch)
         self._watchers = {one.key: one for one in chain.watch.watchers}
         self._owners = parties_of(chain).of_key
+        self._nodes = {key for bond in chain.bonds if bond.role == "provider" for key in bond.keys}
+        self._nodes |= {row.node for row in books.held if row.node} if books is not None else set()
         follows = books is not None and books.epoch == epoch - 1
         self._secrets = books.watch_secrets if books is not None and follows else {}
         suspects = books.suspects if books is not None else ()
@@ -139,9 +144,15 @@ class _Watch:
             planned = moments(bytes.fromhex(secret), report.node, self._clock) if secret else ()
             kept[report.node], found = verified(report, self._watchers[key], self._clock, planned)
             faults += found
-        return tuple(kept[node] for node in sorted(kept)), tuple(faults)
+        return tuple(kept[node] for node in sorted(kept)), tuple(faults[:FAULTS_KEPT])
 
     def _assigned(self, key: str, node: str) -> bool:
+        """Whether it is a node at all (anybody can make up keys), and this validator's to look at.
+
+        A key that its provider gave up stays one while anything of its work is held.
+        """
+        if node not in self._nodes:
+            return False
         watchers = tuple(self._watchers.values())
         owner = self._owners.get(node, "")
         return key in examiners(self._seed, node, watchers, owner, self._suspects)
