@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
+from typing import Any
 
 import msgspec
 import psutil
+import pytest
 
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.proof import (
@@ -210,6 +213,28 @@ async def test_of_one_vantage_the_newest_orders_count() -> None:
             assert world.prover.ordered(world.vantage_key.address, order).commitment
         first = await world.prover.ended(world.vantage_key.address, ProbeEnd(burst=orders[0].burst))
         assert first.transcript == b""
+
+
+async def test_a_vantage_whose_name_resolves_slowly_holds_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over, look_up = threading.Event(), socket.getaddrinfo
+
+    def slowly(host: str, port: int, *, flags: int, **more: Any) -> Any:
+        if host == "slow.example":
+            if not flags:
+                over.wait(10)
+            raise socket.gaierror("no such name")
+        return look_up(host, port, flags=flags, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    async with pair() as world:
+        for _ in range(BURSTS_MAX * 2):
+            order = ProbeOrder(burst=os.urandom(16), host="slow.example", port=9, probes=4)
+            assert world.prover.ordered("slow", order).commitment
+        world.meet()
+        assert await world.vantage.measure(world.key.address) is not None
+        over.set()
 
 
 async def test_an_end_without_a_burst_gets_an_empty_transcript() -> None:

@@ -9,6 +9,7 @@ has made sure that the vantage may order a burst of us. ``BURSTS_MAX`` at once; 
 that an order is declined (an empty commitment). Of one vantage the newest
 ``BURSTS_PER_VANTAGE_MAX`` count: it may have given up an older one without a word.
 Where a burst dials is the vantage's word: nothing is sent there but digests (``probing.greeting``).
+Looking a name up cannot be given up, so a vantage holds one thread by that at most.
 A secret keys one burst and is gone after it.
 """
 
@@ -23,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
@@ -107,6 +108,7 @@ class Prover:
         self._unix_ms = unix_ms
         self._bursts: dict[tuple[str, bytes], _Burst] = {}
         self._threads = ThreadPoolExecutor(BURSTS_MAX, "answers")
+        self._looking_up: dict[str, _Burst] = {}
         self._closed = False
 
     async def answer(
@@ -185,9 +187,8 @@ class Prover:
 
     def _dial_and_answer(self, burst: _Burst) -> None:
         """In a thread: the whole plain connection."""
-        address = self._dial_address(burst.order.host, burst.order.port)
-        family, kind, protocol, _, target = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as line:
+        family, target = self._look_up(burst)
+        with socket.socket(family, socket.SOCK_STREAM) as line:
             burst.line = line  # before it is connected: giving up must not wait for a connect
             line.settimeout(DIAL_S)
             if burst.given_up:
@@ -196,6 +197,23 @@ class Prover:
             make_blocking(line, BURST_S)
             line.sendall(greeting(burst.order.burst))
             answer_all(line, burst.secret, burst.order.probes, burst.seen)
+
+    def _look_up(self, burst: _Burst) -> tuple[int, tuple[Any, ...]]:
+        """Family and address of where a burst is dialled; blocking. Raises OSError."""
+        host, port = self._dial_address(burst.order.host, burst.order.port)
+        with contextlib.suppress(socket.gaierror):  # no number
+            return _first(host, port, socket.AI_NUMERICHOST)
+        if self._looking_up.setdefault(burst.vantage, burst) is not burst:
+            raise OSError("Another name of this vantage is being looked up.")
+        try:
+            return _first(host, port, 0)
+        finally:
+            del self._looking_up[burst.vantage]
+
+
+def _first(host: str, port: int, flags: int) -> tuple[int, tuple[Any, ...]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0]
+    return found[0], found[4]
 
 
 def answer_all(line: socket.socket, secret: bytes, probes: int, seen: Seen) -> None:
