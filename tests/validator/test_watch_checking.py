@@ -387,38 +387,65 @@ def test_an_audit_of_an_epoch_with_a_watch_agrees_and_finds_a_changed_byte(tmp_p
         assert difference.where.startswith("watches")
 
 
-def test_a_proposal_that_lacks_what_was_said_is_refused(tmp_path: Path) -> None:
-    network = Network(tmp_path / "store", epochs=(9, WATCH))
+def proposed(network: Network, documents: tuple[bytes, ...]) -> Computed:
+    """A proposal with what counts of these documents."""
     honest = network.settled[WATCH]
     chain = msgspec.structs.replace(honest.records.chain, watch=KNOWN.start)
+    kept = sound_watches(WATCH, documents, chain, None)
+    manifest = network.forged(WATCH, replace(honest.records, chain=chain, watches=kept))
+    inputs = check(manifest, reader(network.store))
+    made = settle(inputs)
+    return Computed(
+        manifest=manifest,
+        inputs=inputs,
+        settlement=made,
+        statement=statement_of(manifest, made.books),
+    )
+
+
+def reviewer(holdings: Holdings, network: Network) -> Reviewer:
+    return Reviewer(DEPLOYMENT, *[None] * 3, holdings, network.store)  # type: ignore[arg-type]
+
+
+def test_a_proposal_that_lacks_what_was_said_is_refused(tmp_path: Path) -> None:
+    network = Network(tmp_path / "store", epochs=(9, WATCH))
     documents = words()
     with Holding(tmp_path / "held", documents) as holdings:
-        reviewer = Reviewer(
-            DEPLOYMENT,
-            *[None] * 3,
-            holdings,
-            network.store,  # type: ignore[arg-type]
-        )
         _, mark = holdings.file(WATCH)
-        for left_out in (None, *documents):
-            kept = tuple(one for one in documents if one != left_out)
-            kept = sound_watches(WATCH, kept, chain, None)
-            records = replace(honest.records, chain=chain, watches=kept)
-            manifest = network.forged(WATCH, records)
-            inputs = check(manifest, reader(network.store))
-            made = settle(inputs)
-            computed = Computed(
-                manifest=manifest,
-                inputs=inputs,
-                settlement=made,
-                statement=statement_of(manifest, made.books),
-            )
-            if left_out is None:
-                reviewer._check_watches(computed, mark)
-                continue
+        reviewing = reviewer(holdings, network)
+        reviewing._check_watches(proposed(network, documents), mark)
+        for left_out in documents:
+            computed = proposed(network, tuple(one for one in documents if one != left_out))
             with pytest.raises(Refused):
-                reviewer._check_watches(computed, mark)
-            reviewer._check_watches(computed, NOTHING)  # what came after the mark is not missed
+                reviewing._check_watches(computed, mark)
+            reviewing._check_watches(computed, NOTHING)  # what came after the mark is not missed
+
+
+def test_who_waits_for_the_proposal_before_it_speaks_does_not_spoil_it(tmp_path: Path) -> None:
+    """An opening held back, or a second commitment, said when a proposal without it is under
+    review: one such word a round would put settlement off, and with it what suspects depend on."""
+    network = Network(tmp_path / "store", epochs=(9, WATCH))
+    documents = words()
+    opening = next(one for one in documents if _said_by("v3", one, WATCH_OPENING))
+    again = WatchCommitment(watch=WATCH, reports="11" * 32, next_secret="11" * 32)
+    twice = pack(seal(WATCH_COMMITMENT, again, key("v3")))
+    for number, (late, there) in enumerate(
+        [(opening, tuple(one for one in documents if one != opening)), (twice, documents)]
+    ):
+        with Holding(tmp_path / f"held {number}", there) as holdings:
+            _, mark = holdings.file(WATCH)
+            computed = proposed(network, there)
+            holdings._take(RecordBatch(epoch=WATCH, source="", documents=(late,)))
+            assert late in holdings.watches(WATCH)
+            reviewer(holdings, network)._check_watches(computed, mark)
+            _, later = holdings.file(WATCH)
+            with pytest.raises(Refused):
+                reviewer(holdings, network)._check_watches(computed, later)
+
+
+def _said_by(name: str, document: bytes, kind: str) -> bool:
+    paper = read_watch(document)
+    return paper is not None and (paper.signer, paper.kind) == (key(name).address, kind)
 
 
 class Holding:

@@ -62,7 +62,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """What was held: newest position by chain id; kind, subject and signer of the documents of the
-    epoch."""
+    epoch (of a watch's, their SHA-256 is the subject)."""
 
     positions: dict[bytes, int]
     papers: frozenset[tuple[str, str, str]]

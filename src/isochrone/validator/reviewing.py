@@ -20,6 +20,7 @@ from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import content, copy, file_of
 from isochrone.records.store import Store
 from isochrone.records.tables import WATCHES, standby_record
+from isochrone.schema.digests import sha256_hex
 from isochrone.schema.documents import LEASE_RECORD
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
@@ -174,16 +175,20 @@ class Reviewer:
             raise Refused(f"The record of {lacked} is missing.")
 
     def _check_watches(self, computed: Computed, mark: Mark) -> None:
-        """No validator's words on the watch are missing that we held then."""
+        """No validator's words on the watch are missing that we held then.
+
+        Only those: who holds its opening back until it has seen a proposal makes none incomplete.
+        """
         inputs, epoch = computed.inputs, computed.manifest.epoch
-        held = {signer for kind, _, signer in mark.papers if kind in WATCH_KINDS}
-        if not held:
+        marked = {name for kind, name, _ in mark.papers if kind in WATCH_KINDS}
+        if not marked:
             return
         file = file_of(computed.manifest, "watches")
         assert file is not None
         theirs = WATCHES.read(content(self._store, file), file.rows)
-        ours = sound_watches(epoch, self._holdings.watches(epoch), inputs.chain, inputs.previous)
-        for name in lacking(theirs, ours, held):
+        held = [one for one in self._holdings.watches(epoch) if sha256_hex(one) in marked]
+        ours = sound_watches(epoch, held, inputs.chain, inputs.previous)
+        for name in lacking(theirs, ours):
             raise Refused(f"What {name} said of the watch is missing.")
 
     async def _check_vouchers(self, computed: Computed, *, patient: bool) -> None:

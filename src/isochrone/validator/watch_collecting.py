@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from isochrone.schema.digests import sha256_hex
 from isochrone.schema.documents import unpack
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.proof import APPEAL, WATCH_COMMITMENT
@@ -66,8 +67,9 @@ class WatchCollection:
         return sorted(paper.packed for paper in self._papers.get(epoch, {}).values())
 
     def names(self, epoch: int) -> frozenset[Name]:
-        """What there is of an epoch."""
-        return frozenset(self._papers.get(epoch, {}))
+        """What there is of an epoch; each document's digest stands for what it is about."""
+        papers = self._papers.get(epoch, {}).values()
+        return frozenset((one.kind, sha256_hex(one.packed), one.signer) for one in papers)
 
     def forget_before(self, epoch: int) -> None:
         """Drop earlier epochs."""

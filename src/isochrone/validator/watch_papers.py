@@ -17,7 +17,7 @@ nothing. Cheapest lie missed: a validator that shows its pages to nobody in time
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -220,19 +220,17 @@ def stray(
     return f"{len(extra)} cannot count" if extra else ""
 
 
-def lacking(
-    theirs: Iterable[bytes], ours: Iterable[bytes], held: Collection[str]
-) -> tuple[str, ...]:
-    """Whose words another's records lack, though they were ``held`` (keys) in time.
+def lacking(theirs: Iterable[bytes], ours: Iterable[bytes]) -> tuple[str, ...]:
+    """Whose words (keys) another's records lack, though we had ``ours`` in time.
 
     Two commitments need no third; an opening is missed when the commitment is the same.
     """
     their_said, their_appeals = _sorted_out(theirs)
     our_said, our_appeals = _sorted_out(ours)
     nobody = Said(commitments=())
-    missing = {signer for signer, _ in our_appeals - their_appeals} & set(held)
-    for key in set(held) & set(our_said):
-        our, their = our_said[key], their_said.get(key, nobody)
+    missing = {signer for signer, _ in our_appeals - their_appeals}
+    for key, our in our_said.items():
+        their = their_said.get(key, nobody)
         ours_named = {paper.about for paper in our.commitments}
         theirs_named = {paper.about for paper in their.commitments}
         unsaid = len(theirs_named) < COMMITMENTS_KEPT and not ours_named <= theirs_named
