@@ -190,10 +190,45 @@ def test_a_vantage_that_cannot_be_where_it_says_is_distrusted_until_it_can() -> 
     one.hear(*(attestation(v, liar, one.now_ms) for v in honest))
     one.shelf.sweep()
     assert one.where.discs == ()
-    one.now_ms += 1
+    one.now_ms += VALID_MS + 1
     one.shelf.vantage(news(liar, one.now_ms, role="gateway"))
+    one.hear(attestation(liar, NODE, one.now_ms, rtt_us=1))
+    one.hear(*(attestation(v, liar, one.now_ms) for v in honest))
     one.shelf.sweep()
-    assert one.where.discs == (("CH", "DE", "FR"),)
+    assert one.where.discs == (("DE",),)
+
+
+def test_a_vantage_stands_at_one_place() -> None:
+    """It answers honest vantages where it is, and says that it measured nodes from elsewhere."""
+    one, liar = Shelf(), VANTAGES[3]
+    one.shelf.vantage(news(liar, one.now_ms, role="gateway"))
+    one.hear(attestation(liar, NODE, one.now_ms, place=BASEL, rtt_us=1))
+    assert one.where.discs == (), "its news says Frankfurt"
+    for _ in range(3):
+        one.now_ms += VALID_MS // 2
+        one.hear(attestation(liar, NODE, one.now_ms, rtt_us=1))
+        with pytest.raises(IsochroneError):
+            one.shelf.vantage(news(liar, one.now_ms, role="gateway", place=BASEL))
+        assert one.where.discs == (("DE",),)
+    assert one.shelf.counters["moved"] == 4
+
+
+def test_a_vantage_that_says_no_news_is_judged_by_where_it_says_it_measured() -> None:
+    one = Shelf()
+    liar, honest = VANTAGES[3], VANTAGES[:3]
+    one.hear(attestation(liar, NODE, one.now_ms, place=BASEL, rtt_us=1))
+    one.hear(*(attestation(v, liar, one.now_ms) for v in honest))
+    one.shelf.sweep()
+    assert one.where.discs == ()
+
+
+def test_an_account_is_one_however_it_is_written() -> None:
+    """Wallets write addresses with capitals."""
+    account = "0x" + "ab" * 20
+    one = Shelf(accounts={VANTAGES[0].address.upper(): "0x" + "AB" * 20})
+    one.hear(*of_all(one.now_ms, 1))
+    assert one.shelf.whereabouts(NODE.address, "DE", account).discs == ()
+    assert one.shelf.account_of(VANTAGES[0].address) == account
 
 
 def test_hardware_is_the_middle_of_what_validators_measured() -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fabric.attesting import attestation, key, message, news, verdict
+from tests.fabric.attesting import FRANKFURT, attestation, key, message, news, verdict
 
 from isochrone.fabric.attested import AttestedShelf, Believed
 from isochrone.fabric.attested_feed import DOCUMENTS_MAX, NEWS_PER_S, QUEUE_MAX, Feed
 from isochrone.fabric.connection import Fabric
-from isochrone.fabric.reaches import KEPT, Reaches
+from isochrone.fabric.reaches import KEPT, Reach, Reaches
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
 from isochrone.schema.documents import pack, unpack
+from isochrone.schema.place import Place
 from isochrone.schema.proof import S_ATTESTED, S_VANTAGES, S_VERDICTS
 
 NODE, STRANGER = key("node"), key("stranger")
@@ -186,8 +187,6 @@ async def test_it_is_settled_when_everybody_had_time_to_speak() -> None:
 
 async def test_a_child_works_out_what_the_map_says(tmp_path: Path) -> None:
     """The real one; its answers are kept."""
-    from tests.fabric.attesting import FRANKFURT
-
     reaches = Reaches(tmp_path)
     known: list[bool] = []
     reaches.on_known.append(lambda: known.append(True))
@@ -202,3 +201,24 @@ async def test_a_child_works_out_what_the_map_says(tmp_path: Path) -> None:
     assert found is not None
     assert found[0] == ("DE", 0.0)
     assert Reaches(tmp_path).of(FRANKFURT) == found
+
+
+async def test_of_too_many_places_the_newest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vantage that says ever new places keeps nobody else's off the map."""
+
+    async def land(places: Sequence[Place]) -> list[Reach]:
+        return [((place.country, 0.0),) for place in places]
+
+    monkeypatch.setattr("isochrone.fabric.reaches.PLACES_MAX", 3)
+    monkeypatch.setattr("isochrone.fabric.reaches._ask", land)
+    reaches = Reaches(None)
+    told = [msgspec.structs.replace(FRANKFURT, latitude=float(n)) for n in range(6)]
+    task = asyncio.get_running_loop().create_task(reaches.run())
+    try:
+        for place in told:
+            reaches.of(place)
+            await until(lambda: reaches.complete)
+        assert [reaches.of(place) is not None for place in told] == [False] * 3 + [True] * 3
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

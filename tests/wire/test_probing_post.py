@@ -34,7 +34,7 @@ from isochrone.schema.proof import (
 )
 from isochrone.wire.probing_asked import CHECKS_PER_S, AskedOrders
 from isochrone.wire.probing_door import ProbeDoor
-from isochrone.wire.probing_post import KEPT_S, Findings, VantagePost
+from isochrone.wire.probing_post import KEPT_S, SUBJECTS_MAX, Findings, VantagePost
 from isochrone.wire.probing_prover import Prover, unix_ms_now
 from isochrone.wire.probing_vantage import Measured, Standing, Vantage
 
@@ -190,8 +190,19 @@ def test_the_newest_and_the_fastest_are_repeated_while_they_count() -> None:
     assert findings.all() == [b"a:300", b"a:600", b"b:1"]
     now[0] = KEPT_S - 1
     findings.take(measured("a", 650))
-    assert findings.all() == [b"a:300", b"a:650", b"b:1"]
+    assert findings.all() == [b"b:1", b"a:300", b"a:650"]
     now[0] = KEPT_S + 1
     assert findings.all() == [b"a:650"]
     now[0] = 3 * KEPT_S
     assert findings.all() == []
+
+
+def test_of_too_many_subjects_the_newest_are_repeated() -> None:
+    findings = Findings(lambda: 0.0)
+    for number in range(SUBJECTS_MAX + 1):
+        findings.take(measured(str(number), 1))
+        findings.take(measured("0", 1))
+    kept = findings.all()
+    assert len(kept) == SUBJECTS_MAX
+    assert b"0:1" in kept
+    assert b"1:1" not in kept

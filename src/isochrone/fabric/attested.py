@@ -8,7 +8,9 @@ taken over: cells pass attestations on, not opinions.
 
 Rules of this file: the parts are pure (``attested_bounds``, ``attested_works``, ``attested_bars``);
 here they meet the clock. ``fabric.attested_feed`` brings the messages and keeps them on disk.
-``on_change`` callbacks get the keys for whom something is otherwise now.
+``on_change`` callbacks get the keys for whom something is otherwise now. A vantage stands at one
+place: one that says another is not heard until all that it said of the first has grown old, or it
+could show honest vantages its true place and prove nodes from a better one.
 
 Cheapest lie caught: attestations of keys that nobody named, forged or old ones, three vantages of
 one account, a provider's own vantages, a vantage whose own place contradicts the speed of light
@@ -86,7 +88,8 @@ class AttestedShelf:
         region_of: RegionOf = no_region,
         now_unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.believed = believed
+        accounts = {key.lower(): account.lower() for key, account in believed.accounts.items()}
+        self.believed = believed = msgspec.structs.replace(believed, accounts=accounts)
         self.valid_ms = valid_ms
         self.counters: Counter[str] = Counter()
         self.on_change: list[Callable[[set[str]], None]] = []
@@ -98,6 +101,7 @@ class AttestedShelf:
         self._works = Works()
         self._bars = Bars(believed.validators)
         self._vantages: dict[str, VantageNews] = {}
+        self._stands: dict[str, tuple[Place, int]] = {}
         self._measured_each_other = False
 
     # -- what is known ---------------------------------------------------------------------------
@@ -165,6 +169,7 @@ class AttestedShelf:
         for said, packed in checked:
             if isinstance(said, PlaceAttestation):
                 kept = said.vantage in self._keys
+                kept = kept and self._stands_at(said.vantage, said.place, said.burst_at_unix_ms)
                 kept = kept and self._bounds.take(said, packed, now_unix_ms)
                 touched |= {said.subject} if kept else set()
             else:
@@ -186,8 +191,9 @@ class AttestedShelf:
         before = self._vantages.get(signer)
         if before is not None and news.at_unix_ms <= before.at_unix_ms:
             raise Forbidden("That vantage has said something newer.")
+        if not self._stands_at(signer, news.place, news.at_unix_ms):
+            raise Forbidden("That vantage stood elsewhere a moment ago.")
         self._vantages[signer] = news
-        self._measured_each_other |= before is None or before.place != news.place
         if before is None or before.account != news.account:
             self._tell({signer})
 
@@ -211,9 +217,22 @@ class AttestedShelf:
         """Look again at everything: places are on the map that were not before."""
         self._tell(self._bounds.judge(self._bounds.subjects(), self.now_unix_ms()))
 
+    def _stands_at(self, vantage: str, place: Place, said_unix_ms: int) -> bool:
+        """Whether a believed vantage speaks of the place where it stands."""
+        now_unix_ms = self.now_unix_ms()
+        stood, since_unix_ms = self._stands.get(vantage, (place, 0))
+        moved = stood != place
+        if moved and now_unix_ms - since_unix_ms <= self.valid_ms:
+            self.counters["moved"] += 1
+            return False
+        self._measured_each_other |= moved or vantage not in self._stands
+        latest = 0 if moved else since_unix_ms
+        self._stands[vantage] = place, max(latest, min(said_unix_ms, now_unix_ms))
+        return True
+
     def _sightings(self) -> Iterator[Sighting]:
         """What believed vantages measured of each other."""
-        for other, news in self._vantages.items():
+        for other, (place, _) in self._stands.items():
             for row in self._bounds.rows(other):
                 yield Sighting(
                     vantage=row.bound.vantage,
@@ -221,7 +240,7 @@ class AttestedShelf:
                     place=row.bound.place,
                     other=other,
                     other_account=self.account_of(other),
-                    other_place=news.place,
+                    other_place=place,
                     rtt_us=row.bound.rtt_us,
                 )
 

@@ -6,7 +6,8 @@ process is asked (``atlas.reaching``), for all places that are wanted at once, a
 kept in memory and on disk. Until a place's answer is there, its discs prove nothing (fail closed).
 
 Rules: one child at a time, in a session of its own, waited for, ended after ``CHILD_S``. At most
-``PLACES_MAX`` places are known; who may bring new ones (believed vantages) is for the caller.
+``PLACES_MAX`` places are known, the newest; who may bring new ones (believed vantages, rarely) is
+for the caller.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Reaches:
         """The reach of a place, None until it is known: then it is asked for."""
         key = place.latitude, place.longitude
         known = self._known.get(key)
-        if known is None and len(self._known) + len(self._wanted) < PLACES_MAX:
+        if known is None and len(self._wanted) < PLACES_MAX:
             self._wanted[key] = place
             self._asked.set()
         return known
@@ -85,6 +86,8 @@ class Reaches:
                 self._asked.set()
                 continue
             self._known |= dict(zip(places, answers, strict=True))
+            for key in list(self._known)[: max(0, len(self._known) - PLACES_MAX)]:
+                del self._known[key]
             for key in places:
                 self._wanted.pop(key, None)
             await asyncio.to_thread(self._save)

@@ -53,6 +53,10 @@ KEPT_S: Final = 300.0
 DOCUMENTS_MAX: Final = 64
 """Of one message: some 130 KiB, far below the fabric's limit of 1 MiB."""
 
+SUBJECTS_MAX: Final = 4096
+"""Of whom findings are repeated, the newest: as many as a vantage measures at once. Keys cost
+nothing, and a stranger's nodes come and go."""
+
 _ORDERS_MAX: Final = 256
 """Bursts ordered over the fabric whose end may still come."""
 
@@ -88,7 +92,10 @@ class Findings:
         kept = self._fresh(self._kept.get(measured.attestation.subject, []), now_s)
         best = min(kept, key=lambda one: one[1].attestation.rtt_us, default=None)
         fastest = [best] if best and _rtt_us(best) < measured.attestation.rtt_us else []
+        self._kept.pop(measured.attestation.subject, None)
         self._kept[measured.attestation.subject] = [*fastest, (now_s, measured)]
+        if len(self._kept) > SUBJECTS_MAX:
+            del self._kept[next(iter(self._kept))]
 
     def all(self) -> list[bytes]:
         """Packed documents of those that count."""
