@@ -222,6 +222,22 @@ def test_a_vantage_that_says_no_news_is_judged_by_where_it_says_it_measured() ->
     assert one.where.discs == ()
 
 
+def test_a_flood_of_new_keys_pushes_out_nobody_who_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isochrone.fabric.attested_bounds.SUBJECTS_MAX", 3)
+    one = Shelf()
+    for number in range(4):
+        one.hear(*of_all(one.now_ms))
+        for fleeting in (key(f"{number} one"), key(f"{number} two")):
+            one.hear(*(attestation(v, fleeting, one.now_ms) for v in VANTAGES[:3]))
+        one.now_ms += 1
+        one.shelf.sweep()
+        assert one.proven
+    one.hear(*(attestation(VANTAGES[0], key(str(n)), one.now_ms) for n in range(3)))
+    assert one.proven, "until it is looked at"
+    one.shelf.sweep()
+    assert not one.proven
+
+
 def test_an_account_is_one_however_it_is_written() -> None:
     """Wallets write addresses with capitals."""
     account = "0x" + "ab" * 20

@@ -31,9 +31,11 @@ AHEAD_MS: Final = 60_000
 """Of a vantage's clock before ours; further ahead is refused, or it would hold too long."""
 
 SUBJECTS_MAX: Final = 10_000
+"""Of more, the longest not measured goes: keys cost nothing, and a stranger can have ever new ones
+measured, but who stays is measured every minute."""
+
 VANTAGES_MAX: Final = 256
 """Of one subject: more than are within any metro's reach."""
-
 
 OWNERS_MAX: Final = 8
 """Answers remembered of one subject; a node has one provider, or two while tables disagree."""
@@ -68,8 +70,10 @@ class Bounds:
         if not 0 <= now_unix_ms + AHEAD_MS - said.burst_at_unix_ms <= self._valid_ms + AHEAD_MS:
             return False
         if said.subject not in self._held and len(self._held) >= SUBJECTS_MAX:
-            return False
-        by_vantage = self._held.setdefault(said.subject, {})
+            longest = next(iter(self._held))
+            del self._held[longest]
+            self._due_unix_ms[longest] = 0  # its discs go with the next look
+        by_vantage = self._held[said.subject] = self._held.pop(said.subject, {})
         if said.vantage not in by_vantage and len(by_vantage) >= VANTAGES_MAX:
             return False
         kept = Kept(self._bound(said), said.kernel_time, packed)
