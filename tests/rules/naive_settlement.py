@@ -532,7 +532,7 @@ class NaiveWatch:
         return found
 
     def shown(self, node: str, kind: str) -> bool:
-        rows = sorted(self.counts(node, kind), key=lambda row: (Fraction(-row[0], row[1]), row[2]))
+        rows = sorted(self.counts(node, kind), key=lambda row: (-row[0], *row[1:]))
         whole = sum(self.who[k].stake_microusd for k in self.members(node))
         while (
             rows
@@ -576,6 +576,10 @@ class NaiveWatch:
                 if self.says(key, node, kind) == "failed" or self.who[key].account in old
             ]  # fmt: skip
             guilty = self.most(guilty_by, node) or self.shown(node, kind)
+            looked = [k for k in self.members(node) if node in self.word.get(k, {})]
+            if not guilty and node in before["known"] and not self.most(looked, node):
+                self.suspects[node, kind] = appeal
+                continue
             if guilty and not appeal:
                 new[node, kind] = (i.epoch, i.epoch + 23)
             if appeal and not guilty:

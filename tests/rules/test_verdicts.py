@@ -494,3 +494,24 @@ def test_made_up_counts_do_not_hide_behind_one_honest_mistake() -> None:
     assert town.books is not None
     assert town.books.suspects
     assert not town.settle({}, watches=watches).books.barred
+
+
+def few_say(verdict: Verdict, count: int) -> Said:
+    """Only so many had their books in time to know of the suspect."""
+    return {one.key: verdict for one in WHO[:count]}
+
+
+def test_a_suspect_waits_until_two_thirds_have_looked() -> None:
+    town = Town()
+    town.settle(all_say("failed"))
+    for _ in range(2):
+        late = town.settle(few_say("failed", 7))
+        assert [one.node for one in late.books.suspects] == [NODE]
+        assert not late.books.barred
+    assert town.settle(all_say("failed")).books.barred
+    waits = town.settle({}, appeals=(Appeal(node=NODE, kind="answers", epoch=town.epoch + 1),))
+    assert waits.books.suspects
+    late = town.settle(few_say("ok", 7))
+    assert late.books.barred
+    assert held(late) > 0, "neither freed nor taken"
+    assert not town.settle(few_say("ok", 8)).books.barred

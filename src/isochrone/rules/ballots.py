@@ -175,6 +175,11 @@ class Ballots:
         those = tuple(one for one in self.members(node) if one.account in accounts)
         return QUORUM[1] * stake(those) > (QUORUM[1] - QUORUM[0]) * stake(self.members(node))
 
+    def is_looked_at(self, node: str) -> bool:
+        """Whether two thirds of the bond of a node's members report on it at all."""
+        those = (one for one in self.members(node) if self.report(one.key, node) is not None)
+        return self._is_quorum(tuple(those), node)
+
     def is_reached(self, node: str) -> bool:
         """Whether two thirds of the bond of a node's members show something that it signed."""
         if node not in self._are_reached:

@@ -23,7 +23,9 @@ w + 3   after an appeal all have measured again. By the same count the bar stand
         goes to the tenants; or it ends, and what waits is held and released as if nothing had been
 ======  ==========================================================================================
 
-So nothing that was taken has ever to be given back. In an epoch without a watch suspects wait.
+So nothing that was taken has ever to be given back. In an epoch without a watch suspects wait, and
+so they do until two thirds of the bond report on them: books that come late name them when the
+hours of the watch are over for most, and who can delay books must not free suspects by it.
 Accusations are remembered because flags are public: a node could lie until it is flagged and be
 honest while all look. Each time another committee is drawn, and a third that is bought never makes
 two thirds. One bad hour that every examiner of a committee saw, or two, are no lie yet, not even
@@ -114,7 +116,15 @@ def ruling(inputs: EpochInput, ballots: Ballots) -> Ruling:
             one.node, one.kind, _lasting(ballots, one, accusers.get(_claim(one), {}))
         )
     }
+    waiting = [
+        one
+        for one in before.suspects
+        if _claim(one) not in condemned
+        and one.node in before.known
+        and not ballots.is_looked_at(one.node)
+    ]
     freed = {_claim(one) for one in before.suspects if one.appeal} - condemned
+    freed -= set(map(_claim, waiting))
     lasting = [bar for bar in lasting if _claim(bar) not in freed]
     new = [
         _bar(inputs.epoch, ballots, one)
@@ -123,6 +133,7 @@ def ruling(inputs: EpochInput, ballots: Ballots) -> Ruling:
     ]
     flagged = _flagged(ballots, {_claim(one) for one in before.suspects}, {*lasting, *new})
     suspects = (
+        *waiting,
         *_appeals(inputs, before, lasting),
         *(Suspect(node=node, kind=kind) for node, kind in flagged),
     )
