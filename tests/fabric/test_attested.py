@@ -261,6 +261,17 @@ def test_hardware_is_the_middle_of_what_validators_measured() -> None:
     assert one.shelf.proven(NODE.address).memory_mib == 0
 
 
+def test_of_too_many_nodes_the_ones_measured_last_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("isochrone.fabric.attested_works.NODES_MAX", 2)
+    one, nodes = Shelf(), [key(f"node {number}") for number in range(3)]
+    for node in nodes:
+        document = work(VALIDATORS[0], node, one.now_ms, memory_mib=64)
+        one.shelf.take([(work_attestation(document), document)])
+    assert [one.shelf.proven(node.address).memory_mib for node in nodes] == [0, 64, 64]
+
+
 def test_two_thirds_of_those_that_are_named_bar_a_node_until_the_epoch_is_over() -> None:
     shelf = Shelf().shelf
     shelf.verdict(verdict(VALIDATORS[0], 1, NODE.address))

@@ -48,9 +48,8 @@ async def nodes(gateway: Gateway, key: PrivateKey) -> list[NodeView]:
 
 async def test_proofs_come_and_lapse_and_a_verdict_ends_what_they_allowed(town: Town) -> None:
     told = Repeating(town.fabric)
-    validator = PrivateKey.generate()
     gateway = await town.gateway(
-        validators=(*told.addresses, validator.address),
+        validators=told.addresses,
         account="the operator",
         attested_valid_ms=VALID_MS,
         limits=GatewayLimits(hold_ms=50),
@@ -79,10 +78,11 @@ async def test_proofs_come_and_lapse_and_a_verdict_ends_what_they_allowed(town: 
         assert view.account == node.provider.address
         assert [row.evidence for row in await nodes(gateway, town.tenant)] == ["physical"]
 
-        town.fabric.publish(S_VERDICTS, verdict(validator, 1, node.address, until=10**9))
+        for validator in told.vantages[:2]:
+            town.fabric.publish(S_VERDICTS, verdict(validator, 1, node.address, until=10**9))
         await until(lambda: not service[f"{town.tenant.address}.speech"].legal)
         assert (await infer(town, gateway))[0] == 503
-        town.fabric.publish(S_VERDICTS, verdict(validator, 2))
+        town.fabric.publish(S_VERDICTS, verdict(told.vantages[0], 2))
         await until(lambda: service[f"{town.tenant.address}.speech"].legal)
 
         told.subjects = set()

@@ -21,6 +21,7 @@ VALID_MS: Final = 24 * 3_600_000
 """Hardware changes rarely, and idle moments of a busy node may be a day apart."""
 
 NODES_MAX: Final = 20_000
+"""Of more, the one goes for which nothing better was shown for longest."""
 
 
 class Proven(msgspec.Struct, frozen=True):
@@ -46,13 +47,12 @@ class Works:
         """
         if not said.right or not kept_by_its_own_speed(said) or not _counts(said, now_unix_ms):
             return False
-        if said.node not in self._best and len(self._best) >= NODES_MAX:
-            return False
-        best = self._best.setdefault(said.node, {})
-        held = best.get(said.validator)
+        held = self._best.get(said.node, {}).get(said.validator)
         if held is not None and _counts(held, now_unix_ms) and _rank(held) >= _rank(said):
             return False
-        best[said.validator] = said
+        if said.node not in self._best and len(self._best) >= NODES_MAX:
+            del self._best[next(iter(self._best))]
+        self._best[said.node] = {**self._best.pop(said.node, {}), said.validator: said}
         return True
 
     def proven(self, node: str, now_unix_ms: int) -> Proven:
