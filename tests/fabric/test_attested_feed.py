@@ -13,7 +13,13 @@ import pytest
 from tests.fabric.attesting import FRANKFURT, attestation, key, message, news, verdict
 
 from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.fabric.attested_feed import DOCUMENTS_MAX, NEWS_PER_S, QUEUE_MAX, Feed
+from isochrone.fabric.attested_feed import (
+    DOCUMENTS_MAX,
+    NEWS_PER_S,
+    QUEUE_MAX,
+    SETTLE_S,
+    Feed,
+)
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.reaches import KEPT, Reach, Reaches
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
@@ -183,6 +189,30 @@ async def test_it_is_settled_when_everybody_had_time_to_speak() -> None:
     assert not feed.settled
     nobody = AttestedShelf(Believed(), lambda _place: None)
     assert Feed(nobody, Reaches(None), None, clock=lambda: 0.0).settled
+
+
+async def test_nothing_is_settled_while_what_was_kept_waits_to_be_checked(
+    fabric: Fabric, tmp_path: Path
+) -> None:
+    """A large network's takes longer than vantages need to speak."""
+    folder, at_s = tmp_path / "kept", [1000.0]
+    async with following(folder, fabric) as (shelf, _):
+        fabric.publish(S_ATTESTED, told_by_all())
+        await until(lambda: discs(shelf) == PROVEN)
+    shelf, _ = shelf_on(folder)
+    feed = Feed(shelf, Reaches(folder), folder, clock=lambda: at_s[0])
+    await feed.start(fabric)
+
+    def later() -> bool:
+        at_s[0] += SETTLE_S
+        return feed.settled
+
+    try:
+        assert not later()
+        await until(later)
+        assert discs(shelf) == PROVEN
+    finally:
+        await feed.close()
 
 
 async def test_a_child_works_out_what_the_map_says(tmp_path: Path) -> None:

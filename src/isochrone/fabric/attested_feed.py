@@ -7,10 +7,10 @@ lets other threads run), and remembered by its digest; repetitions cost a look-u
 Rules of this file: what is heard is bounded by message, queue and rate, and what cannot be read or
 is not believed is counted and dropped. After a restart the documents on disk are heard first, as if
 they had been told: a process that knew everything a moment ago does not become blind. ``settled``
-says whether every believed vantage has had time to speak: since the start, and since the fabric
-was away, this process stood still or its clock was put forward so far that proofs may have grown
-old unheard. Until then a missing proof means nothing and nothing should be *ended* for it (it
-proves nothing all the same).
+says whether every believed vantage has had time to speak: since what was kept has been checked, and
+since the fabric was away, this process stood still or its clock was put forward so far that proofs
+may have grown old unheard. Until then a missing proof means nothing and nothing should be *ended*
+for it (it proves nothing all the same).
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Feed:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
         self._saved = -1
+        self._kept: tuple[bytes, ...] = ()
         self._paces = {S_VANTAGES: Pace(NEWS_PER_S), S_VERDICTS: Pace(NEWS_PER_S)}
         reaches.on_known.append(shelf.redraw)
 
@@ -107,16 +108,16 @@ class Feed:
         """Whether whoever is believed has had time to speak, and the map was asked."""
         if not self._shelf.believed.keys:
             return True
-        if self._was_away():
+        if self._kept or self._was_away():
             return False
         settle_s = min(SETTLE_S, self._shelf.valid_ms / 1000)
         return self._clock() - self._began_s >= settle_s and self._reaches.complete
 
     async def start(self, fabric: Fabric) -> None:
         """Hear what was kept, then follow the fabric until ``close``."""
-        kept = await asyncio.to_thread(self._load)
-        if kept:
-            self._queue.put_nowait(kept)
+        self._kept = await asyncio.to_thread(self._load)
+        if self._kept:
+            self._queue.put_nowait(self._kept)
         await fabric.subscribe(S_ATTESTED, self.attested)
         await fabric.subscribe(S_VANTAGES, self.news)
         await fabric.subscribe(S_VERDICTS, self.news)
@@ -177,6 +178,8 @@ class Feed:
                 for document in batch:
                     self._remember(digest_of(document))
                 await asyncio.sleep(max(0.0, began_s + len(batch) / CHECKS_PER_S - self._clock()))
+            if documents is self._kept:
+                self._kept, self._began_s = (), self._clock()
 
     def _remember(self, digest: bytes) -> None:
         self._seen[digest] = None
