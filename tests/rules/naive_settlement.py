@@ -623,24 +623,36 @@ class NaiveWatch:
             return False
         opposite = {"ok": "failed", "failed": "ok"}
         for node, kind in self.before["suspects"]:
-            if opposite.get(self.truth(node, kind)) == self.says(key, node, kind):
+            strict = kind in ("place", "answers")
+            if strict and opposite.get(self.truth(node, kind)) == self.says(key, node, kind):
                 return False
-        score = []
+        score: list[tuple[str, bool]] = []
         for node, kind, account, epoch in self.before["accused"]:
             if account == self.who[key].account and epoch == self.before["epoch"]:
-                score.append(self.truth(node, kind) == "ok")
+                score.append((self.owner.get(node, ""), self.truth(node, kind) == "ok"))
         for node in {n for reports in self.word.values() for n in reports}:
             if key not in self.members(node):
                 continue
             shown = [k for k in self.members(node)
                      if node in self.word.get(k, {}) and self.word[k][node].evidence]  # fmt: skip
+            whose = self.owner.get(node, "")
             if self.most(shown, node):
-                score.append(key not in shown)
+                score.append((whose, key not in shown))
             for kind in ("life", "place", "hardware", "answers"):
                 truth, said = self.truth(node, kind), self.says(key, node, kind)
                 if truth and said != "unknown":
-                    score.append(said != truth)
-        return sum(score) <= max(1, len(score) // 10)
+                    score.append((whose, said != truth))
+        owners = {whose for whose, _ in score}
+        if len(owners) >= 4:
+            most = max(
+                owners,
+                key=lambda one: (
+                    sum(bad for whose, bad in score if whose == one),
+                    -sum(whose == one for whose, _ in score),
+                ),
+            )
+            score = [row for row in score if row[0] != most]
+        return sum(bad for _, bad in score) <= max(1, len(score) // 10)
 
     def after(self) -> dict[str, Any]:
         return {"suspects": self.suspects, "accused": self.accused, "barred": self.barred}

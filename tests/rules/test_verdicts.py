@@ -515,3 +515,65 @@ def test_a_suspect_waits_until_two_thirds_have_looked() -> None:
     assert late.books.barred
     assert held(late) > 0, "neither freed nor taken"
     assert not town.settle(few_say("ok", 8)).books.barred
+
+
+# --- nodes that would cost a validator its pay ----------------------------------------------------
+
+
+def spiteful(providers: int, silent_of: int, nodes_each: int = 12) -> EpochInput:
+    """Nodes of several providers; those of so many answer everybody but the eighth validator."""
+    town = Town()
+    town.epoch = 7
+    inputs = town.inputs({}, "life")
+    owners = [account(5_000 + n) for n in range(providers)]
+    nodes = {owner: [account(6_000 + 100 * n + i) for i in range(nodes_each)]
+             for n, owner in enumerate(owners)}  # fmt: skip
+    spiteful = {node for owner in owners[:silent_of] for node in nodes[owner]}
+    watches = []
+    for one in WHO:
+        made = []
+        for owner, mine in nodes.items():
+            for node in mine:
+                if one.key in committee(SEED, node, WHO, owner):
+                    silent = one.key == WHO[7].key and node in spiteful
+                    made.append(
+                        node_report(
+                            node,
+                            asked=4,
+                            answered=0 if silent else 4,
+                            evidence=() if silent else (b"x",),
+                        )
+                    )
+        watches.append(watch_report(one, 7, *made))
+    bonds = (*inputs.chain.bonds, *(bond(owner, "provider", *nodes[owner]) for owner in owners))
+    chain = msgspec.structs.replace(inputs.chain, bonds=bonds)
+    beats = tuple(
+        standby(epoch=7, node=node, provider=owner, gateway=gateway)
+        for owner, mine in nodes.items()
+        for node in mine
+        for gateway in (GATEWAY,)
+    )
+    return msgspec.structs.replace(inputs, chain=chain, watches=tuple(watches), standby=beats)
+
+
+def test_the_nodes_of_one_provider_cannot_cost_a_validator_its_pay() -> None:
+    assert not settle(spiteful(5, 0)).unpaid
+    assert not settle(spiteful(5, 1)).unpaid, "it chose whom it does not answer"
+    assert list(unpaid(settle(spiteful(5, 2)))) == [WHO[7].account], "two bonds, or not measured"
+    assert list(unpaid(settle(spiteful(3, 1)))) == [WHO[7].account], "too few to leave one out"
+
+
+def test_a_suspect_that_is_silent_for_one_examiner_alone_does_not_cost_its_pay() -> None:
+    town = Town()
+    town.epoch = 7
+    flagged = settle(asked(0))
+    assert [one.kind for one in flagged.books.suspects] == ["life"]
+    town.books = flagged.books
+    odd = next(one for one in WHO if one.key not in seats())
+    watches = tuple(
+        watch_report(one, 8, node_report(NODE, asked=4, answered=0 if one == odd else 4))
+        for one in WHO
+    )
+    result = town.settle({}, watches=watches)
+    assert not result.books.barred
+    assert not result.unpaid

@@ -525,3 +525,12 @@ def test_pages_end_where_messages_would_be_too_long() -> None:
     one = report(evidence=(b"x" * 60_000,))
     assert [len(page) for page in paged([one] * 7)] == [3, 3, 1]
     assert paged([]) == ((),)
+
+
+def test_a_moment_that_was_kept_twice_is_told_once() -> None:
+    """After a crash a validator may ask again at a moment at which it asked before."""
+    planned = moments(bytes.fromhex(SECRET), NODE, CLOCK)
+    silent = [Taken(node=NODE, kind="place")] * (len(planned) + 1)
+    made = reports(scene(), silent, {NODE: grant("node-0")})
+    assert [one.asked for one in made] == [len(planned)]
+    assert checked(words(*made)).faults == ()

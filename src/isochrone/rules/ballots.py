@@ -68,6 +68,10 @@ class Ballots:
         """Every node that a report is about, sorted."""
         return tuple(sorted({node for mine in self.reports.values() for node in mine}))
 
+    def owner(self, node: str) -> str:
+        """The account that a node's key works for; empty: not known."""
+        return self._parties.of_key.get(node, "")
+
     def members(self, node: str) -> tuple[Watcher, ...]:
         """Those who were to measure a node: its committee, or everybody for a suspect."""
         if node not in self._members:
@@ -75,7 +79,7 @@ class Ballots:
                 self._seed,
                 node,
                 tuple(self._watchers.values()),
-                self._parties.of_key.get(node, ""),
+                self.owner(node),
                 self._suspected,
             )
             self._members[node] = tuple(self._watchers[key] for key in keys)

@@ -19,7 +19,7 @@ from isochrone.rules.watching import Phases, draws, examiners, moments
 from isochrone.schema.digests import canonical
 from isochrone.schema.proof import Kind, NodeReport
 from isochrone.schema.settlement import Watcher
-from isochrone.validator.watch_evidence import ASKED_MAX, findings, shown
+from isochrone.validator.watch_evidence import findings, shown
 from isochrone.validator.watch_journal import Taken
 
 PAGE_BYTES = 256 * 1024
@@ -119,10 +119,11 @@ def reports(
 
 
 def _report(scene: Scene, node: str, taken: Sequence[Taken], grant: bytes) -> NodeReport:
-    bursts = [one for one in taken if one.kind == "place"][:ASKED_MAX]
+    times = moments(scene.secret, node, scene.clock)
+    bursts = [one for one in taken if one.kind == "place"]
+    bursts = bursts[: len(times)]  # after a restart one moment may have been kept twice
     works = [packed for one in taken if one.kind == "hardware" for packed in one.documents]
     checks = [packed for one in taken if one.kind == "answers" for packed in one.documents]
-    times = moments(scene.secret, node, scene.clock)
     good: list[bytes] = []
     for packed in [packed for one in bursts for packed in one.documents]:
         one_burst = NodeReport(node=node, asked=0, answered=0, findings=(), evidence=(packed,))
