@@ -27,6 +27,7 @@ def _recursion() -> None:
     sys.setrecursionlimit(RECURSION)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share what they started; those of the contracts count lines together."""
     for item in items:
