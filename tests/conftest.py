@@ -27,10 +27,7 @@ def _recursion() -> None:
     sys.setrecursionlimit(RECURSION)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """A file's tests share what they started; those of the contracts count lines together."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "contracts" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    folder = item.path.parent.name
+    item.add_marker(pytest.mark.xdist_group(folder if folder == "contracts" else str(item.path)))
