@@ -25,7 +25,13 @@ from isochrone.fabric.reaches import KEPT, Reach, Reaches
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
 from isochrone.schema.documents import pack, unpack
 from isochrone.schema.place import Place
-from isochrone.schema.proof import S_ATTESTED, S_VANTAGES, S_VERDICTS
+from isochrone.schema.proof import (
+    S_ATTESTED,
+    S_HOUSE_ATTESTED,
+    S_HOUSE_VANTAGES,
+    S_VANTAGES,
+    S_VERDICTS,
+)
 
 NODE, STRANGER = key("node"), key("stranger")
 VANTAGES = [key(f"vantage {number}") for number in range(3)]
@@ -144,6 +150,22 @@ async def test_a_flood_is_bounded_and_what_is_known_stays(fabric: Fabric, tmp_pa
         assert shelf.counters["dropped"] > QUEUE_MAX
         await until(lambda: shelf.counters["refused"] > 0)
         assert discs(shelf) == PROVEN
+
+
+async def test_a_flood_of_guests_holds_up_nobody_else(fabric: Fabric, tmp_path: Path) -> None:
+    """Here of 40 s, so whoever waited behind it would be late."""
+    async with following(tmp_path / "kept", fabric) as (shelf, feed):
+        forged = [
+            attestation(VANTAGES[0], NODE, number, signer=STRANGER) for number in range(QUEUE_MAX)
+        ]
+        for document in forged:
+            feed.attested(S_ATTESTED, message(*([document] * 125)))
+        feed.attested(S_HOUSE_ATTESTED, told_by_all())
+        await until(lambda: discs(shelf) == PROVEN, within_s=3)
+        for number in range(2 * NEWS_PER_S):
+            feed.news(S_VANTAGES, news(VANTAGES[0], number + 1))
+        feed.news(S_HOUSE_VANTAGES, news(VANTAGES[1], 1))
+        assert len(shelf.vantages()) == 2
 
 
 async def test_a_flood_of_news_costs_so_many_checks_and_no_more(tmp_path: Path) -> None:

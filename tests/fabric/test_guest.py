@@ -97,7 +97,9 @@ async def test_a_guest_reaches_nothing_else(house: House) -> None:
     """Neither the tables, nor others' answers, nor what cells tell each other."""
     await house.listen(house.owner, "iso.fra.routes")
     await house.listen(house.owner, "iso.ledger.root")
+    await house.listen(house.owner, "iso.house.attested")
     house.guest.publish("iso.fra.routes", b"forged")
+    house.guest.publish("iso.house.attested", b"flood")
     house.guest.publish("iso.ledger.root", b"after it")
     await house.until_heard("iso.ledger.root")
     assert [name for name, _ in house.heard] == ["iso.ledger.root"]

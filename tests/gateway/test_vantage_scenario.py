@@ -19,7 +19,13 @@ from isochrone.gateway.vantage import WATCHERS_MAX, watchers_of
 from isochrone.node.config import DoorAddress
 from isochrone.schema.frames import Watchers
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import S_ATTESTED, Attested, PlaceAttestation, VantageDoor, VantageNews
+from isochrone.schema.proof import (
+    S_HOUSE_ATTESTED,
+    Attested,
+    PlaceAttestation,
+    VantageDoor,
+    VantageNews,
+)
 from isochrone.schema.settlement import NO_CHAIN
 from isochrone.validator.config import ValidatorConfig
 from isochrone.validator.vantage import ValidatorVantage
@@ -92,7 +98,7 @@ async def test_a_node_is_measured_by_its_gateway_and_by_the_validators_it_learns
     town: Town, tmp_path: Path, relay: Relay, started: Callable[..., NodeProcess]
 ) -> None:
     key, heard = PrivateKey.generate(), Heard()
-    await (await town.fabric_of("fra")).subscribe(S_ATTESTED, heard.take)
+    await (await town.fabric_of("fra")).subscribe(S_HOUSE_ATTESTED, heard.take)
     gateway = await town.gateway(
         "gw", validators=(key.address,), account="0xoperator", remeasure_s=0.2
     )

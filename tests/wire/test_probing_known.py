@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import VANTAGE_NEWS, VantageDoor, VantageNews
+from isochrone.schema.proof import S_VANTAGES, VANTAGE_NEWS, VantageDoor, VantageNews
 from isochrone.wire.probing_known import CHECKS_PER_S, SILENT_S, VANTAGES_MAX, KnownVantages
 
 OWN, VALIDATOR, GATEWAY, STRANGER = (PrivateKey(bytes([n]) * 32) for n in range(1, 5))
@@ -46,7 +46,7 @@ class Heard:
         self.changes += 1
 
     def take(self, said: VantageNews, key: PrivateKey) -> None:
-        self.known.take("", pack(seal(VANTAGE_NEWS, said, key)))
+        self.known.take(S_VANTAGES, pack(seal(VANTAGE_NEWS, said, key)))
 
 
 def test_news_is_known_until_it_is_not_repeated() -> None:
@@ -128,5 +128,5 @@ def test_a_flood_in_the_name_of_a_vantage_costs_so_many_checks_and_no_more() -> 
 @given(st.binary(max_size=200))
 def test_rubbish_never_raises(data: bytes) -> None:
     heard = Heard()
-    heard.known.take("", data)
+    heard.known.take(S_VANTAGES, data)
     assert heard.known.all == ()

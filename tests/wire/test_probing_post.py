@@ -22,7 +22,7 @@ from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
     PLACE_ATTESTATION,
     PROBE_ASKED,
-    S_ATTESTED,
+    S_HOUSE_ATTESTED,
     Attested,
     PlaceAttestation,
     ProbeAsked,
@@ -98,7 +98,7 @@ async def stands(tmp_path: Path) -> AsyncIterator[tuple[list[Stand], list[PlaceA
             )
             ending.push_async_callback(fabric.close)
             made.append(Stand(fabric, believed))
-        await made[0].fabric.subscribe(S_ATTESTED, hear)
+        await made[0].fabric.subscribe(S_HOUSE_ATTESTED, hear)
         believed.update(stand.key.address for stand in made[:2])
         for stand in made:
             await stand.open()

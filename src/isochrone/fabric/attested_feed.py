@@ -4,13 +4,13 @@ Intuition: a network of a hundred nodes and twenty vantages repeats thousands of
 seconds, two signatures each. A document is checked once, in a thread (the signatures' mathematics
 lets other threads run), and remembered by its digest; repetitions cost a look-up.
 
-Rules of this file: what is heard is bounded by message, queue and rate, and what cannot be read or
-is not believed is counted and dropped. After a restart the documents on disk are heard first, as if
-they had been told: a process that knew everything a moment ago does not become blind. ``settled``
-says whether every believed vantage has had time to speak: since what was kept has been checked, and
-since the fabric was away, this process stood still or its clock was put forward so far that proofs
-may have grown old unheard. Until then a missing proof means nothing and nothing should be *ended*
-for it (it proves nothing all the same).
+Rules of this file: what is heard is bounded by message, queue and rate, guests' and others' apart,
+and what cannot be read or is not believed is counted and dropped. After a restart the documents on
+disk are heard first, as if they had been told: a process that knew everything a moment ago does not
+become blind. ``settled`` says whether every believed vantage has had time to speak: since what was
+kept has been checked, and since the fabric was away, this process stood still or its clock was put
+forward so far that proofs may have grown old unheard. Until then a missing proof means nothing and
+nothing should be *ended* for it (it proves nothing all the same).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from isochrone.schema.documents import unpack
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.proof import (
     S_ATTESTED,
+    S_HOUSE_ATTESTED,
+    S_HOUSE_VANTAGES,
     S_VANTAGES,
     S_VERDICTS,
     WORK_ATTESTATION,
@@ -51,9 +53,9 @@ DOCUMENTS_MAX: Final = 1024
 QUEUE_MAX: Final = 64
 """Messages that wait to be checked; further ones are dropped and come again."""
 
-CHECKS_PER_S: Final = 400
-"""Documents checked a second at most: 0.3 ms each, 12 % of a core, in a thread. A flood of those
-that claim to be of believed keys holds new ones up; what is on the shelf holds until it is old."""
+CHECKS_PER_S: Final = 200
+"""Documents checked a second at most, of guests and of others: 0.3 ms each, 6 % of a core, in a
+thread. A flood of guests' that claim to be of believed keys holds other guests' up."""
 
 NEWS_PER_S: Final = 200
 """News of vantages and of verdicts looked at a second, of either kind, 0.1 ms each: a hundred
@@ -95,12 +97,15 @@ class Feed:
         self._began_s = clock()
         self._away_ms = max(AWAY_MS, shelf.valid_ms // 4)
         self._here_unix_ms = shelf.now_unix_ms()
-        self._queue: asyncio.Queue[tuple[bytes, ...]] = asyncio.Queue(QUEUE_MAX)
+        self._queues: dict[str, asyncio.Queue[tuple[bytes, ...]]] = {
+            subject: asyncio.Queue(QUEUE_MAX) for subject in (S_ATTESTED, S_HOUSE_ATTESTED)
+        }
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
         self._saved = -1
         self._kept: tuple[bytes, ...] = ()
-        self._paces = {S_VANTAGES: Pace(NEWS_PER_S), S_VERDICTS: Pace(NEWS_PER_S)}
+        heard = (S_VANTAGES, S_HOUSE_VANTAGES, S_VERDICTS)
+        self._paces = {subject: Pace(NEWS_PER_S) for subject in heard}
         reaches.on_known.append(shelf.redraw)
 
     @property
@@ -117,12 +122,14 @@ class Feed:
         """Hear what was kept, then follow the fabric until ``close``."""
         self._kept = await asyncio.to_thread(self._load)
         if self._kept:
-            self._queue.put_nowait(self._kept)
-        await fabric.subscribe(S_ATTESTED, self.attested)
-        await fabric.subscribe(S_VANTAGES, self.news)
-        await fabric.subscribe(S_VERDICTS, self.news)
+            self._queues[S_HOUSE_ATTESTED].put_nowait(self._kept)
+        for subject in self._queues:
+            await fabric.subscribe(subject, self.attested)
+        for subject in self._paces:
+            await fabric.subscribe(subject, self.news)
         loop = asyncio.get_running_loop()
-        for work in (self._check(), self._sweep(fabric), self._reaches.run()):
+        checks = [self._check(queue) for queue in self._queues.values()]
+        for work in (*checks, self._sweep(fabric), self._reaches.run()):
             self._tasks.append(loop.create_task(work))
 
     async def close(self) -> None:
@@ -132,7 +139,7 @@ class Feed:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._save, self._shelf.documents())
 
-    def attested(self, _subject: str, data: bytes) -> None:
+    def attested(self, subject: str, data: bytes) -> None:
         """A message of attestations; never raises for what it holds."""
         counters = self._shelf.counters
         try:
@@ -148,13 +155,13 @@ class Feed:
         if not new:
             return
         try:
-            self._queue.put_nowait(new)
+            self._queues[subject].put_nowait(new)
         except asyncio.QueueFull:
             counters["dropped"] += 1
 
     def news(self, subject: str, data: bytes) -> None:
         """A document of vantages or verdicts; never raises for what it holds."""
-        shelf, of_vantage = self._shelf, subject == S_VANTAGES
+        shelf, of_vantage = self._shelf, subject != S_VERDICTS
         if len(data) > MESSAGE_BYTES_MAX or (of_vantage and not shelf.claims(data)):
             shelf.counters["not_believed"] += 1
             return
@@ -166,9 +173,9 @@ class Feed:
         except IsochroneError:
             self._shelf.counters["not_believed"] += 1
 
-    async def _check(self) -> None:
+    async def _check(self, queue: asyncio.Queue[tuple[bytes, ...]]) -> None:
         while True:
-            documents = await self._queue.get()
+            documents = await queue.get()
             for first in range(0, len(documents), CHECKS_PER_S // 4):
                 batch = documents[first : first + CHECKS_PER_S // 4]
                 began_s = self._clock()

@@ -60,7 +60,13 @@ GUEST_DEAF: Final = "iso.probe."
 """Before a key that ``ServerSpec.guarded`` names: who hears an order knows its burst, could dial in
 the subject's place or answer before it, and so keep it from ever being proven."""
 
-GUEST_HEARS: Final = ("iso.ledger.>", "iso.probe.>", "iso.*.records", f"{GUEST_INBOX}.>")
+GUEST_HEARS: Final = (
+    "iso.ledger.>",
+    "iso.house.>",
+    "iso.probe.>",
+    "iso.*.records",
+    f"{GUEST_INBOX}.>",
+)
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ subject                  what
 =======================  =======================================================================
 ``iso.ledger.vantages``  packed ``vantage-news`` document, every few seconds
 ``iso.ledger.attested``  MessagePack ``Attested``: newest attestations of one vantage, repeated
+``iso.house.…``          both of the above by who is no guest of the fabric: guests hear them, and
+                         cannot crowd them out
 ``iso.ledger.verdicts``  packed ``verdict-news`` document: which nodes are barred until when
 ``iso.ledger.watch``     packed ``watch-commitment`` or ``watch-opening`` document
 ``iso.<cell>.answers``   request: ``answers-wanted`` document → MessagePack ``AnswersTold``, by a
@@ -46,6 +48,8 @@ APPEAL = "appeal"
 
 S_VANTAGES = "iso.ledger.vantages"
 S_ATTESTED = "iso.ledger.attested"
+S_HOUSE_VANTAGES = "iso.house.vantages"
+S_HOUSE_ATTESTED = "iso.house.attested"
 S_VERDICTS = "iso.ledger.verdicts"
 S_WATCH = "iso.ledger.watch"
 
@@ -507,13 +511,12 @@ class VerdictNews(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Appeal(msgspec.Struct, frozen=True, kw_only=True):
-    """A node asks to be measured again by everybody, with what it has to show; signed by its key.
+    """A node asks to be measured again by everybody; signed by its key.
 
-    ``epoch``: the one in whose records it belongs, the first after the verdict. ``evidence``:
-    packed documents (transcripts, work results) that the verdict left out.
+    ``epoch``: the one in whose records it belongs, the first after the verdict. It shows nothing by
+    itself: the evidence that decides is what all validators measure then.
     """
 
     node: str
     kind: Kind
     epoch: int
-    evidence: tuple[bytes, ...] = ()

@@ -13,8 +13,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from isochrone.fabric.connection import Fabric
+from isochrone.fabric.server import GUEST
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
@@ -65,7 +67,8 @@ class ValidatorVantage:
         self._met: dict[str, tuple[Channel, ChannelSubject]] = {}
         self._watch_door: VantageDoor | None = None
         self._vantage: Vantage | None = None
-        self.post = VantagePost(key, fabric, self._prover, self._believes, self._news)
+        guest = any(urlsplit(url).username == GUEST for url in config.fabric_servers)
+        self.post = VantagePost(key, fabric, self._prover, self._believes, self._news, guest=guest)
         self.door.on(ProbeCommitted, self._heard)
         self.door.on(ProbeSigned, self._heard)
 

@@ -4,8 +4,9 @@ Rules: a vantage is who signed its news, and of each only news that is newer tha
 so that nobody repeats what was heard. Who is silent for ``SILENT_S``, by our monotonic clock, is
 forgotten. ``believes`` judges every piece of news; who is not believed takes no room. Anybody on
 the fabric can publish news in anybody's name, and checking a signature costs ten times what all
-else does: so it is checked last, and ``CHECKS_PER_S`` at most. What it misses: a flood in the names
-of believed vantages keeps their true news out; then they are not measured until it ends.
+else does: so it is checked last, and ``CHECKS_PER_S`` at most of each subject. What it misses: a
+flood in the names of believed vantages keeps true news of that subject out; then those who speak
+there (guests) are not measured until it ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import VANTAGE_NEWS, VantageNews
+from isochrone.schema.proof import S_HOUSE_VANTAGES, S_VANTAGES, VANTAGE_NEWS, VantageNews
 
 SILENT_S: Final = 20.0
 """Ten pieces of news are missed."""
@@ -55,12 +56,12 @@ class KnownVantages:
         self._on_change = on_change
         self._now_s = now_s
         self._known: dict[str, tuple[VantageNews, float]] = {}
-        self._pace = Pace(CHECKS_PER_S)
+        self._paces = {subject: Pace(CHECKS_PER_S) for subject in (S_VANTAGES, S_HOUSE_VANTAGES)}
 
-    def take(self, _subject: str, packed: bytes) -> None:
+    def take(self, subject: str, packed: bytes) -> None:
         """A packed ``vantage-news`` document came; what does not count is counted."""
         try:
-            outcome = self._take(packed)
+            outcome = self._take(packed, self._paces[subject])
         except IsochroneError as error:
             outcome = error.code
         self.counters[outcome] += 1
@@ -86,7 +87,7 @@ class KnownVantages:
                 return news.vantage
         return ""
 
-    def _take(self, packed: bytes) -> str:
+    def _take(self, packed: bytes, pace: Pace) -> str:
         if len(packed) > NEWS_BYTES_MAX:
             return "too_large"
         document = unpack(packed)
@@ -102,7 +103,7 @@ class KnownVantages:
             return "stale"
         if not self._believes(news):
             return "not_believed"
-        if not self._pace.allows(self._now_s()):
+        if not pace.allows(self._now_s()):
             return "too_much"
         if unseal(document, VANTAGE_NEWS, VantageNews)[1] != news.vantage:
             return "unsound"

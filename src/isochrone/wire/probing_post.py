@@ -6,6 +6,9 @@ them. It hears the news of other vantages, measures those it believes (vantages 
 anybody), and answers the bursts on ``iso.probe.<key>`` that they have signed (``probing_asked``).
 The end of a burst is not signed: only who heard the order knows the burst.
 
+Guests of the fabric speak on subjects of their own, so that a flood of theirs keeps only guests'
+words out; everybody hears both.
+
 Of each subject two attestations are kept: the newest, which says that it still is there, and the
 fastest of the last ``KEPT_S``, which says most about where.
 """
@@ -28,6 +31,8 @@ from isochrone.schema.frames import pack as pack_message
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import (
     S_ATTESTED,
+    S_HOUSE_ATTESTED,
+    S_HOUSE_VANTAGES,
     S_VANTAGES,
     VANTAGE_NEWS,
     Attested,
@@ -119,7 +124,8 @@ def _rtt_us(one: tuple[float, Measured]) -> int:
 
 class VantagePost:
     """``open`` it, let it ``run``. ``believes``: whose news counts; ``on_known``: called when the
-    known vantages changed. ``news``: what is said of this vantage now, None while it cannot be."""
+    known vantages changed. ``news``: what is said of this vantage now, None while it cannot be;
+    ``guest``: whether it is one of the fabric."""
 
     def __init__(
         self,
@@ -130,7 +136,10 @@ class VantagePost:
         news: Callable[[], VantageNews | None],
         on_known: Callable[[], None] = lambda: None,
         unix_ms: Callable[[], int] = unix_ms_now,
+        *,
+        guest: bool = False,
     ) -> None:
+        self._says = (S_VANTAGES, S_ATTESTED) if guest else (S_HOUSE_VANTAGES, S_HOUSE_ATTESTED)
         self.vantage: Vantage | None = None
         self.findings = Findings()
         self.known = KnownVantages(key, believes, self._changed)
@@ -148,7 +157,8 @@ class VantagePost:
     async def open(self, vantage: Vantage | None) -> None:
         """Listen; ``vantage`` is None for who stands nowhere: it hears, and measures nobody."""
         self.vantage = vantage
-        await self._fabric.subscribe(S_VANTAGES, self.known.take)
+        for subject in (S_VANTAGES, S_HOUSE_VANTAGES):
+            await self._fabric.subscribe(subject, self.known.take)
         await self._fabric.respond(probe_subject(self._key.address), self._asked)
 
     async def run(self) -> None:
@@ -158,7 +168,7 @@ class VantagePost:
             self.known.look()
             news = self._news()
             if news is not None:
-                self._fabric.publish(S_VANTAGES, pack(seal(VANTAGE_NEWS, news, self._key)))
+                self._fabric.publish(self._says[0], pack(seal(VANTAGE_NEWS, news, self._key)))
             if self._met_somebody.is_set() or time.monotonic() >= repeat_s:
                 repeat_s = time.monotonic() + REPEAT_S
                 self._say(self.findings.all())
@@ -175,7 +185,7 @@ class VantagePost:
     def _say(self, documents: list[bytes]) -> None:
         for first in range(0, len(documents), DOCUMENTS_MAX):
             some = Attested(documents=tuple(documents[first : first + DOCUMENTS_MAX]))
-            self._fabric.publish(S_ATTESTED, msgspec.msgpack.encode(some))
+            self._fabric.publish(self._says[1], msgspec.msgpack.encode(some))
 
     def _changed(self) -> None:
         """Measure who is known; stop measuring who is not any more."""
