@@ -116,7 +116,7 @@ async def test_a_nodes_appeal_reaches_the_validators_records(town: Town) -> None
     assert unseal(unpack(document), APPEAL, Appeal) == (asked, node.address)
     stranger = PrivateKey(b"\x77" * 32)
     assert await refused(client(town, gateway, stranger).appeal, asked) == "forbidden"
-    long = msgspec.structs.replace(asked, evidence=(bytes(65_000),))
+    long = msgspec.structs.replace(asked, node="0x" + "7" * 4_096)
     assert await refused(client(town, gateway, node).appeal, long) == "invalid_input"
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.validator.town import key, lease_record, tally
+from tests.validator.watched import appeal
 
 from isochrone.records.spool import Spool
 from isochrone.schema.documents import LEASE_RECORD, pack, seal, unpack
@@ -231,6 +232,28 @@ def test_links_that_nobody_claims_fill_the_pool_alone(tmp_path: Path) -> None:
         assert any("no known operator" in why for why in holdings.crowded)
         assert holdings._shares.account("anybody") == NOBODY
         assert await holdings.take(honest(0))
+
+    asyncio.run(play())
+    holdings.close()
+
+
+def test_a_full_pool_keeps_no_node_from_its_appeal(tmp_path: Path) -> None:
+    """Anybody can fill the pool, and a validator that likes a verdict could."""
+    holdings = holdings_on(tmp_path)
+    node = key("node-0").address
+
+    async def play() -> None:
+        await holdings.admit(OPERATORS, BONDS, {}, {}, (node,))
+        for number in range(200):
+            loose = Links(chain=number.to_bytes(32, "big"), first=1, bodies=bytes(8 * LINK_BYTES))
+            await holdings.take(RecordBatch(epoch=EPOCH, source="", links=(loose,)))
+        assert holdings.crowded
+        holdings._shares.fill(EPOCH, "anybody", 8 * LINK_BYTES)  # to the last byte
+        for who, taken in (("node-0", True), ("node-1", False)):
+            asked = RecordBatch(epoch=EPOCH, source="", documents=(appeal(who, EPOCH),))
+            assert await holdings.take(asked) == taken, "of nodes that a provider bonded for"
+        _, held = holdings.file(EPOCH)
+        assert [signer for kind, _, signer in holdings.binding(held).papers] == [node]
 
     asyncio.run(play())
     holdings.close()

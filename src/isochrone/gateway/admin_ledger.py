@@ -32,8 +32,8 @@ CONSENT_TIMEOUT_S: Final = 3.0
 APPEAL_TIMEOUT_S: Final = 5.0
 """For a validator's fsync."""
 
-APPEAL_BYTES_MAX: Final = 64 * 1024
-"""With its evidence; validators take no more."""
+APPEAL_BYTES_MAX: Final = 4 * 1024
+"""Validators take no more."""
 
 
 class LedgerDesk:

@@ -5,9 +5,8 @@ by the event loop and by the threads that propose and review. A batch is acknowl
 was new in it is on disk; what belongs to an epoch that is settled is acknowledged and dropped, so
 that nobody repeats for ever what can no longer count.
 
-Every bonded operator has a share of the spool (``shares``): who floods it fills the own one, and
-what found no room is not acknowledged, nor do its records bind anybody any longer (``binding``).
-Only what is new of a batch is written.
+Every bonded operator has a share of the spool (``shares``): who floods fills its own, and what
+found no room is not acknowledged, nor binding any longer. Only what is new of a batch is written.
 
 A *mark* is what was held at a moment: a proposal made later must not miss any of it.
 """
@@ -31,6 +30,7 @@ from isochrone.records.spool import Spool
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
 from isochrone.schema.errors import InvalidInput, IsochroneError, TooLarge, Unavailable
+from isochrone.schema.proof import APPEAL
 from isochrone.schema.settlement import (
     Books,
     ChainSnapshot,
@@ -61,8 +61,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What was held: newest position by chain id; kind, subject and signer of the documents of the
-    epoch (of a watch's, their SHA-256 is the subject)."""
+    """What was held: newest position by chain id; kind, subject (of a watch's: SHA-256) and signer
+    of the documents of the epoch."""
 
     positions: dict[bytes, int]
     papers: frozenset[tuple[str, str, str]]
@@ -249,24 +249,24 @@ class Holdings:
         """What of a mark others are held to. Blocking.
 
         Whoever floods may fill its share with other records at every validator; then none can take
-        what another has. So the records of an operator whose share was too small here bind nobody.
+        what another has. So an operator whose share was too small here binds nobody; appeals do.
         """
         with self._lock:
-            crowded = set(self._crowded)
-            chains = self._collection.chains
+            chains, account = self._collection.chains, self._shares.account
             theirs = {
                 name
-                for name in (mark.positions if crowded else ())
+                for name in (mark.positions if self._crowded else ())
                 if (copy := chains.get(name)) is not None
                 and copy.chain is not None
-                and self._shares.account(copy.chain.gateway) in crowded
+                and account(copy.chain.gateway) in self._crowded
             }
-            return Mark(
-                positions={name: at for name, at in mark.positions.items() if name not in theirs},
-                papers=frozenset(
-                    paper for paper in mark.papers if self._shares.account(paper[2]) not in crowded
-                ),
-            )
+            papers = {
+                (kind, about, signer)
+                for kind, about, signer in mark.papers
+                if kind == APPEAL or account(signer) not in self._crowded
+            }
+            positions = {name: at for name, at in mark.positions.items() if name not in theirs}
+            return Mark(positions=positions, papers=frozenset(papers))
 
     def incomplete(self, epoch: int) -> bool:
         """Whether a head waits for links that are not here, though there is room for them: somebody

@@ -2,9 +2,10 @@
 
 Intuition: the same as ``collecting``, for documents that validators and nodes sign. Once the chain
 was read, only bonded validators' words on watches are taken and only bonded providers' nodes'
-appeals; each account fills its own share of the room. Of one signer there are two commitments at
-most (they prove the fault), one document for each page of an opening (of two the one with the
-smaller bytes, so that all come to have the same), and one appeal a kind.
+appeals; each validator's account fills its own share of the room. Appeals are small, few a node and
+the only word that it has: they fill the pool, but a full one does not refuse them. Of one signer
+there are two commitments at most (they prove the fault), one document for each page of an opening
+(of two the one with the smaller bytes, so that all come to have the same), and one appeal a kind.
 
 Rules of this file: as of ``collecting``: no I/O, no clock, one caller at a time; order never
 matters, but for the third and later commitments of a signer, which prove nothing more.
@@ -92,7 +93,8 @@ class WatchCollection:
             said = sum(kind == paper.kind and who == paper.signer for kind, _, who in papers)
             if said >= COMMITMENTS_KEPT:
                 return False
-        if not self._shares.fits(paper.signer, len(packed)):
+        is_owed = paper.kind == APPEAL and self._validators is not None
+        if not is_owed and not self._shares.fits(paper.signer, len(packed)):
             self.over += 1
             self.crowded.add(self._shares.account(paper.signer))
             return False

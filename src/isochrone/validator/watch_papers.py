@@ -42,7 +42,7 @@ PAGE_BYTES_MAX: Final = 1024 * 1024
 PAGES_MAX: Final = 256
 """Of one validator and watch: 256 MiB, the reports of 20,000 nodes."""
 
-SMALL_BYTES_MAX: Final = 64 * 1024
+SMALL_BYTES_MAX: Final = 4 * 1024
 """Of a commitment or an appeal."""
 
 COMMITMENTS_KEPT: Final = 2

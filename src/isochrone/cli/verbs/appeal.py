@@ -9,7 +9,6 @@ node in the next watch; unless two thirds of their bond find it failed once more
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import get_args
 
 import click
@@ -18,11 +17,7 @@ from isochrone.cli.context import gateway_option, gateway_url, load_key, output_
 from isochrone.cli.joined import node_folder
 from isochrone.cli.tables import print_json
 from isochrone.client.admin import AdminClient
-from isochrone.schema.errors import InvalidInput
 from isochrone.schema.proof import Appeal, Kind
-
-EVIDENCE_BYTES_MAX = 48 * 1024
-"""With signatures and encoding it has to fit what a validator takes of an appeal."""
 
 
 @click.command("appeal")
@@ -30,28 +25,22 @@ EVIDENCE_BYTES_MAX = 48 * 1024
 @click.option("--kind", type=click.Choice(get_args(Kind)), required=True,
               help="What the verdict is about.")  # fmt: skip
 @click.option("--epoch", type=click.IntRange(0), help="In whose records; default: the current one.")
-@click.option("--evidence", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              multiple=True, help="A packed document to show; may be repeated.")  # fmt: skip
 @gateway_option
 @output_option
 def command(
     node: str,
     kind: Kind,
     epoch: int | None,
-    evidence: tuple[Path, ...],
     gateway: str | None,
     key: str | None,
     output: str,
 ) -> None:
     """Appeal against a verdict on a node of yours."""
-    shown = tuple(path.read_bytes() for path in evidence)
-    if sum(map(len, shown)) > EVIDENCE_BYTES_MAX:
-        raise InvalidInput(f"The evidence has over {EVIDENCE_BYTES_MAX:,} bytes.")
     signer = load_key("node", key or str(node_folder(node) / "node.key"))
     with AdminClient(gateway_url(gateway), signer, resolve=resolve_map()) as client:
         if epoch is None:
             epoch = client.ledger().deployment.epoch_at(time.time_ns() // 1_000_000)
-        asked = Appeal(node=signer.address, kind=kind, epoch=epoch, evidence=shown)
+        asked = Appeal(node=signer.address, kind=kind, epoch=epoch)
         taken = client.appeal(asked)
     if output == "json":
         print_json(taken)
