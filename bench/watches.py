@@ -16,7 +16,7 @@ import time
 
 from isochrone.records.tables import WATCHES
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
-from isochrone.rules.watching import moments, node_share_ppm, phases, seed_of
+from isochrone.rules.watching import COMMITTEE, moments, node_share_ppm, phases, seed_of
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.node import NodeGrant, Offer
@@ -31,7 +31,14 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Books, ChainSnapshot, Deployment, Watcher, WatchStart
+from isochrone.schema.settlement import (
+    Bonded,
+    Books,
+    ChainSnapshot,
+    Deployment,
+    Watcher,
+    WatchStart,
+)
 from isochrone.validator.watch_checking import check_watches
 from isochrone.validator.watch_journal import Taken
 from isochrone.validator.watch_papers import body_digest
@@ -140,11 +147,18 @@ def measured(nodes: int, validators: int) -> dict[str, float]:
             for one in sorted(keys, key=lambda one: one.address)
         ),
     )
-    given = documents(start, keys, [key(f"node {i}") for i in range(nodes)])
+    private = [key(f"node {i}") for i in range(nodes)]
+    given = documents(start, keys, private)
+    provider = Bonded(
+        account=key("provider").address,
+        role="provider",
+        stake_microusd=1,
+        keys=tuple(one.address for one in private),
+    )
     chain = ChainSnapshot(
         block=2,
         block_hash="0x" + "cd" * 32,
-        bonds=(),
+        bonds=(provider,),
         funds=(),
         pot_received_microusd=0,
         signers=(),
@@ -159,6 +173,7 @@ def measured(nodes: int, validators: int) -> dict[str, float]:
     made, _ = check_watches(given, epoch=WATCH, deployment=DEPLOYMENT, chain=chain, books=books)
     took_s = time.perf_counter() - began_s
     assert all(one.opened and one.secret_ok and not one.faults for one in made)
+    assert sum(len(one.reports) for one in made) == nodes * min(validators, COMMITTEE)
     return {
         "document_bytes": round(sum(map(len, given)) / nodes),
         "file_bytes": round(len(file) / nodes),
