@@ -18,17 +18,33 @@ from tests.cli.placed import NODE, PROVIDER, bound, near, open_case, proven, vie
 from isochrone.cli import isochrone
 from isochrone.cli.place_facts import place_facts
 from isochrone.cli.place_text import describe
-from isochrone.schema.admin import PlaceView
+from isochrone.schema.admin import FabricView, GatewayView, PlaceView, StatusView
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
+
+
+def status_of(gateway: str) -> StatusView:
+    return StatusView(
+        gateway=gateway, cell="fra", place=near("frankfurt"), http_url="", version="", uptime_s=0,
+        ready=True, fabric=FabricView(connected=True, silent_for_s=0, untrustworthy=()), leader="",
+        epoch=1, routes=(), nodes=0, services=0, requests=0, failed=0, in_flight=0, notes=(),
+        gateways=(GatewayView(
+            gateway=gateway, cell="fra", metro="frankfurt", country="DE", http_url="", age_ms=0,
+            rtt_ms=0, nodes=0, channel=True,
+        ),),
+    )  # fmt: skip
 
 
 @contextmanager
 def gateway(answer: PlaceView) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.path == f"/isochrone/v1/places/{answer.node}"
-            body = msgspec.json.encode(answer if known else [])
+            answers = {
+                f"/isochrone/v1/places/{answer.node}": answer,
+                "/isochrone/v1/nodes": [],
+                "/isochrone/v1/status": status_of(answer.node),
+            }
+            body = msgspec.json.encode(answers[self.path])
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -108,6 +124,13 @@ def test_a_map_that_cannot_be_written_is_refused_before_anything_is_asked(
 ) -> None:
     done = place(proven(), tmp_path, NODE, "--map", str(tmp_path / name))
     assert isinstance(done.exception, IsochroneError)
+
+
+def test_the_beginning_of_a_gateways_address_will_do(tmp_path: Path) -> None:
+    """As `isochrone status` shows it, and a refusal asks for it."""
+    done = place(proven(), tmp_path, NODE[:8])
+    assert done.exit_code == 0, done.output
+    assert "claims to be in frankfurt, DE" in done.output
 
 
 def test_a_node_that_nobody_knows_is_not_found(tmp_path: Path) -> None:

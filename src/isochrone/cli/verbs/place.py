@@ -1,4 +1,4 @@
-"""``isochrone place NODE``: what round trips prove of where a node's key answers."""
+"""``isochrone place NODE``: what round trips prove of where a node's or gateway's key answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ADDRESS_LENGTH = 42
 def command(
     node: str, image: str | None, gateway: str | None, key: str | None, output: str
 ) -> None:
-    """Show the evidence for a node's place; NODE is its address or how that begins.
+    """Show the evidence for a node's or gateway's place; NODE is its address or how that begins.
 
     Draws the discs that round trips allow, and names the vantage that would settle what is open.
     """
@@ -49,7 +49,7 @@ def command(
     from isochrone.cli.place_text import contradiction, describe
 
     where = f"{view.place.metro}, {view.place.country}"
-    click.echo(f"Node {short(view.node)} claims to be in {where}.")
+    click.echo(f"{short(view.node)} claims to be in {where}.")
     print_table(
         ("VANTAGE", "ACCOUNT", "PLACE", "MIN RTT MS", "WITHIN KM", "AGE S", "TOUCHES"),
         [
@@ -78,20 +78,23 @@ def command(
 
 
 def _address(client: AdminClient, node: str) -> str:
-    """The whole address of a node (or of any key, when it is given whole)."""
+    """The whole address of a node or gateway (or of any key, when it is given whole)."""
     if len(node) == ADDRESS_LENGTH:
         return node
     if len(node) < 3:
         raise InvalidInput(f"{node!r} is too short for a node's address.", fix="See `nodes`.")
-    known = sorted({n.address for n in client.nodes() if n.address.startswith(node.lower())})
+    addresses = {one.address for one in client.nodes()}
+    addresses.update(one.gateway for one in client.status().gateways)
+    known = sorted(one for one in addresses if one.startswith(node.lower()))
     if len(known) == 1:
         return known[0]
     if known:
         raise InvalidInput(
-            f"{len(known)} nodes begin with {node[:60]}.", fix=f"One is {known[0]}; write more."
+            f"{len(known)} addresses begin with {node[:60]}.", fix=f"One is {known[0]}; write more."
         )
     raise NotFound(
-        f"The gateway knows no node {node[:60]!r}.", fix="List them with `isochrone nodes`."
+        f"The gateway knows no node or gateway {node[:60]!r}.",
+        fix="List them with `isochrone nodes` and `isochrone status`.",
     )
 
 
