@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from isochrone.schema.proof import (
     WatchOpening,
 )
 from isochrone.schema.settlement import RecordBatch
+from isochrone.validator import watching
 from isochrone.validator.watch_checking import LATE, TWICE, UNOPENED
 from isochrone.validator.watch_journal import Sealed, WatchJournal
 from isochrone.validator.watch_papers import lacking, read_watch, said_of
@@ -267,3 +269,20 @@ def _sound(watchers: Watchers, watch: int, documents: tuple[bytes, ...]) -> tupl
     from isochrone.validator.watch_papers import sound_watches
 
     return sound_watches(watch, documents, watchers.snapshot(), watchers.books)
+
+
+async def test_a_flood_of_strangers_words_costs_a_bounded_number_of_checks(
+    watchers: Watchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    def counted(data: bytes) -> None:
+        nonlocal looked
+        looked += 1
+
+    monkeypatch.setattr(watching, "read_watch", counted)
+    began_s = time.monotonic()
+    for number in range(20_000):
+        watchers.watching["v1"]._on_said("", number.to_bytes(8, "big"))
+    took_s = time.monotonic() - began_s
+    assert 0 < looked <= (1 + took_s) * watching.CHECKS_PER_S + 1

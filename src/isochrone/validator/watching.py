@@ -23,11 +23,13 @@ import hashlib
 import heapq
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
+from isochrone.rules.pacing import Pace
 from isochrone.rules.watching import Phases, phases, seed_of, watch_at
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import IsochroneError
@@ -63,6 +65,10 @@ DEEDS_MAX: Final = 256
 HEARD_MAX: Final = 64
 """Documents of others on their way to the disk; more are dropped, they are said again."""
 
+CHECKS_PER_S: Final = 500
+"""Signatures looked at of what comes new over the fabric, where anybody may speak: a tenth of a
+core at most. What a flood pushes out is said again, and comes at the cut-off by other ways."""
+
 KNOWN_MAX: Final = 4_096
 """Documents remembered, by digest, so that repeats cost no signature check."""
 
@@ -96,6 +102,7 @@ class Watching:
         self._measuring: set[asyncio.Task[None]] = set()
         self._known: dict[bytes, None] = {}
         self._heard = 0
+        self._pace = Pace(CHECKS_PER_S)
 
     async def listen(self) -> None:
         """Hear the others."""
@@ -354,6 +361,8 @@ class Watching:
     def _on_said(self, _subject: str, data: bytes) -> None:
         digest = hashlib.sha256(data).digest()
         if digest in self._known or self._heard >= HEARD_MAX:
+            return
+        if not self._pace.allows(time.monotonic()):
             return
         paper = read_watch(data)
         if paper is None or paper.kind == APPEAL or paper.signer == self._key.address:
