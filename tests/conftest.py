@@ -7,6 +7,8 @@ import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 RECURSION = sys.getrecursionlimit()
 
@@ -27,7 +29,15 @@ def _recursion() -> None:
     sys.setrecursionlimit(RECURSION)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+class _ByFile(LoadFileScheduling):
     """A file's tests share what they started; those of the contracts count lines together."""
-    folder = item.path.parent.name
-    item.add_marker(pytest.mark.xdist_group(folder if folder == "contracts" else str(item.path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "contracts" if "/contracts/" in file else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """With ``-n``: how tests are dealt to processes."""
+    return _ByFile(config, log)
