@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from isochrone.atlas.cities import city, great_circle_km
-from isochrone.atlas.latency_place import Region, model, region
+from isochrone.atlas.latency_place import model, region
 from isochrone.atlas.latency_place_fit import impossible, sites
 from isochrone.atlas.roundtrips import measured, measured_least_ms, measured_places
 from isochrone.rules.vantages import Sighting, inconsistent_vantages
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, Region
 
 KNOWN = sites()
 

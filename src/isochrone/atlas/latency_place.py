@@ -41,7 +41,7 @@ from isochrone.atlas.latency_place_model import (
 )
 from isochrone.atlas.packaged import read_bytes
 from isochrone.atlas.roundtrips import distances_km, measured_least_ms, measured_places
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, Region
 
 FILE = "latency_place.json"
 """The packaged parameters, with their measured errors."""
@@ -82,20 +82,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     folds: tuple[tuple[Parameters, tuple[tuple[float, ...], ...]], ...]
 
 
-class Region(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a target is with 95 % probability.
-
-    ``countries``: sorted codes whose land is within 75 km of a city of the region. ``latitude``,
-    ``longitude``: the city with most probability around it. ``error_km``: from there
-    to the region's farthest city, plus 75.
-    """
-
-    countries: tuple[str, ...]
-    latitude: float
-    longitude: float
-    error_km: float
-
-
 @lru_cache(maxsize=1)
 def model() -> Model:
     """The packaged parameters and errors."""
@@ -115,8 +101,8 @@ def region(bounds: Sequence[tuple[Place, int]]) -> Region | None:
 
     None from fewer distinct places than the model was measured with (ten): it would have to guess.
     One place counts once, with its shortest round trip. Borders are looked up for each city of the
-    region, 5 ms a city the first time (they are remembered): up to 2.5 s, afterwards 20 ms. So it
-    belongs in a thread, and not into a gateway, which does without numpy.
+    region, 5 ms a city the first time (they are remembered): up to 2.5 s, afterwards 20 ms.
+    Processes that do without numpy ask a child (``atlas.placing``).
     """
     shortest: dict[tuple[float, float], tuple[int, Place]] = {}
     for place, rtt_us in bounds:

@@ -6,7 +6,10 @@ from isochrone.cli.place_facts import Disc, Jurisdiction
 from isochrone.cli.tables import short
 from isochrone.rules.location import ACCOUNTS_MIN, distance_km
 from isochrone.rules.vantages import Settling
-from isochrone.schema.place import Place
+from isochrone.schema.place import Place, Region
+
+LISTED_MAX = 8
+"""Countries in a row; JSON has all."""
 
 
 def describe(jurisdiction: Jurisdiction) -> str:
@@ -28,6 +31,21 @@ def contradiction(disc: Disc, claimed: Place) -> str:
         f"Contradiction: it answers within {disc.radius_km:.0f} km of {short(bound.vantage)} in "
         f"{bound.place.metro}, {apart_km:.0f} km from where it claims to be."
     )
+
+
+def probable(region: Region) -> str:
+    """Where the latency model puts it: no proof, and no help to one."""
+    where = f"{region.latitude:.1f}, {region.longitude:.1f}"
+    return (
+        f"By its round trips to far vantages it is within {region.error_km:.0f} km of {where} "
+        f"(95 %), in or near {listed(region.countries)}. Delays can imitate that: it is no proof."
+    )
+
+
+def listed(codes: tuple[str, ...]) -> str:
+    """Some countries, and how many more."""
+    more = f" and {len(codes) - LISTED_MAX} more" if len(codes) > LISTED_MAX else ""
+    return ", ".join(codes[:LISTED_MAX]) + more
 
 
 def _settling(settling: Settling | None) -> str:

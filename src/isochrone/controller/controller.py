@@ -45,6 +45,7 @@ from isochrone.fabric.attested_feed import Feed
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
 from isochrone.fabric.reaches import Reaches
+from isochrone.fabric.regions import Regions
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
@@ -87,9 +88,15 @@ class Controller:
         self._fitting = Fitting(tables, self.leading, self._records)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
-        reaches = Reaches(state / "attested")
-        shelf = AttestedShelf(_believed(config), reaches.of, valid_ms=config.attested_valid_ms)
-        self._feed = Feed(shelf, reaches, state / "attested")
+        kept = state / "attested"
+        reaches, regions = Reaches(kept), Regions(kept)
+        shelf = AttestedShelf(
+            _believed(config),
+            reaches.of,
+            valid_ms=config.attested_valid_ms,
+            region_of=regions.of,
+        )
+        self._feed = Feed(shelf, reaches, kept, regions)
         shelf.on_change.append(lambda _keys: self._wake.set())
         self._proof = Proof(
             shelf, lambda: config.ledger.epoch_at(_unix_ms()), lambda: self._feed.settled

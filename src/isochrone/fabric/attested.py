@@ -23,7 +23,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -38,7 +38,7 @@ from isochrone.rules.vantages import Sighting, inconsistent_vantages
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
-from isochrone.schema.place import Place, Whereabouts
+from isochrone.schema.place import Place, Region, Whereabouts
 from isochrone.schema.proof import (
     VANTAGE_NEWS,
     PlaceAttestation,
@@ -51,15 +51,15 @@ VALID_MS: Final = 15 * 60_000
 row; longer, and a machine that was carried away would count as here for longer."""
 
 Checked = tuple[PlaceAttestation | WorkAttestation, bytes]
-RegionOf = Callable[[Sequence[Bound]], tuple[str, ...]]
-"""The statistical model: bounds of one subject → countries of its 95 % region (empty: none)."""
+RegionOf = Callable[[str, str], Region | None]
+"""A subject and its own account → its 95 % region by the statistical model (``fabric.regions``)."""
 
 log = logging.getLogger(__name__)
 
 
-def no_region(bounds: Sequence[Bound]) -> tuple[str, ...]:
+def no_region(subject: str, own_account: str) -> Region | None:
     """Where no model is given, nothing is known statistically."""
-    return ()
+    return None
 
 
 class Believed(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,11 +110,23 @@ class AttestedShelf:
         """What is believed of where a key answers. ``country``: as it declares itself;
         ``own_account``: whose vantages prove nothing about it (empty: unknown)."""
         discs = self._bounds.discs(subject, own_account)
-        region: tuple[str, ...] = ()
-        if self._region_of is not no_region:
-            rows = [row.bound for row in self._bounds.rows(subject)]
-            region = self._region_of([b for b in rows if b.account != own_account])
-        return Whereabouts(country=country, discs=discs, region=region)
+        region = self._region_of(subject, own_account)
+        countries = region.countries if region is not None else ()
+        return Whereabouts(country=country, discs=discs, region=countries)
+
+    def region(self, subject: str, own_account: str) -> Region | None:
+        """Where the latency model puts a key (95 %), if it was measured from enough places."""
+        return self._region_of(subject, own_account)
+
+    def independent(self, subject: str, own_account: str) -> list[Bound]:
+        """What the latency model may look at: the fastest burst of each vantage that is not
+        distrusted, works for somebody, and not for the subject's own account."""
+        return [
+            row.bound
+            for row in self._bounds.rows(subject)
+            if row.bound.account not in ("", own_account)
+            and row.bound.vantage not in self._bounds.distrusted
+        ]
 
     def gateway(self, key: str, country: str) -> Whereabouts:
         """What is believed of where a gateway is. Of one whose account is unknown nothing is, since
@@ -212,6 +224,10 @@ class AttestedShelf:
                 self.redraw()
         now_unix_ms = self.now_unix_ms()
         self._tell(self._bounds.judge(self._bounds.due(now_unix_ms), now_unix_ms))
+
+    def regions_changed(self, subjects: set[str]) -> None:
+        """The latency model says something else of these."""
+        self._tell(subjects)
 
     def redraw(self) -> None:
         """Look again at everything: places are on the map that were not before."""

@@ -30,6 +30,7 @@ from isochrone.fabric.attestations import place_attestation, work_attestation
 from isochrone.fabric.attested import AttestedShelf, Checked, digest_of
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.reaches import Reaches
+from isochrone.fabric.regions import Regions
 from isochrone.rules.pacing import Pace
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack
@@ -81,17 +82,20 @@ _decode = msgspec.msgpack.Decoder(Attested).decode
 
 
 class Feed:
-    """Feeds a shelf from the fabric. ``folder``: where documents are kept (None: nowhere)."""
+    """Feeds a shelf from the fabric. ``folder``: where documents are kept (None: nowhere);
+    ``regions``: absent, nothing is known statistically."""
 
     def __init__(
         self,
         shelf: AttestedShelf,
         reaches: Reaches,
         folder: Path | None,
+        regions: Regions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shelf = shelf
         self._reaches = reaches
+        self._regions = regions
         self._path = None if folder is None else folder / KEPT
         self._clock = clock
         self._began_s = clock()
@@ -110,12 +114,14 @@ class Feed:
 
     @property
     def settled(self) -> bool:
-        """Whether whoever is believed has had time to speak, and the map was asked."""
+        """Whether whoever is believed has had time to speak, and map and model were asked."""
         if not self._shelf.believed.keys:
             return True
         if self._kept or self._was_away():
             return False
         settle_s = min(SETTLE_S, self._shelf.valid_ms / 1000)
+        if self._regions is not None and not self._regions.complete:
+            return False
         return self._clock() - self._began_s >= settle_s and self._reaches.complete
 
     async def start(self, fabric: Fabric) -> None:
@@ -129,8 +135,10 @@ class Feed:
             await fabric.subscribe(subject, self.news)
         loop = asyncio.get_running_loop()
         checks = [self._check(queue) for queue in self._queues.values()]
-        for work in (*checks, self._sweep(fabric), self._reaches.run()):
-            self._tasks.append(loop.create_task(work))
+        works = [*checks, self._sweep(fabric), self._reaches.run()]
+        if self._regions is not None:
+            works.append(self._regions.run(self._shelf.independent, self._shelf.regions_changed))
+        self._tasks.extend(loop.create_task(work) for work in works)
 
     async def close(self) -> None:
         """Stop, and keep what is known."""

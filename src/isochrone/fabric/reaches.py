@@ -5,9 +5,8 @@ ever. Gateways count microseconds and must not load numpy or hold the world's bo
 process is asked (``atlas.reaching``), for all places that are wanted at once, and its answers are
 kept in memory and on disk. Until a place's answer is there, its discs prove nothing (fail closed).
 
-Rules: one child at a time, in a session of its own, waited for, ended after ``CHILD_S``. At most
-``PLACES_MAX`` places are known, the newest; who may bring new ones (believed vantages, rarely) is
-for the caller.
+Rules: one child at a time (``fabric.asking``), ended after ``CHILD_S``. At most ``PLACES_MAX``
+places are known, the newest; who may bring new ones (believed vantages, rarely) is for the caller.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from isochrone.fabric.asking import ask_child
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.place import Place
 
@@ -39,6 +36,8 @@ RETRY_S: Final = 5.0
 
 KEPT: Final = "reaches-1.json"
 """The number is raised with every new map: what an older one said is not used."""
+
+MODULE: Final = "isochrone.atlas.reaching"
 
 log = logging.getLogger(__name__)
 
@@ -116,30 +115,5 @@ class Reaches:
 
 async def _ask(places: Sequence[Place]) -> list[Reach] | None:
     """What a child says of the places; None when it failed."""
-    try:
-        return await _ask_child(places)
-    except (OSError, TimeoutError, *UNREADABLE) as error:
-        log.warning("places of %d vantages could not be worked out: %r", len(places), error)
-        return None
-
-
-async def _ask_child(places: Sequence[Place]) -> list[Reach] | None:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "isochrone.atlas.reaching",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(CHILD_S):
-            told, _ = await child.communicate(msgspec.json.encode(places))
-        answers = msgspec.json.decode(told, type=list[Reach])
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-    return answers if len(answers) == len(places) else None
+    answers = await ask_child(MODULE, places, list[Reach], CHILD_S)
+    return answers if answers is not None and len(answers) == len(places) else None

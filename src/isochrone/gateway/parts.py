@@ -20,6 +20,7 @@ from isochrone.fabric.attested_feed import Feed
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
 from isochrone.fabric.reaches import Reaches
+from isochrone.fabric.regions import Regions
 from isochrone.gateway.admin import AdminApi
 from isochrone.gateway.announced import Announcements
 from isochrone.gateway.answer_desk import AnswerDesk
@@ -80,9 +81,12 @@ class Parts:
             if config.account
             else config.accounts,
         )
-        self.reaches = Reaches(self.state_dir / "attested")
-        self.shelf = AttestedShelf(believed, self.reaches.of, valid_ms=config.attested_valid_ms)
-        self.feed = Feed(self.shelf, self.reaches, self.state_dir / "attested")
+        kept = self.state_dir / "attested"
+        reaches, regions = Reaches(kept), Regions(kept)
+        self.shelf = AttestedShelf(
+            believed, reaches.of, valid_ms=config.attested_valid_ms, region_of=regions.of
+        )
+        self.feed = Feed(self.shelf, reaches, kept, regions)
         self.places = Places(
             self.shelf,
             self.key.address,

@@ -32,6 +32,7 @@ def place_view(places: Places, key: str, claim: Claim) -> PlaceView:
         whereabouts=where,
         bounds=_bounds(places, key),
         evidence=evidence_by_area(where),
+        region=shelf.region(key, claim.account),
         vantages=tuple(
             KnownVantage(
                 vantage=news.vantage,

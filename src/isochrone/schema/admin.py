@@ -54,7 +54,7 @@ from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import LeaseState
 from isochrone.schema.node import Device
-from isochrone.schema.place import Evidence, Place, Whereabouts
+from isochrone.schema.place import Evidence, Place, Region, Whereabouts
 from isochrone.schema.service import Objective, ReplicaRange, Residency, Task
 
 PREFIX: Final = "/isochrone/v1"
@@ -280,7 +280,8 @@ class PlaceView(msgspec.Struct, frozen=True, kw_only=True):
     ``node``: its address; ``account``: its provider's, whose own vantages do not count. ``place``:
     as claimed. ``evidence``: jurisdiction (a country's code or a bloc's name) → the class of
     evidence that the node is inside it, for its own country and for each bloc with it.
-    ``vantages``: all that could be asked to measure it.
+    ``vantages``: all that could be asked to measure it. ``region``: where the latency model puts
+    it, when enough vantages measured it.
     """
 
     node: str
@@ -290,6 +291,7 @@ class PlaceView(msgspec.Struct, frozen=True, kw_only=True):
     bounds: tuple[PlaceBound, ...]
     evidence: dict[str, Evidence]
     vantages: tuple[KnownVantage, ...]
+    region: Region | None = None
 
 
 class FabricView(msgspec.Struct, frozen=True, kw_only=True):

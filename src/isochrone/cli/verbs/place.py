@@ -12,9 +12,6 @@ from isochrone.client.admin import AdminClient
 from isochrone.schema.errors import InvalidInput, NotFound
 
 PROVES = "It proves where the key answers, not that data stays there."
-TOUCHED_MAX = 8
-"""Countries listed in a row; JSON has all."""
-
 ADDRESS_LENGTH = 42
 
 
@@ -46,7 +43,7 @@ def command(
     if output == "json":
         print_json(facts)
         return
-    from isochrone.cli.place_text import contradiction, describe
+    from isochrone.cli.place_text import contradiction, describe, listed, probable
 
     where = f"{view.place.metro}, {view.place.country}"
     click.echo(f"{short(view.node)} claims to be in {where}.")
@@ -60,7 +57,7 @@ def command(
                 f"{disc.bound.rtt_us / 1000:.3f}",
                 f"{disc.radius_km:.0f}",
                 f"{disc.bound.age_s:.0f}",
-                _countries(disc.touched) if disc.bounded else "too far to tell",
+                (listed(disc.touched) or "no land") if disc.bounded else "too far to tell",
             )
             for disc in facts.discs
         ],
@@ -72,6 +69,8 @@ def command(
             click.echo(contradiction(disc, view.place))
     for jurisdiction in facts.jurisdictions:
         click.echo(describe(jurisdiction))
+    if view.region is not None:
+        click.echo(probable(view.region))
     click.echo(PROVES)
     if image is not None:
         click.echo(f"The map is in {image}.")
@@ -96,10 +95,3 @@ def _address(client: AdminClient, node: str) -> str:
         f"The gateway knows no node or gateway {node[:60]!r}.",
         fix="List them with `isochrone nodes` and `isochrone status`.",
     )
-
-
-def _countries(codes: tuple[str, ...]) -> str:
-    if not codes:
-        return "no land"
-    more = f" and {len(codes) - TOUCHED_MAX} more" if len(codes) > TOUCHED_MAX else ""
-    return ", ".join(codes[:TOUCHED_MAX]) + more
