@@ -256,6 +256,8 @@ def test_hardware_is_the_middle_of_what_validators_measured() -> None:
     wrong = work(VALIDATORS[1], NODE, one.now_ms, memory_mib=9999, right=False)
     stranger = work(STRANGER, NODE, one.now_ms, memory_mib=9999)
     one.shelf.take([(work_attestation(one_), one_) for one_ in (wrong, stranger)])
+    ahead = work(VALIDATORS[2], NODE, one.now_ms + 3_600_000, memory_mib=9999)
+    one.shelf.take([(work_attestation(ahead), ahead)])
     assert one.shelf.proven(NODE.address).memory_mib == 500
     one.now_ms += 2 * 24 * 3_600_000
     assert one.shelf.proven(NODE.address).memory_mib == 0

@@ -93,6 +93,7 @@ def test_a_vantage_that_moves_is_a_change() -> None:
         ({"place": msgspec.structs.replace(HERE, latitude=91.0)}, "unsound"),
         ({"place": msgspec.structs.replace(HERE, country="XX")}, "unsound"),
         ({"door": VantageDoor(host="a", port=0, fingerprint="")}, "unsound"),
+        ({"at_unix_ms": 10**30}, "unsound"),
         ({"cell": "c" * 5000}, "too_large"),
     ],
 )

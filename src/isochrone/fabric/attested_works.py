@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from isochrone.fabric.attested_bounds import AHEAD_MS
 from isochrone.rules.hardware import kept_by_its_own_speed
 from isochrone.schema.proof import WorkAttestation
 
@@ -45,6 +46,8 @@ class Works:
 
         A work whose rows were wrong, or not there any more when they were recalled, shows nothing.
         """
+        if said.at_unix_ms > now_unix_ms + AHEAD_MS:  # or it would hold too long
+            return False
         if not said.right or not kept_by_its_own_speed(said) or not _counts(said, now_unix_ms):
             return False
         held = self._best.get(said.node, {}).get(said.validator)

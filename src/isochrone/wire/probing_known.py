@@ -38,6 +38,9 @@ CHECKS_PER_S: Final = 500
 
 _HOST_CHARS_MAX: Final = 253
 
+_UNIX_MS_MAX: Final = 2**53
+"""News is JSON, whose numbers have any length, and is told to nodes in 64 bits."""
+
 
 class KnownVantages:
     """News by vantage. ``believes(news)``: whether its signer counts in the role that it claims;
@@ -123,7 +126,7 @@ def _is_sound(news: VantageNews) -> bool:
     if news.door is not None:
         doors.append((news.door.host, news.door.port))
     dialable = all(0 < len(h) <= _HOST_CHARS_MAX and 0 < p < 65536 for h, p in doors)
-    return dialable and is_on_earth(news.place)
+    return dialable and is_on_earth(news.place) and 0 <= news.at_unix_ms < _UNIX_MS_MAX
 
 
 def is_on_earth(place: Place) -> bool:
