@@ -184,7 +184,7 @@ pause_ends: public(uint64)
 
 
 @deploy
-def __init__(bonds_: address, dispute_s_: uint256, timelock_s_: uint256, values: uint256[11]):
+def __init__(bonds_: address, dispute_s_: uint256, timelock_s_: uint256, values: uint256[13]):
     """
     @param bonds_ The bonds, which tell token, clock and thaw.
     @param dispute_s_ From opening to deadline of a dispute, and of the support for a proposal.
@@ -210,7 +210,9 @@ def __init__(bonds_: address, dispute_s_: uint256, timelock_s_: uint256, values:
     self._bound(b"samples_min", 10, 100_000, values[7])
     self._bound(b"consistency_max_x100", 200, 100_000, values[8])
     self._bound(b"consistency_credit_bps", 0, 10_000, values[9])
-    self._bound(b"dispute_bond_microusd", 1_000_000, 1_000_000_000, values[10])
+    self._bound(b"newcomer_hold_bps", 0, 9_000, values[10])
+    self._bound(b"newcomer_epochs", 0, 168, values[11])
+    self._bound(b"dispute_bond_microusd", 1_000_000, 1_000_000_000, values[12])
 
 
 # --- disputes ------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ TERM_PARAMETERS: tuple[Parameter, ...] = (
     _term("samples_min", 10, 100_000),
     _term("consistency_max_x100", 200, 100_000),
     _term("consistency_credit_bps", 0, 10_000),
+    _term("newcomer_hold_bps", 0, 9_000),
+    _term("newcomer_epochs", 0, 168),
 )
 """Those that are fields of ``Terms``."""
 
