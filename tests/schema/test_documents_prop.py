@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +84,11 @@ def test_noise_is_no_signature_of_ours(noise: bytes) -> None:
     document = Signed(kind=SERVICE, body=canonical({"x": 1}), signature=noise)
     with pytest.raises(TheirFault):
         unseal(document, SERVICE, Service)
+
+
+@given(services, st.sampled_from([2**64, -(2**63) - 1, 10**400]))
+def test_a_number_that_cannot_be_told_on_is_refused(service: Service, number: int) -> None:
+    """A tenant's revision of 400 digits would stop whoever packs a lease of it."""
+    absurd = msgspec.structs.replace(service, revision=number)
+    with pytest.raises(InvalidInput, match="beyond 64 bits"):
+        unseal(seal(SERVICE, absurd, KEY), SERVICE, Service)

@@ -55,12 +55,19 @@ def seal(kind: str, value: object, key: PrivateKey) -> Signed:
 def unseal(document: Signed, kind: str, content: type[T]) -> tuple[T, str]:
     """The content and the signer's address.
 
-    Raises InvalidInput for another kind or an unreadable body, Unauthorized for a bad signature.
+    Raises InvalidInput for another kind, an unreadable body or a number beyond 64 bits (JSON's have
+    any length; what is read here is told on in MessagePack, which has no more), Unauthorized for a
+    bad signature.
     """
     if document.kind != kind:
         raise InvalidInput(f"Expected a {kind} document, got {document.kind[:40]!r}.")
     signer = recover(_signing_digest(kind, document.body), document.signature)
-    return decode(document.body, content, kind), signer
+    value = decode(document.body, content, kind)
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError:
+        raise InvalidInput(f"The {kind} has a number beyond 64 bits.") from None
+    return value, signer
 
 
 def pack(document: Signed) -> bytes:
