@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -153,12 +154,18 @@ def message(*documents: bytes) -> bytes:
 
 
 class Repeating:
-    """Three vantages of distinct accounts that tell of ``subjects`` again and again, freshly."""
+    """Vantages of distinct accounts that tell of ``subjects`` again and again, freshly.
+
+    ``seen``: place and round trip of each; by default three that prove Frankfurt.
+    """
 
     EVERY_S = 0.3
 
-    def __init__(self, fabric: Fabric) -> None:
-        self.vantages = [key(f"repeating {number}") for number in range(3)]
+    def __init__(
+        self, fabric: Fabric, seen: Sequence[tuple[Place, int]] = ((FRANKFURT, 400),) * 3
+    ) -> None:
+        self.vantages = [key(f"repeating {number}") for number in range(len(seen))]
+        self._seen = seen
         self.subjects: set[PrivateKey] = set()
         self._fabric = fabric
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -171,7 +178,11 @@ class Repeating:
     async def _run(self) -> None:
         while True:
             now_ms = time.time_ns() // 1_000_000
-            told = [attestation(v, s, now_ms) for v in self.vantages for s in self.subjects]
+            told = [
+                attestation(vantage, subject, now_ms, place=place, rtt_us=rtt_us)
+                for vantage, (place, rtt_us) in zip(self.vantages, self._seen, strict=True)
+                for subject in self.subjects
+            ]
             if told:
                 self._fabric.publish(S_ATTESTED, message(*told))
             await asyncio.sleep(self.EVERY_S)

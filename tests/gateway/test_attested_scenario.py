@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.fabric.attesting import Repeating, verdict
 
+from isochrone.atlas.latency_place_fit import sites
+from isochrone.atlas.roundtrips import measured
 from isochrone.client.admin import AdminClient
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.process import Gateway
@@ -88,6 +91,35 @@ async def test_proofs_come_and_lapse_and_a_verdict_ends_what_they_allowed(town: 
         told.subjects = set()
         await until(lambda: not service[f"{town.tenant.address}.speech"].here_legal)
         assert (await infer(town, gateway))[0] == 421
+    finally:
+        await told.close()
+
+
+async def test_a_region_admits_where_a_service_asks_for_no_more(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten vantages, too far to prove anything; what a real child says of their round trips."""
+    monkeypatch.setattr("isochrone.fabric.regions.LOOK_S", 0.1)
+    trips = [(p, t) for p in sites().places if (t := measured("frankfurt", p.metro)) is not None]
+    seen = [(place, round(trip.min_ms * 1000)) for place, trip in trips if trip.min_ms > 15][:10]
+    told = Repeating(town.fabric, seen)
+    gateway = await town.gateway(validators=told.addresses, account="the operator")
+    try:
+        node = await town.node(FRANKFURT, at=gateway)
+        told.subjects = {gateway.key, node.key}
+        far = Residency(deny=("AQ",), evidence="statistical")
+        names = {"far": far, "strict": msgspec.structs.replace(far, evidence="physical")}
+        await town.route(
+            *(town.service(name, [(node, name)], residency=rule) for name, rule in names.items())
+        )
+        service = gateway.book.services
+        await until(lambda: service[f"{town.tenant.address}.far"].legal, 20)
+        assert service[f"{town.tenant.address}.far"].here_legal
+        assert not service[f"{town.tenant.address}.strict"].legal
+        view = await place(gateway, town.tenant, node.address)
+        assert view.region is not None
+        assert view.region.countries == view.whereabouts.region
+        assert view.region.error_km >= 75
     finally:
         await told.close()
 

@@ -40,12 +40,10 @@ from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.tables import Tables
-from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.fabric.attested_feed import Feed
+from isochrone.fabric.attested import Believed
+from isochrone.fabric.attested_feed import open_shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
-from isochrone.fabric.reaches import Reaches
-from isochrone.fabric.regions import Regions
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
@@ -88,15 +86,9 @@ class Controller:
         self._fitting = Fitting(tables, self.leading, self._records)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
-        kept = state / "attested"
-        reaches, regions = Reaches(kept), Regions(kept)
-        shelf = AttestedShelf(
-            _believed(config),
-            reaches.of,
-            valid_ms=config.attested_valid_ms,
-            region_of=regions.of,
+        shelf, self._feed = open_shelf(
+            _believed(config), config.attested_valid_ms, state / "attested"
         )
-        self._feed = Feed(shelf, reaches, kept, regions)
         shelf.on_change.append(lambda _keys: self._wake.set())
         self._proof = Proof(
             shelf, lambda: config.ledger.epoch_at(_unix_ms()), lambda: self._feed.settled

@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 
 from isochrone.fabric.attestations import place_attestation, work_attestation
-from isochrone.fabric.attested import AttestedShelf, Checked, digest_of
+from isochrone.fabric.attested import AttestedShelf, Believed, Checked, digest_of
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.reaches import Reaches
 from isochrone.fabric.regions import Regions
@@ -242,6 +242,13 @@ class Feed:
             log.info("attestations are not kept on disk: %s", error)
             return
         self._saved = taken
+
+
+def open_shelf(believed: Believed, valid_ms: int, folder: Path) -> tuple[AttestedShelf, Feed]:
+    """A shelf and its feed, with map and model by children; everything is kept in a folder."""
+    reaches, regions = Reaches(folder), Regions(folder)
+    shelf = AttestedShelf(believed, reaches.of, valid_ms=valid_ms, region_of=regions.of)
+    return shelf, Feed(shelf, reaches, folder, regions)
 
 
 def _checked(documents: Sequence[bytes]) -> list[Checked]:

@@ -15,12 +15,10 @@ from pathlib import Path
 from time import monotonic
 
 from isochrone.atlas.blocs import blocs
-from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.fabric.attested_feed import Feed
+from isochrone.fabric.attested import Believed
+from isochrone.fabric.attested_feed import open_shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.presence import PresenceBoard
-from isochrone.fabric.reaches import Reaches
-from isochrone.fabric.regions import Regions
 from isochrone.gateway.admin import AdminApi
 from isochrone.gateway.announced import Announcements
 from isochrone.gateway.answer_desk import AnswerDesk
@@ -81,12 +79,9 @@ class Parts:
             if config.account
             else config.accounts,
         )
-        kept = self.state_dir / "attested"
-        reaches, regions = Reaches(kept), Regions(kept)
-        self.shelf = AttestedShelf(
-            believed, reaches.of, valid_ms=config.attested_valid_ms, region_of=regions.of
+        self.shelf, self.feed = open_shelf(
+            believed, config.attested_valid_ms, self.state_dir / "attested"
         )
-        self.feed = Feed(self.shelf, reaches, kept, regions)
         self.places = Places(
             self.shelf,
             self.key.address,
