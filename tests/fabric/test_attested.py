@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.fabric.attesting import (
     BASEL,
     FRANKFURT,
+    REACHES,
     attestation,
     key,
     news,
@@ -130,6 +132,17 @@ def test_an_account_counts_once_and_a_providers_own_vantage_not_at_all() -> None
     one.hear(*of_all(one.now_ms, 4))
     assert len(one.where.discs) == 2, "the configuration knows better than the vantage"
     assert not one.proven
+
+
+def test_nobody_silences_an_account_by_borrowing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that the node answers in Gabon, where the account's own vantages say Germany."""
+    named = {v.address: f"account of {v.address}" for v in VANTAGES[:3]}
+    one, liar = Shelf(accounts=named), VANTAGES[3]
+    one.hear(*of_all(one.now_ms))
+    borrowed, far = named[VANTAGES[0].address], msgspec.structs.replace(FRANKFURT, latitude=1.0)
+    monkeypatch.setitem(REACHES, (1.0, FRANKFURT.longitude), (("GA", 0.0),))
+    one.hear(attestation(liar, NODE, one.now_ms, account=borrowed, place=far, rtt_us=1))
+    assert one.proven
 
 
 def test_a_vantage_that_works_for_no_account_proves_nothing() -> None:

@@ -6,12 +6,13 @@ so that when the fastest grows old the newest stands in for it.
 
 Rules of this file: pure; times are arguments, Unix milliseconds. What comes here was checked
 (``fabric.attestations``) and is a believed vantage's. A vantage counts under the account that the
-configuration names for it, else under the one that it states; one that works for no account proves
-nothing. Everything is bounded.
+configuration names for it, else under the one that it states, unless that is named for another key:
+a liar would contradict whose account it borrows, and so silence it. One that works for no account
+proves nothing. Everything is bounded.
 
 Cheapest lie caught: many vantages of one account (they count once), an attestation kept longer than
-``valid_ms`` or dated ahead. Cheapest lie missed: a gateway that states a foreign account, where the
-configuration does not name its own.
+``valid_ms`` or dated ahead. Cheapest lie missed: a vantage that states a foreign account, where the
+configuration names neither.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Bounds:
         self.distrusted: frozenset[str] = frozenset()
         self._valid_ms = valid_ms
         self._accounts = accounts
+        self._named = frozenset(accounts.values())
         self._reach_of = reach_of
         self._held: dict[str, dict[str, tuple[Kept, ...]]] = {}
         self._discs: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -128,8 +130,9 @@ class Bounds:
         return [row.packed for by in held for rows in by.values() for row in rows]
 
     def _bound(self, said: PlaceAttestation) -> Bound:
+        stated = "" if said.account in self._named else said.account
         return Bound(
-            account=self._accounts.get(said.vantage, said.account),
+            account=self._accounts.get(said.vantage, stated),
             vantage=said.vantage,
             place=said.place,
             rtt_us=said.rtt_us,
