@@ -21,6 +21,7 @@ from isochrone.cli.place_text import describe
 from isochrone.schema.admin import FabricView, GatewayView, PlaceView, StatusView
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.place import Region
 
 
 def status_of(gateway: str) -> StatusView:
@@ -90,6 +91,19 @@ def test_what_would_settle_an_open_case_is_named(tmp_path: Path) -> None:
     assert "HR: declared; 0 of 3 accounts prove it. A vantage of a further account" in done.output
     assert "EU: declared; 0 of 3 accounts prove it. Vantage 0x065e5e in zagreb" in done.output
     assert "too far to tell" in done.output  # Singapore's
+
+
+def test_what_the_model_says_is_shown_apart(tmp_path: Path) -> None:
+    many = tuple(f"A{letter}" for letter in "ABCDEFGHIJ")
+    region = Region(countries=many, latitude=45.81, longitude=15.98, error_km=312.4)
+    seen = msgspec.structs.replace(open_case(), region=region)
+    done = place(seen, tmp_path, NODE)
+    assert "within 312 km of 45.8, 16.0 (95 %), in or near AA, AB" in done.output
+    assert "AH and 2 more. Delays can imitate that: it is no proof." in done.output
+    assert "HR: declared" in done.output
+    facts = json.loads(place(seen, tmp_path, NODE, "-o", "json").output)
+    assert facts["view"]["region"]["countries"] == list(many)
+    assert "(95 %)" not in place(open_case(), tmp_path, NODE).output
 
 
 def test_a_contradiction_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ Rules of this file:
 
 * a region takes round trips from ``PLACES_MIN`` distinct places and ``ACCOUNTS_MIN`` accounts, none
   of them the subject's own; with fewer there is none and no child is started;
-* one child at a time, at most every ``EVERY_S``, and so that children take a tenth of a core;
+* one child at a time, at most every ``EVERY_S``, and rarer where it takes long: some 2 % of a core,
+  at the lowest priority, until hundreds of subjects have other round trips every two minutes;
 * round trips that differ by less than ``ALIKE`` are the same; of others, the last region holds for
   ``HOLDS_S`` more, since the fastest of many bursts is another every minute;
 * of at most ``KNOWN_MAX`` (subject, account) each is a region kept and one awaited: further ones
@@ -55,18 +56,18 @@ ALIKE: Final = 0.05
 
 LOOK_S: Final = 3.0
 EVERY_S: Final = 15.0
-PAUSE: Final = 10.0
+PAUSE: Final = 50.0
 PAUSE_MAX_S: Final = 120.0
-"""Between two children: ten times what the last one took, 15 s to two minutes."""
+"""Between two children: fifty times what the last one took, 15 s to two minutes."""
 
 HOLDS_S: Final = 300.0
-"""Two children in the worst case, and a third of what attestations themselves hold."""
+"""A pause and a child take three minutes at most; a third of what attestations themselves hold."""
 
 FIRST_S: Final = 60.0
 """After the start a missing region may be one that nobody has worked out yet."""
 
 ASKED_MAX: Final = 256
-"""Subjects a child: 25 s of work at most."""
+"""Subjects a child; it answers for as many as it can in 20 s (0.1 s each), the rest comes later."""
 
 CHILD_S: Final = 60.0
 KNOWN_MAX: Final = 4096

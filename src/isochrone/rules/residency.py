@@ -174,7 +174,7 @@ class Mask:
 
     def _why_no_region(self, where: Whereabouts) -> str:
         if not where.region:
-            return "no model has placed it"
+            return "too few places have measured it for the model, or it has not been asked yet"
         return f"its region touches {', '.join(self._strange(where.region)[:3])}"
 
     def _why_no_proof(self, where: Whereabouts) -> str:
