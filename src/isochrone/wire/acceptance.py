@@ -21,7 +21,7 @@ from isochrone.wire.certificate import Certificate
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Peer
 from isochrone.wire.frames import FrameReader
 from isochrone.wire.handshake import NONCE_BYTES, Acceptor, Authorise, refusal
-from isochrone.wire.listening import cannot_listen
+from isochrone.wire.listening import cannot_listen, stop_listening
 from isochrone.wire.tls import GOODBYE_S, SecureLine
 
 _BACKLOG: Final = 1024
@@ -80,7 +80,7 @@ class ChannelServer:
         if self.server is None:
             return
         server, self.server = self.server, None
-        server.close()
+        await stop_listening(server)
         for knock in tuple(self.greeting):
             knock.abandon()
         self._empty.clear()

@@ -20,7 +20,7 @@ from typing import Final
 from isochrone.wire.http_connection import HttpConnection
 from isochrone.wire.http_exchange import Exchange, Headers
 from isochrone.wire.http_service import BUCKETS, App, Limits, OnBadRequest, Service
-from isochrone.wire.listening import cannot_listen
+from isochrone.wire.listening import cannot_listen, stop_listening
 
 __all__ = ["App", "Exchange", "Headers", "HttpServer", "Limits", "OnBadRequest", "serve"]
 
@@ -72,7 +72,7 @@ class HttpServer:
 
         Returns when every connection is gone.
         """
-        self._server.close()
+        await stop_listening(self._server)
         for connection in self._all():
             connection.close_when_idle()
         with contextlib.suppress(TimeoutError):

@@ -1,10 +1,23 @@
-"""The sentence for a socket that cannot be bound, for both servers of this room."""
+"""Beginning and ending to listen, for both servers of this room.
+
+Intuition: asyncio makes a connection's transport one turn of the loop after it accepted the socket.
+A server that is closed in between loses that socket: nobody closes it, and its client waits for an
+answer until it gives up. So accepting ends first, and the server is closed when all that was
+accepted has arrived.
+
+What it does not do: end connections; whoever owns them does.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from typing import Final
 
 from isochrone.schema.errors import Unavailable
+
+ARRIVAL_TURNS: Final = 2
+"""Turns of the loop from an accepted socket to ``connection_made``: its task, its first callback."""
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
@@ -20,3 +33,13 @@ def cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
         fix="Check the address and that this user may use the port.",
         code="cannot_listen",
     )
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Close a server when every socket that it accepted has its protocol; again: nothing."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(ARRIVAL_TURNS):
+        await asyncio.sleep(0)
+    server.close()
