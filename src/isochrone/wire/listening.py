@@ -17,7 +17,7 @@ from typing import Final
 from isochrone.schema.errors import Unavailable
 
 ARRIVAL_TURNS: Final = 2
-"""Turns of the loop from an accepted socket to ``connection_made``: its task, its first callback."""
+"""Turns of the loop from an accepted socket to ``connection_made``: a task, then a callback."""
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
