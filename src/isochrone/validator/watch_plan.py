@@ -19,7 +19,7 @@ from isochrone.rules.watching import Phases, draws, examiners, moments
 from isochrone.schema.digests import canonical
 from isochrone.schema.proof import Kind, NodeReport
 from isochrone.schema.settlement import Watcher
-from isochrone.validator.watch_evidence import findings, shown
+from isochrone.validator.watch_evidence import findings, shown, work_seeds
 from isochrone.validator.watch_journal import Taken
 
 PAGE_BYTES = 256 * 1024
@@ -120,6 +120,7 @@ def reports(
 
 def _report(scene: Scene, node: str, taken: Sequence[Taken], grant: bytes) -> NodeReport:
     times = moments(scene.secret, node, scene.clock)
+    seeds = work_seeds(scene.secret, node)
     bursts = [one for one in taken if one.kind == "place"]
     bursts = bursts[: len(times)]  # after a restart one moment may have been kept twice
     works = [packed for one in taken if one.kind == "hardware" for packed in one.documents]
@@ -137,12 +138,12 @@ def _report(scene: Scene, node: str, taken: Sequence[Taken], grant: bytes) -> No
         evidence=(*nearest, *works[:WORKS_KEPT], *checks[:CHECKS_KEPT]),
         grant=grant,
     )
-    seen = shown(draft, scene.me.key, scene.clock, times)
+    seen = shown(draft, scene.me.key, scene.clock, times, seeds)
     if not any(map(answers.is_wrong, seen.checks)):
         draft = msgspec.structs.replace(
             draft, evidence=(*nearest, *works[:WORKS_KEPT], *checks[:RIGHT_KEPT])
         )
-        seen = shown(draft, scene.me.key, scene.clock, times)
+        seen = shown(draft, scene.me.key, scene.clock, times, seeds)
     return msgspec.structs.replace(
         draft,
         evidence=seen.kept,
