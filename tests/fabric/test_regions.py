@@ -12,12 +12,13 @@ import pytest
 from tests.fabric.attesting import attestation, key
 
 from isochrone.atlas.blocs import blocs
+from isochrone.atlas.latency_place import model as model_file
 from isochrone.atlas.latency_place_fit import sites
 from isochrone.atlas.roundtrips import measured
 from isochrone.fabric import regions as module
 from isochrone.fabric.attestations import place_attestation
 from isochrone.fabric.attested import AttestedShelf, Believed
-from isochrone.fabric.regions import HOLDS_S, PAUSE, Regions, Seen, alike, shortest
+from isochrone.fabric.regions import HOLDS_S, PAUSE, PLACES_MIN, Regions, Seen, alike, shortest
 from isochrone.rules.location import Bound
 from isochrone.rules.residency import admits, evidence_of
 from isochrone.schema.place import Place, Region, Whereabouts
@@ -51,8 +52,14 @@ def test_a_region_takes_ten_places_and_three_accounts() -> None:
     assert shortest(ten()[:9]) == ()
     assert shortest([*ten()[:9], bound(0, "another")]) == (), "one place twice"
     assert shortest([bound(number, f"account {number % 2}") for number in range(20)]) == ()
+    city = msgspec.structs.replace(bound(9), place=msgspec.structs.replace(place(8), longitude=0.3))
+    assert shortest([*ten()[:9], city]) == (), "another door in the same city"
     nobodys = msgspec.structs.replace(bound(9), account="")
     assert shortest([*ten()[:9], nobodys]) == ()
+
+
+def test_the_model_was_measured_with_as_few_vantages() -> None:
+    assert min(level.vantages for level in model_file().levels) == PLACES_MIN
 
 
 def test_of_a_place_the_shortest_counts_whatever_the_order() -> None:

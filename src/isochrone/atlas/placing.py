@@ -18,7 +18,7 @@ from isochrone.atlas.latency_place import region
 from isochrone.schema.place import Place, Region
 
 BUDGET_S: Final = 20.0
-"""0.1 s a subject, and the first few seconds; whoever asks waits for three times as long."""
+"""0.05 to 0.1 s a subject, and a second to begin; whoever asks waits for three times as long."""
 
 LOWEST: Final = 19
 """Of Unix priorities."""
