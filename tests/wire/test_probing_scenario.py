@@ -143,10 +143,13 @@ async def test_a_flood_of_sockets_does_not_keep_a_subject_out() -> None:
             await until(lambda: world.door.counters["unexpected"] == 100, "they are hung up on")
 
 
-async def test_the_door_has_room_for_so_many_strangers_and_no_more() -> None:
+async def test_the_door_has_room_for_so_many_strangers_and_still_for_a_subject() -> None:
     async with pair() as world:
+        world.meet()
         with await asyncio.to_thread(dialled, world.port, STRANGERS_MAX + 5):
             await until(lambda: world.door.counters["too_many_strangers"] == 5, "five too many")
+            assert await world.vantage.measure(world.key.address) is not None
+            await until(lambda: world.door.counters["too_many_strangers"] == 6, "it was one more")
 
 
 async def test_the_first_who_knows_the_burst_is_measured_and_nobody_twice() -> None:

@@ -1,8 +1,10 @@
 """The vantage's probe port: takes plain connections, and measures those of bursts it expects.
 
 Rules: whoever dials has ``DIAL_S`` to write a burst's greeting; ``STRANGERS_MAX`` connections may
-be without one. A greeting that nobody expects, or that comes twice, is hung up on. Bursts are
-measured by threads of a small pool (``BURSTS_MAX``): nothing that a dialler does holds the loop.
+be without one; beyond that the one that has been silent longest is hung up on, since a subject
+greets as soon as it has dialled. A greeting that nobody expects, or that comes twice, is hung up
+on. Bursts are measured by threads of a small pool (``BURSTS_MAX``): nothing that a dialler does
+holds the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from isochrone.wire.probing import BURST_S, DIAL_S, GREETING_BYTES, Sample, gree
 from isochrone.wire.probing_burst import SYSTEM, Clocks, probe_all
 
 STRANGERS_MAX: Final = 256
-"""Connections that have not greeted; the newest is hung up on beyond that."""
+"""Connections that have not greeted: whoever is to keep a subject 20 ms away out has to dial 12,800
+times a second."""
 
 BURSTS_MAX: Final = 8
 """Threads: subjects that answer in drops hold one for ten seconds each."""
@@ -38,7 +41,7 @@ class ProbeDoor:
         self._clocks = clocks
         self._listener: socket.socket | None = None
         self._expected: dict[bytes, asyncio.Future[socket.socket]] = {}
-        self._strangers: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.Task[None], None] = {}
         self._lines: set[socket.socket] = set()
         self._threads = ThreadPoolExecutor(BURSTS_MAX, "probes")
 
@@ -133,15 +136,16 @@ class ProbeDoor:
             return
         if len(self._strangers) >= STRANGERS_MAX:
             self.counters["too_many_strangers"] += 1
-            line.close()
-            return
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.cancel()
         task = loop.create_task(self._greet(line))
-        self._strangers.add(task)
+        self._strangers[task] = None
         task.add_done_callback(functools.partial(self._met, line))
 
     def _met(self, line: socket.socket, stranger: asyncio.Task[None]) -> None:
         """A stranger is one no more; hung up on unless it is waited for (or no loop ran for it)."""
-        self._strangers.discard(stranger)
+        self._strangers.pop(stranger, None)
         if line not in self._lines:
             line.close()
 
