@@ -129,6 +129,7 @@ def test_a_committee_only_flags_and_all_confirm_before_anything_waits() -> None:
         NODE, "answers", 9, 9 + BAR_EPOCHS - 1,
     )  # fmt: skip
     assert bar.note == "1,200 of 1,200 of the bond failed, 0 ok: 3 of 4"
+    assert bar.shown_by == tuple(sorted(one.key for one in WHO))
     assert amounts(confirmed, PROVIDER) == {"use": 20_000, "held": -20_000}
     assert held(confirmed) == 4_000 + 4_000 + 20_000
 
@@ -454,6 +455,7 @@ def test_many_looks_together_show_a_small_lie_and_nobody_who_saw_too_little_is_u
     assert [one.kind for one in counted(town, ones).books.suspects] == ["answers"]
     result = counted(town, ones)
     assert [bar.kind for bar in result.books.barred] == ["answers"]
+    assert len(result.books.barred[0].shown_by) == 12, "one wrong answer each, and none says failed"
     assert not result.unpaid
 
 

@@ -204,6 +204,11 @@ class Ballots:
                 return found.note[:NOTE_MAX]
         return ""
 
+    def shown_by(self, node: str, kind: Kind) -> tuple[str, ...]:
+        """The voting keys of those who found it failed, or something wrong; sorted."""
+        wrong = {one.key for count, _, one in self._counts(node, kind) if count}
+        return tuple(sorted(wrong | {one.key for one in self.voters(node, kind, "failed")}))
+
     def _is_quorum(self, those: tuple[Watcher, ...], node: str) -> bool:
         share, of = QUORUM
         whole = stake(self.members(node))

@@ -202,6 +202,7 @@ def _bar(epoch: int, ballots: Ballots, suspect: Suspect) -> Barred:
         since_epoch=epoch,
         until_epoch=epoch + BAR_EPOCHS - 1,
         note=f"{ballots.tally(suspect.node, suspect.kind)}{f': {note}' if note else ''}",
+        shown_by=ballots.shown_by(suspect.node, suspect.kind),
     )
 
 

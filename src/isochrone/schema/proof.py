@@ -469,13 +469,18 @@ class WatchOpening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Barred(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that may get no new lease, and is paid for none, until an epoch is over."""
+    """A node that may get no new lease, and is paid for none, until an epoch is over.
+
+    ``shown_by``: the voting keys whose reports on the node, in the records of ``since_epoch``, show
+    it; their documents are the evidence, which audits check again.
+    """
 
     node: str
     kind: Kind
     since_epoch: int
     until_epoch: int
     note: str = ""
+    shown_by: tuple[str, ...] = ()
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):

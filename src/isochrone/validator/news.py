@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from isochrone.fabric.connection import Fabric
 from isochrone.ledger.facts import PostedRoot
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, pack, seal
@@ -71,6 +73,8 @@ class Teller:
         self._verdicts(epoch, barred)
 
     def _verdicts(self, epoch: int, barred: tuple[Barred, ...]) -> None:
-        """Said also when nobody is barred: what was said before ends with it."""
-        news = VerdictNews(epoch=epoch, at_unix_ms=self._unix_ms(), barred=barred)
+        """Said also when nobody is barred: what was said before ends with it. (What shows it, the
+        books name.)"""
+        short = tuple(msgspec.structs.replace(bar, shown_by=()) for bar in barred)
+        news = VerdictNews(epoch=epoch, at_unix_ms=self._unix_ms(), barred=short)
         self._fabric.publish(S_VERDICTS, pack(seal(VERDICT_NEWS, news, self._key)))
