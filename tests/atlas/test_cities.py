@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from isochrone.atlas.cities import all_cities, city, find_city, nearest_city
-from isochrone.schema.errors import NotFound
+from isochrone.atlas.cities import all_cities, city, find_city, nearest_city, place_named
+from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.place import Place, great_circle_km
 
 
@@ -76,3 +76,17 @@ def test_distances_are_those_of_the_globe() -> None:
     south = Place(latitude=-90.0, longitude=0.0, country="", metro="")
     assert great_circle_km(north, south) == pytest.approx(20_015, rel=0.001)
     assert great_circle_km(frankfurt, frankfurt) == 0.0
+
+
+def test_a_place_is_a_city_or_a_point() -> None:
+    assert place_named("Frankfurt") == city("frankfurt").place
+    point = place_named("47.75, 7.34")  # Mulhouse, 28 km from Basel's centre
+    assert (point.latitude, point.longitude) == (47.75, 7.34)
+    assert (point.country, point.metro) == ("FR", nearest_city(47.75, 7.34).place.metro)
+    across = place_named("47.5596,7.5886")
+    assert across.country == "CH"
+    assert place_named("-33.9,151.9").country == "AU", "at sea"
+    with pytest.raises(InvalidInput):
+        place_named("91,0")
+    with pytest.raises(NotFound):
+        place_named("47.75;7.34")

@@ -19,8 +19,10 @@ from functools import lru_cache
 import msgspec
 
 from isochrone.atlas.packaged import read_rows
-from isochrone.schema.errors import NotFound
+from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.place import Place, great_circle_km
+
+_POINT = re.compile(r"(-?\d{1,2}(?:\.\d{1,9})?)\s*,\s*(-?\d{1,3}(?:\.\d{1,9})?)")
 
 
 class City(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +93,26 @@ def city(name: str) -> City:
         hint = f"Did you mean {', '.join(near)}?" if near else "Name a city of 100,000 or more."
         raise NotFound(f"No city {name[:60]!r} in the atlas.", fix=hint)
     return found
+
+
+def place_named(text: str) -> Place:
+    """A place as people write it: a city (its centre), or ``LATITUDE,LONGITUDE`` in degrees.
+
+    A vantage states its own point to a kilometre, or near a border it proves too much; a city's
+    centre may be 25 km away. A point has the country whose land it is on (at sea the nearest
+    city's) and the nearest city's metro. Raises NotFound or InvalidInput.
+    """
+    written = _POINT.fullmatch(text.strip())
+    if written is None:
+        return city(text).place
+    latitude, longitude = (float(number) for number in written.groups())
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        raise InvalidInput(f"{text[:60]!r} is not on Earth.", fix="Write 50.11,8.68: north, east.")
+    from isochrone.atlas.borders import country_at  # numpy, for points only
+
+    nearest = nearest_city(latitude, longitude).place
+    country = country_at(latitude, longitude) or nearest.country
+    return Place(latitude=latitude, longitude=longitude, country=country, metro=nearest.metro)
 
 
 def suggest(name: str, count: int = 3) -> list[str]:

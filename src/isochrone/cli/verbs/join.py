@@ -36,10 +36,10 @@ POLL_S = 0.02
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option(
     "--place",
-    "city_name",
+    "place_name",
     required=True,
-    metavar="CITY",
-    help="Where this machine stands (a city of the atlas).",
+    metavar="CITY|LAT,LON",
+    help="Where this machine stands: a city of the atlas, or LATITUDE,LONGITUDE.",
 )
 @click.option("--name", default="node", show_default=True, help="This node's name on this machine.")
 @click.option(
@@ -78,7 +78,7 @@ POLL_S = 0.02
 @output_option
 def command(
     urls: tuple[str, ...],
-    city_name: str,
+    place_name: str,
     name: str,
     price_core: float,
     price_gib: float,
@@ -91,7 +91,7 @@ def command(
     output: str,
 ) -> None:
     """Offer this machine to a cell as a node."""
-    from isochrone.atlas.cities import city
+    from isochrone.atlas.cities import place_named
 
     offer = Offer(
         cpu_core_microusd_per_hour=round(price_core * 1e6),
@@ -105,7 +105,7 @@ def command(
     config_path = enrol(
         folder,
         provider=load_key("provider", key),
-        place=city(city_name).place,
+        place=place_named(place_name),
         offer=offer,
         doors=_doors(urls),
         ledger=_ledger(urls),

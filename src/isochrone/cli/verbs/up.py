@@ -31,10 +31,10 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
 @click.option("--name", default="home", show_default=True, help="The cell's name.")
 @click.option(
     "--place",
-    "city_name",
+    "place_name",
     required=True,
-    metavar="CITY",
-    help="Where this machine stands (a city of the atlas).",
+    metavar="CITY|LAT,LON",
+    help="Where this machine stands: a city of the atlas, or better LATITUDE,LONGITUDE.",
 )
 @click.option(
     "--port",
@@ -79,7 +79,7 @@ CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
 @output_option
 def command(
     name: str,
-    city_name: str,
+    place_name: str,
     port: int,
     host: str,
     no_node: bool,
@@ -94,7 +94,7 @@ def command(
     output: str,
 ) -> None:
     """Start a small cell on this machine."""
-    from isochrone.atlas.cities import city
+    from isochrone.atlas.cities import place_named
     from isochrone.cell.background import start
     from isochrone.cell.config import CellConfig, LocalNode
 
@@ -103,7 +103,7 @@ def command(
             f"{name[:80]!r} is no name for a cell.",
             fix="Use 1-31 lower-case letters, digits and inner hyphens.",
         )
-    place = city(city_name).place
+    place = place_named(place_name)
     operator = PrivateKey.load_or_create(key_path("operator"))
     for role in ("tenant", "provider"):
         PrivateKey.load_or_create(key_path(role))
@@ -128,7 +128,7 @@ def command(
         told = {"cell": name, "url": url, "place": place, "data_dir": config.data_dir}
         print_json({**told, "notes": record.notes})
         return
-    click.echo(f"Cell {name} serves at {url} (its place is declared: {city_name}).")
+    click.echo(f"Cell {name} serves at {url} (its place is declared: {place_name}).")
     for note in record.notes:
         click.echo(note, err=True)
     click.echo("Next:  isochrone status")

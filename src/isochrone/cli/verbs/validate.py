@@ -38,9 +38,9 @@ POLL_S = 0.05
 @click.argument("url")
 @click.option(
     "--place",
-    "city_name",
-    metavar="CITY",
-    help="Where this machine stands: measure nodes from here (a city of the atlas).",
+    "place_name",
+    metavar="LAT,LON|CITY",
+    help="Where this machine stands, to a kilometre: measure nodes from here.",
 )
 @click.option("--bond", type=DOLLARS, metavar="USD", help="Bond so much if there is no bond yet.")
 @click.option("--chain", "chain_urls", metavar="URL", multiple=True, help="JSON-RPC of the chain.")
@@ -49,7 +49,7 @@ POLL_S = 0.05
 @output_option
 def command(
     url: str,
-    city_name: str | None,
+    place_name: str | None,
     bond: int | None,
     chain_urls: tuple[str, ...],
     host: str,
@@ -68,7 +68,7 @@ def command(
     money = Money(url, chain_urls, None)
     key = PrivateKey.load_or_create(key_path("validator"))
     _see_to_bond(money, key, bond)
-    path = _configure(money, city_name, host)
+    path = _configure(money, place_name, host)
     arguments = [sys.executable, "-m", "isochrone.validator", str(path)]
     if detach:
         _detach(arguments, key.address, as_json=output == "json")
@@ -99,9 +99,9 @@ def _see_to_bond(money: Money, key: PrivateKey, bond: int | None) -> None:
     )
 
 
-def _configure(money: Money, city_name: str | None, host: str) -> Path:
+def _configure(money: Money, place_name: str | None, host: str) -> Path:
     """Write the process's configuration; raises InvalidInput where guests are not let in."""
-    from isochrone.atlas.cities import city
+    from isochrone.atlas.cities import place_named
     from isochrone.cell.config import ValidatorPace
     from isochrone.validator.config import ValidatorConfig
 
@@ -122,7 +122,7 @@ def _configure(money: Money, city_name: str | None, host: str) -> Path:
         ledger=money.deployment,
         chain_urls=money.urls,
         http_host=host,
-        place=city(city_name).place if city_name else None,
+        place=place_named(place_name) if place_name else None,
         channel_host=host,
         probe_host=host,
         resolve=resolve_map(),
