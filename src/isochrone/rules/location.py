@@ -21,7 +21,9 @@ near the claimed one it is not proven. A relay near the vantages that lacks the 
 nothing. Cheapest lie missed: a box near the vantages that holds the node's key, or is handed the
 secret before the burst; three accounts in collusion; a ship or platform in foreign waters beside
 admitted land; a claim that is wrong by less than its disc (no place within a jurisdiction is
-proven). It proves where the key answers, not that data stays there.
+proven); a vantage that names its city's centre and stands nearer to the border (a kilometre is
+allowed for, ``isochrone validate --place LAT,LON`` states a point). It proves where the key
+answers, not that data stays there.
 
 What this file does not do: check documents (``fabric.attestations``), say which vantages are
 believed (``fabric.attested``) or which of them lie about their own place (``rules.vantages``).
