@@ -251,6 +251,22 @@ def test_a_flood_of_new_keys_pushes_out_nobody_who_stays(monkeypatch: pytest.Mon
     assert not one.proven
 
 
+def test_a_vantage_that_makes_subjects_up_pushes_out_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("isochrone.fabric.attested_bounds.SUBJECTS_OF_ONE_MAX", 3)
+    monkeypatch.setattr("isochrone.fabric.attested_bounds.SUBJECTS_MAX", 6)
+    one = Shelf()
+    one.hear(*of_all(one.now_ms, 4))
+    one.hear(*(attestation(VANTAGES[3], key(str(n)), one.now_ms) for n in range(20)))
+    one.shelf.sweep()
+    assert [row.bound.vantage for row in one.shelf.bounds(NODE.address)] == sorted(
+        vantage.address for vantage in VANTAGES[:3]
+    )
+    assert one.proven
+    assert len(one.shelf.documents()) == 6
+
+
 def test_an_account_is_one_however_it_is_written() -> None:
     """Wallets write addresses with capitals."""
     account = "0x" + "ab" * 20

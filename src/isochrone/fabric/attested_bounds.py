@@ -35,6 +35,10 @@ SUBJECTS_MAX: Final = 10_000
 """Of more, the longest not measured goes: keys cost nothing, and a stranger can have ever new ones
 measured, but who stays is measured every minute."""
 
+SUBJECTS_OF_ONE_MAX: Final = 4096
+"""Of one vantage, the same way: as many as it measures (``wire.probing_vantage``). A liar that
+makes subjects up pushes out its own words, and nobody else's."""
+
 VANTAGES_MAX: Final = 256
 """Of one subject: more than are within any metro's reach."""
 
@@ -66,6 +70,7 @@ class Bounds:
         self._discs: dict[str, dict[str, tuple[str, ...]]] = {}
         self._answers: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._due_unix_ms: dict[str, int] = {}
+        self._subjects_of: dict[str, dict[str, None]] = {}
 
     def take(self, said: PlaceAttestation, packed: bytes, now_unix_ms: int) -> bool:
         """Take a checked attestation of a believed vantage; whether it is kept."""
@@ -81,7 +86,22 @@ class Bounds:
         kept = Kept(self._bound(said), said.kernel_time, packed)
         rows = [row for row in by_vantage.get(said.vantage, ()) if row.packed != packed]
         by_vantage[said.vantage] = _best([kept, *rows])
+        self._bound_subjects_of(said.vantage, said.subject)
         return kept in by_vantage[said.vantage]
+
+    def _bound_subjects_of(self, vantage: str, newest: str) -> None:
+        """Of too many subjects of one vantage, drop what it said of the longest not measured."""
+        subjects = self._subjects_of.setdefault(vantage, {})
+        subjects.pop(newest, None)
+        subjects[newest] = None
+        if len(subjects) > SUBJECTS_OF_ONE_MAX:
+            oldest = next(iter(subjects))
+            del subjects[oldest]
+            by_vantage = self._held.get(oldest, {})
+            by_vantage.pop(vantage, None)
+            if not by_vantage:
+                self._held.pop(oldest, None)
+            self._due_unix_ms[oldest] = 0
 
     def judge(self, subjects: Iterable[str], now_unix_ms: int) -> set[str]:
         """Draw the discs of these subjects again; those for whom they came out otherwise."""
