@@ -36,12 +36,12 @@ from typing import Final
 
 import msgspec
 
+from isochrone.rules.exact_distance import exact_km
 from isochrone.schema.place import (
     LIGHT_KM_PER_MS,
     REACH_KM,
     SPHERE_ERROR,
     Place,
-    great_circle_km,
 )
 from isochrone.schema.proof import Finding, Verdict
 
@@ -81,7 +81,7 @@ def radius_km(rtt_us: int) -> float:
 
 def distance_km(a: Place, b: Place) -> float:
     """How far apart two places are at least, kilometres: the sphere's error is subtracted."""
-    return great_circle_km(a, b) * (1 - SPHERE_ERROR)
+    return exact_km(a, b) * (1 - SPHERE_ERROR)
 
 
 def touched(reach: Reach, radius: float) -> tuple[str, ...]:
