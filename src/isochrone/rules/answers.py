@@ -124,22 +124,21 @@ def chance(wrong: int, checked: int) -> float:
     )
 
 
-def finding(checks: Sequence[AnswerCheck], refused: int = 0) -> Finding:
+def finding(checks: Sequence[AnswerCheck]) -> Finding:
     """A validator's verdict on a node's answers, by its checks of one watch.
 
-    ``refused``: answers that the node did not sign for. They prove nothing to others (what is not
-    signed may never have been said), so they make no ``failed``; but a node of which nothing could
-    be checked is ``unknown``, and its eligibility lapses.
+    What a node would not sign for counts nowhere: only its gateway says so, which could fail any
+    node of its cell by saying it, of answers and of life alike. Who signs nothing has nothing
+    checked, so it is ``unknown`` and its eligibility lapses; and its replica rests where it refuses
+    (``gateway.answer_roots``), so it is not paid there either.
     """
     distinct = {(check.request, check.answer): check for check in checks}.values()
     wrong = sum(is_wrong(check) for check in distinct)
     right = sum(is_right(check) for check in distinct)
     note = f"{wrong} of {wrong + right} answers are wrong"
-    if refused:
-        note += f", {refused} were not signed for"
     if wrong >= WRONG_MIN and chance(wrong, wrong + right) <= CHANCE_MAX:
         return _found("failed", note, wrong, right)
-    if wrong or not right or refused > right + wrong:
+    if wrong or not right:
         return _found("unknown", note, wrong, right)
     return _found("ok", note, wrong, right)
 

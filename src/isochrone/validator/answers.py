@@ -14,6 +14,7 @@ whoever asks through another gateway, and by the gateways of other validators' c
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -45,14 +46,12 @@ ASK_S: Final = 2.0
 CHECKS_MAX: Final = 128
 """Taken from a gateway about one node."""
 
+log = logging.getLogger(__name__)
 _read = msgspec.msgpack.Decoder(AnswersTold).decode
 
 
 class Answers:
-    """Checks for one validator. ``cell_of(node)``: the node's home cell, "" where it is unknown.
-
-    ``refused``: by node, the answers that it would not sign for, as its gateway said last.
-    """
+    """Checks for one validator. ``cell_of(node)``: the node's home cell, "" where it is unknown."""
 
     def __init__(
         self,
@@ -63,7 +62,6 @@ class Answers:
         patience_s: float = PATIENCE_S,
         poll_s: float = POLL_S,
     ) -> None:
-        self.refused: dict[str, int] = {}
         self._fabric = fabric
         self._key = key
         self._cell_of = cell_of
@@ -84,11 +82,12 @@ class Answers:
         while True:
             told = await self._ask(node, seeds)
             if told is not None:
-                self.refused[node] = max(0, told.refused)
                 for one in told.checked[:CHECKS_MAX]:
                     if is_sound(node, one):
                         found[one.check.request + one.check.answer] = one
             if (told is not None and not told.waiting) or time.monotonic() > ends_s:
+                if told is not None and told.refused > 0:
+                    log.info("%s did not sign for %d answers, its gateway says", node, told.refused)
                 checks = [one.check for one in found.values()]
                 checks.sort(key=is_wrong, reverse=True)
                 return tuple(map(self._sealed, checks))
