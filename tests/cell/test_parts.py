@@ -79,3 +79,26 @@ def test_gateways_and_validators_are_told_where_they_are_measured_and_for_whom(
         assert validator.dial_address("a", 1) == ("b", 2)
         seen |= {gateway.probe_port, validator.probe_port, validator.channel_port}
     assert len(seen) == 6
+
+
+@pytest.mark.parametrize("account", ["", "0x" + "cc" * 20])
+def test_whoever_runs_the_machine_is_one_voice(tmp_path: Path, account: str) -> None:
+    """Three validators of one's own must not prove where one's own node is."""
+    config = CellConfig(
+        name="fra",
+        place=PLACE,
+        data_dir=str(tmp_path),
+        account=account,
+        gateways=2,
+        validators=3,
+        ledger=CHAIN,
+        chain_url="http://nowhere",
+    )
+    validators = parts.own_validators(config)
+    gateways = [parts.gateway_key(config, n).address for n in (1, 2)]
+    told = parts.accounts(config)
+    assert {told[key] for key in validators} == {account or validators[0]}
+    assert {told.get(key) for key in gateways} == {account or None}
+    other = {validators[1]: ELSEWHERE[0]}
+    told = parts.accounts(msgspec.structs.replace(config, accounts=other))
+    assert told[validators[1]] == ELSEWHERE[0]

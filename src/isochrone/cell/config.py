@@ -100,13 +100,13 @@ class CellConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``announce``. ``validator_resolve``: as ``resolve``, for the validators (empty: the same).
     ``account``: the operator's bonded account (empty: of the own chain, or none). ``accounts``: of
     other keys that are believed (a gateway's or validator's → its account, as the chain says;
-    absent: as it says itself). ``attested_valid_ms``: how long what vantages measured holds.
-    ``fabric_port``: of the cell's fabric server. ``guest_host``: where other people's validators
-    reach it (empty: it listens on loopback only and knows no guests). ``ledger``: where money is
-    settled (default: nowhere), reached at ``chain_url``; ``own_chain`` makes both at the start, on
-    a chain that runs with the cell. ``validators``: so many run here, each on its own bond;
-    ``validator_keys``: addresses of others whose news is believed. ``paid_only``: services whose
-    deposit is low are refused.
+    absent: as it says itself; the cell's own count under the operator's, unless told here).
+    ``attested_valid_ms``: how long what vantages measured holds. ``fabric_port``: of the cell's
+    fabric server. ``guest_host``: where other people's validators reach it (empty: it listens on
+    loopback only and knows no guests). ``ledger``: where money is settled (default: nowhere),
+    reached at ``chain_url``; ``own_chain`` makes both at the start, on a chain that runs with the
+    cell. ``validators``: so many run here, each on its own bond; ``validator_keys``: addresses of
+    others whose news is believed. ``paid_only``: services whose deposit is low are refused.
     """
 
     name: Annotated[str, Meta(pattern="^[a-z0-9](-?[a-z0-9]){0,30}$")]

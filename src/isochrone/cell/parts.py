@@ -195,10 +195,15 @@ def gateway_keys(config: CellConfig) -> tuple[str, ...]:
 
 
 def accounts(config: CellConfig) -> dict[str, str]:
-    """Key → the bonded account that it counts under: as told, and of the cell's own gateways."""
+    """Key → the account that it counts under: as told, and the operator's for all of the cell's own
+    gateways and validators. Whoever runs the machine is one voice, however many bonds it has (of an
+    operator whose account is unknown: the first validator's)."""
     account = operator_account(config)
-    own = range(1, config.gateways + 1) if account else ()
-    return {gateway_key(config, number).address: account for number in own} | config.accounts
+    gateways = [gateway_key(config, number + 1).address for number in range(config.gateways)]
+    validators = own_validators(config)
+    known = dict.fromkeys(gateways, account) if account else {}
+    known |= dict.fromkeys(validators, account or validators[0] if validators else "")
+    return known | config.accounts
 
 
 def gateway_part(config: CellConfig, number: int, fabric: FabricParts, ports: Ports) -> ChildSpec:

@@ -218,6 +218,11 @@ class Network:
                 if other != name
                 for key in own
             }
+            # A world's validators are people of their own, though their processes run in cells.
+            mine = [
+                key.address for (at, _), key in self.accounts.validators().items() if at == name
+            ]
+            accounts |= {address: address for address in mine}
             cell.config = msgspec.structs.replace(cell.config, operators=others, accounts=accounts)
         if self._central_metro:
             self.cells[CENTRAL] = Cell(self._central_config())
