@@ -12,6 +12,7 @@ WITH_EXAMPLES = {
     "epochs": ("newest_over", "missing", "told_final"),
     "forecast": ("forecast",),
     "hardware": ("drawn_rows",),
+    "hash_tree": ("levels_of",),
     "holding": ("held_part", "added", "taken", "released"),
     "life": ("finding", "chance"),
     "merkle": ("leaf", "levels"),

@@ -29,8 +29,8 @@ from tests.validator.watched import attestation, grant
 
 from isochrone.rules.answer_tree import leaf, root_of
 from isochrone.rules.hardware import WORKS_TO_FAIL, work_seed
+from isochrone.rules.hash_tree import pair
 from isochrone.rules.row_tree import leaf as group_leaf
-from isochrone.rules.row_tree import pair
 from isochrone.rules.seeded_work import GROUP
 from isochrone.rules.watching import draws, seed_of
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of

@@ -4,10 +4,9 @@ Intuition: gateway and node both saw a request and its answer. Each digests both
 bytes, so that they can agree on thousands of answers by one root, and a stranger can later be shown
 a single one of them with log2(count) hashes and the node's signature.
 
-Rules of this file: a leaf is SHA-256(request digest ‖ answer digest), a node SHA-256(01 ‖ left ‖
-right): 64 bytes under one hash and 65 under the other are never the same. Left and right follow
-from the index, a node without a partner moves up as it is, and the count fixes the length of every
-path. (``rules.merkle`` is what contracts check, ``rules.row_tree`` is over rows of a product.)
+Rules of this file: a leaf is SHA-256(request digest ‖ answer digest), 64 bytes, which no node of
+``rules.hash_tree`` (65 bytes) can be taken for. That tree's functions are here under their names:
+who works with answers needs no second module.
 
 Cheapest lie caught: an answer shown that was not signed, or in another's position. Cheapest lie
 missed: the digests say nothing about whether an answer is right (``rules.answers``).
@@ -16,12 +15,15 @@ missed: the digests say nothing about whether an answer is right (``rules.answer
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
+from isochrone.rules.hash_tree import LEAF_BYTES
+from isochrone.rules.hash_tree import Levels as Levels
+from isochrone.rules.hash_tree import leads as leads
+from isochrone.rules.hash_tree import levels_of as levels_of
+from isochrone.rules.hash_tree import path_of as path_of
 from isochrone.schema.digests import canonical
-
-LEAF_BYTES: Final = 32
 
 CHECKED_BYTES_MAX: Final = 1 << 20
 """A request or answer beyond 1 MiB has no leaf, on both sides: digesting it would hold up others
@@ -29,9 +31,6 @@ for milliseconds. So a node may lie about larger ones; most tensors and all text
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 """Over no leaves; nothing can be shown under it."""
-
-Levels = tuple[tuple[bytes, ...], ...]
-"""Leaves first, the root alone last."""
 
 
 def request_digest(operation: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -52,56 +51,12 @@ def leaf(request: bytes, answer: bytes) -> bytes:
     return hashlib.sha256(request + answer).digest()
 
 
-def pair(left: bytes, right: bytes) -> bytes:
-    """The node over two."""
-    return hashlib.sha256(b"\1" + left + right).digest()
-
-
 def split(leaves: bytes) -> list[bytes]:
     """Leaves that came in one piece; an incomplete last one is dropped."""
     whole = len(leaves) - len(leaves) % LEAF_BYTES
     return [leaves[at : at + LEAF_BYTES] for at in range(0, whole, LEAF_BYTES)]
 
 
-def levels_of(leaves: Sequence[bytes]) -> Levels:
-    """The tree; none for no leaves.
-
-    >>> [len(level) for level in levels_of([bytes(32)] * 5)]
-    [5, 3, 2, 1]
-    """
-    found: list[tuple[bytes, ...]] = [tuple(leaves)] if leaves else []
-    while found and len(found[-1]) > 1:
-        below = found[-1]
-        above = [pair(*below[at : at + 2]) for at in range(0, len(below) - 1, 2)]
-        found.append((*above, below[-1]) if len(below) % 2 else tuple(above))
-    return tuple(found)
-
-
 def root_of(levels: Levels) -> bytes:
     """The root, 32 bytes."""
     return levels[-1][0] if levels else EMPTY_ROOT
-
-
-def path_of(levels: Levels, index: int) -> tuple[bytes, ...]:
-    """The siblings from leaf ``index`` upwards."""
-    siblings = []
-    for level in levels[:-1]:
-        if index ^ 1 < len(level):
-            siblings.append(level[index ^ 1])
-        index //= 2
-    return tuple(siblings)
-
-
-def leads(root: bytes, count: int, index: int, found: bytes, path: Sequence[bytes]) -> bool:
-    """Whether a leaf stands at ``index`` of the ``count`` leaves under a root."""
-    if not 0 <= index < count:
-        return False
-    left = list(path)
-    while count > 1:
-        if index ^ 1 < count:
-            if not left or len(left[0]) != LEAF_BYTES:
-                return False
-            sibling = left.pop(0)
-            found = pair(sibling, found) if index & 1 else pair(found, sibling)
-        index, count = index // 2, -(-count // 2)
-    return not left and found == root
