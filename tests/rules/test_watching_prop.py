@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from collections import Counter
+from math import comb
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +158,12 @@ def test_a_watch_costs_a_node_less_than_a_hundredth_of_its_time(
     """With every moment that can be drawn, of a committee and of all 50 validators of a suspect."""
     assert node_share_ppm(epoch_s) < 10_000
     assert node_share_ppm(epoch_s, min(measurers, 50)) <= 10_000
+
+
+def test_four_hostile_of_twelve_have_a_committee_in_15_percent_of_draws() -> None:
+    """Why a committee only flags; no draw of ours changes it, and none makes it worse."""
+    who, bought = some(12), {"k0", "k1", "k2", "k3"}
+    drawn = [len(bought & set(committee("5eed", f"n{i}", who))) >= 3 for i in range(6_000)]
+    exact = sum(comb(4, n) * comb(8, 5 - n) for n in (3, 4)) / comb(12, 5)
+    assert round(exact, 2) == 0.15
+    assert abs(sum(drawn) / len(drawn) - exact) < 0.02

@@ -35,6 +35,7 @@ from isochrone.schema.proof import (
     APPEAL,
     WATCH_COMMITMENT,
     WATCH_OPENING,
+    Appeal,
     Finding,
     NodeReport,
     WatchCommitment,
@@ -534,3 +535,10 @@ def test_a_moment_that_was_kept_twice_is_told_once() -> None:
     made = reports(scene(), silent, {NODE: grant("node-0")})
     assert [one.asked for one in made] == [len(planned)]
     assert checked(words(*made)).faults == ()
+
+
+def test_nobody_appeals_for_another_node() -> None:
+    """Else whoever likes a verdict could use up its node's word, or have it measured for ever."""
+    word = Appeal(node=NODE, kind="place", epoch=WATCH)
+    assert read_watch(pack(seal(APPEAL, word, key("node-0")))) is not None
+    assert read_watch(pack(seal(APPEAL, word, key("node-1")))) is None
