@@ -9,34 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
 
-from isochrone.fabric.connection import Fabric
+from isochrone.gateway.admin_declarations import DeclarationDesk
 from isochrone.gateway.admin_guard import Guard
 from isochrone.gateway.admin_ledger import LedgerDesk
-from isochrone.gateway.announced import Announcements
 from isochrone.gateway.body_reader import BodyReader
-from isochrone.gateway.declared import (
-    DOCUMENT_BYTES_MAX,
-    Declared,
-    check_declaration,
-    read_declaration,
-    read_intention,
-)
+from isochrone.gateway.declared import DOCUMENT_BYTES_MAX
 from isochrone.gateway.error_bodies import (
     JSON,
-    Elsewhere,
-    MissingBlobs,
     NotAllowed,
     error_answer,
 )
 from isochrone.gateway.logs import LogBook
-from isochrone.gateway.places import Places
-from isochrone.gateway.routes import Blocs, legal_in, why_not_in
 from isochrone.gateway.store import check_sha256
 from isochrone.gateway.tables import CellTables, read_revocation
 from isochrone.gateway.tallies_tenants import TenantDesk
@@ -47,33 +36,22 @@ from isochrone.schema.admin import (
     PREFIX,
     BlobStored,
     RevocationAccepted,
-    ServiceAccepted,
     TenantCounts,
 )
 from isochrone.schema.decision import Decision, PlacementInputs
-from isochrone.schema.digests import UNREADABLE, decode
+from isochrone.schema.digests import decode
 from isochrone.schema.errors import (
-    Conflict,
     Forbidden,
     InvalidInput,
     IsochroneError,
-    Misdirected,
     NotFound,
     OurFault,
-    TheirFault,
 )
 from isochrone.schema.frames import LogLine
 from isochrone.schema.identity import is_address
-from isochrone.schema.place import Whereabouts
-from isochrone.schema.plans import PlanAnswer
 from isochrone.schema.service import NAME
 from isochrone.wire.http_server import Exchange
 
-PLAN_TIMEOUT_S: Final = 5.0
-NOT_ADMITTED: Final = (
-    "Post it to a gateway that it admits. Where a proof is missing, `isochrone place GATEWAY` names"
-    " the vantage that would settle it, and `evidence: declared` does without."
-)
 LINES: Final = ("content-type", "application/x-ndjson")
 
 log = logging.getLogger(__name__)
@@ -87,36 +65,26 @@ class AdminApi:
         self,
         *,
         cell: str,
-        places: Places,
-        blocs: Blocs,
         guard: Guard,
+        declarations: DeclarationDesk,
         tables: CellTables,
-        fabric: Fabric,
         uploads: Uploads,
-        announced: Announcements,
         views: Views,
         logs: LogBook,
         traffic: Traffic,
         ledger: LedgerDesk,
         tenants: TenantDesk,
-        legal_url: Callable[[Callable[[Whereabouts], bool]], str],
-        cell_url: Callable[[str], str],
     ) -> None:
         self._cell = cell
-        self._places = places
-        self._blocs = blocs
         self._guard = guard
+        self._declarations = declarations
         self._tables = tables
-        self._fabric = fabric
         self._uploads = uploads
-        self._announced = announced
         self._views = views
         self._logs = logs
         self._traffic = traffic
         self._ledger = ledger
         self._tenants = tenants
-        self._legal_url = legal_url
-        self._cell_url = cell_url
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange) -> None:
@@ -173,9 +141,9 @@ class AdminApi:
             return
         self._only(exchange, "POST")
         work = {
-            "services": self._take,
-            "plan": self._plan,
-            "uploads": self._announce,
+            "services": self._declarations.take,
+            "plan": self._declarations.plan,
+            "uploads": self._declarations.announce,
             "revocations": self._revoke,
             "counts": self._count,
             "appeals": self._appeal,
@@ -232,98 +200,7 @@ class AdminApi:
         else:
             exchange.respond(*error_answer(exchange.path, error))
 
-    # -- declarations ------------------------------------------------------------------------
-
-    async def _take(self, exchange: Exchange, reader: BodyReader) -> None:
-        packed = await reader.whole(DOCUMENT_BYTES_MAX)
-        declared = self._admit(read_declaration(packed))
-        service = declared.service
-        held = self._tables.declarations.known.get(declared.id)
-        again = held is not None and held.packed == packed
-        if held is not None and not again and held.service.revision >= service.revision:
-            raise Conflict(
-                f"Revision {held.service.revision} of {service.name} is known here already.",
-                fix=f"Sign it with a revision above {held.service.revision}.",
-                code="stale",
-            )
-        self._check_files(declared)
-        kept = await self._tables.keep_service(declared.id, packed)
-        accepted = ServiceAccepted(
-            service=declared.id,
-            name=service.name,
-            revision=service.revision,
-            home_cell=service.home_cell,
-            kept=kept,
-            next=_what_next(declared, kept),
-        )
-        exchange.respond(202, [JSON], _encode(accepted))
-
-    def _admit(self, declared: Declared) -> Declared:
-        """The same, if this gateway may take such a declaration; raises IsochroneError."""
-        self._guard.check_tenant(declared.tenant)
-        service = declared.service
-        if not service.deleted:
-            check_declaration(declared, self._blocs)
-        if service.home_cell != self._cell:
-            url = self._cell_url(service.home_cell)
-            raise Misdirected(
-                f"The home of {service.name} is the cell {service.home_cell[:40]!r}, "
-                f"this gateway belongs to {self._cell}.",
-                fix=f"Post it to {url}." if url else "Post it to a gateway of that cell.",
-            )
-        self._ledger.check_home_key(service)
-        reason = why_not_in(service.residency, self._places.here, self._blocs)
-        if reason:
-            url = self._legal_url(lambda where: legal_in(service.residency, where, self._blocs))
-            raise Elsewhere(
-                f"The residency of {service.name} does not admit this gateway "
-                f"({self._places.place.country}): {reason}.",
-                fix=f"Post it to {url}." if url else NOT_ADMITTED,
-                url=url,
-            )
-        return declared
-
-    def _check_files(self, declared: Declared) -> None:
-        if declared.service.deleted:
-            return
-        missing = []
-        for file in declared.service.model.files:
-            size, whole = self._uploads.held(file.sha256, declared.tenant)
-            if not whole:
-                missing.append(file.sha256)
-            elif size != file.size_bytes:
-                raise InvalidInput(
-                    f"{file.name} has {size} bytes, the declaration says {file.size_bytes}."
-                )
-        if missing:
-            raise MissingBlobs(
-                f"{len(missing)} of the model's files are not in the store as your uploads.",
-                fix="Upload them first; `isochrone apply` does.",
-                missing=tuple(missing),
-            )
-
-    async def _plan(self, exchange: Exchange, reader: BodyReader) -> None:
-        packed = await reader.whole(DOCUMENT_BYTES_MAX)
-        self._admit(read_intention(packed))
-        subject = f"iso.{self._cell}.plan"
-        data = await self._fabric.request(subject, packed, PLAN_TIMEOUT_S)
-        try:
-            answer = msgspec.json.decode(data, type=PlanAnswer)
-        except UNREADABLE as error:
-            raise OurFault("The controller's plan cannot be read.") from error
-        if answer.refusal is not None or answer.plan is None:
-            refusal = answer.refusal
-            if refusal is None:
-                raise OurFault("The controller's plan is empty.")
-            kind = OurFault if refusal.status >= 500 else TheirFault
-            raise kind(
-                refusal.message,
-                fix=refusal.fix,
-                code=refusal.code,
-                status=refusal.status,
-                retry=refusal.retry,
-            )
-        exchange.respond(200, [JSON], _encode(answer.plan))
+    # -- what is kept ------------------------------------------------------------------------
 
     async def _revoke(self, exchange: Exchange, reader: BodyReader) -> None:
         packed = await reader.whole(DOCUMENT_BYTES_MAX)
@@ -334,11 +211,6 @@ class AdminApi:
         kept = await self._tables.keep_revocation(f"{tenant}.{key_id}", packed)
         accepted = RevocationAccepted(key_id=key_id, tenant=tenant, kept=kept)
         exchange.respond(200, [JSON], _encode(accepted))
-
-    async def _announce(self, exchange: Exchange, reader: BodyReader) -> None:
-        intention = self._admit(read_intention(await reader.whole(DOCUMENT_BYTES_MAX)))
-        self._announced.take(intention)
-        exchange.respond(202, [JSON], b"{}")
 
     async def _put(self, exchange: Exchange, sha256: str, tenant: str, reader: BodyReader) -> None:
         stored: BlobStored = await self._uploads.put(exchange, sha256, tenant, reader)
@@ -424,14 +296,6 @@ class AdminApi:
         raise InvalidInput(
             f"{name[:80]!r} is no service.", fix="Give its name, or <tenant address>.<name>."
         )
-
-
-def _what_next(declared: Declared, kept: tuple[str, ...]) -> str:
-    if "fabric" not in kept:
-        return "The fabric is away: it is kept here and handed over when the fabric is back."
-    if declared.service.deleted:
-        return "Its replicas drain and end."
-    return "The controller chooses sites; `isochrone status` shows the replicas as they come."
 
 
 def _query(exchange: Exchange) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ from isochrone.gateway.samples import Room, Round, Sample
 from isochrone.rules.answer_tree import CHECKED_BYTES_MAX, leaf, request_digest
 
 if TYPE_CHECKING:
-    from isochrone.gateway.fleet import Option
+    from isochrone.gateway.options import Option
     from isochrone.schema.frames import AnswerHeader
 
 ROUNDS_MAX: Final = 1024

@@ -11,6 +11,7 @@ import time
 from isochrone import __version__
 from isochrone.gateway import gauges
 from isochrone.gateway.admin import AdminApi
+from isochrone.gateway.admin_declarations import DeclarationDesk
 from isochrone.gateway.admin_guard import Guard
 from isochrone.gateway.admin_ledger import LedgerDesk
 from isochrone.gateway.api_oip import OipApi
@@ -123,20 +124,31 @@ def _make_views(parts: Parts) -> Views:
 
 def _make_admin(parts: Parts) -> AdminApi:
     config = parts.config
-    return AdminApi(
+    guard = Guard(config.tenants, config.admins, time.time)
+    uploads = Uploads(parts.store, parts.announced, parts.proofs, parts.files.wanted)
+    ledger = LedgerDesk(config, parts.fabric)
+    declarations = DeclarationDesk(
         cell=config.cell,
         places=parts.places,
         blocs=parts.blocs,
-        guard=Guard(config.tenants, config.admins, time.time),
+        guard=guard,
         tables=parts.tables,
         fabric=parts.fabric,
-        uploads=Uploads(parts.store, parts.announced, parts.proofs, parts.files.wanted),
+        uploads=uploads,
         announced=parts.announced,
+        ledger=ledger,
+        legal_url=parts.neighbours.legal_url,
+        cell_url=parts.neighbours.cell_url,
+    )
+    return AdminApi(
+        cell=config.cell,
+        guard=guard,
+        declarations=declarations,
+        tables=parts.tables,
+        uploads=uploads,
         views=parts.views,
         logs=parts.logs,
         traffic=parts.traffic,
-        ledger=LedgerDesk(config, parts.fabric),
+        ledger=ledger,
         tenants=parts.tenants,
-        legal_url=parts.neighbours.legal_url,
-        cell_url=parts.neighbours.cell_url,
     )

@@ -20,9 +20,10 @@ from typing import Final
 from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
 from isochrone.gateway.config import GatewayLimits
-from isochrone.gateway.fleet import Fleet, Option
+from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
 from isochrone.gateway.numbers import Numbers
+from isochrone.gateway.options import Option
 from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.tries import Try, Upload, refusal

@@ -20,19 +20,17 @@ from isochrone.gateway.flight import Flight, may_try
 from isochrone.gateway.known import Asked, KnownNode, KnownPeer, Sighting
 from isochrone.gateway.lines import Line
 from isochrone.gateway.loads import Load
+from isochrone.gateway.options import Option, as_routed, option_of
 from isochrone.gateway.places import Places
 from isochrone.gateway.routes import RouteBook
 from isochrone.rules import health
 from isochrone.rules.health import SILENCE_MAX_S
-from isochrone.rules.routing import RouteCandidate, rank
+from isochrone.rules.routing import rank
 from isochrone.schema.frames import AnswerTrailer, Beat
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.place import NOWHERE, Whereabouts
 from isochrone.schema.routing import GatewayPresence, ReplicaRoute
 from isochrone.wire.channel import Channel
-
-CONCURRENCY: Final = 1
-"""Requests that a replica works on at once, as far as a gateway knows (one worker)."""
 
 DIGEST_FRESH_S: Final = 1.0
 """A digest older than this (four are missed) says nothing about now: the fabric is away."""
@@ -46,34 +44,6 @@ LOAD_IDLE_S: Final = 600.0
 
 REVIEW_SLOW_S: Final = 1.0
 """How often replicas are compared with their peers."""
-
-
-class Option(RouteCandidate, frozen=True, kw_only=True, eq=False):
-    """One way to one replica: what ranking looks at, and what sending needs.
-
-    ``rtt_ms``: smoothed round trip, through a relay both hops. ``via``: the channel's line.
-    """
-
-    replica: ReplicaRoute
-    known: KnownNode
-    via: Line
-    relay: bool
-    load: Load
-
-    @property
-    def channel(self) -> Channel:
-        """Where to open the stream."""
-        return self.via.channel
-
-    @property
-    def floor_ms(self) -> float:
-        """The least round trip of that channel lately."""
-        return self.via.floor_ms
-
-    @property
-    def beyond_ms(self) -> float:
-        """The round trip beyond that channel, as the relaying gateway told it."""
-        return max(0.0, self.rtt_ms - self.via.rtt_ms) if self.relay else 0.0
 
 
 class Fleet:
@@ -246,20 +216,20 @@ class Fleet:
         suspect = load.suspect(now_s) or (not self.doubtful and self.silent(known, now_s))
         line = known.line
         if line is not None:
-            if not _as_routed(known, replica):
+            if not as_routed(known, replica):
                 return None
             status = known.statuses.get(replica.lease)
             if status is None:
                 suspect = suspect or known.beat is not None
             elif status.state != "serving":
                 suspect = True
-            return _option(replica, known, line, False, line.rtt_ms, load, suspect)
+            return option_of(replica, known, line, False, line.rtt_ms, load, suspect)
         way = self._relay(flight, known, now_s)
         if way is None:
             return None
         peer, sighting = way
         rtt_ms = peer.line.rtt_ms + sighting.presence.rtt_ms
-        return _option(replica, known, peer.line, True, rtt_ms, load, suspect)
+        return option_of(replica, known, peer.line, True, rtt_ms, load, suspect)
 
     def _relay(
         self, flight: Flight, known: KnownNode, now_s: float
@@ -301,10 +271,10 @@ class Fleet:
     def direct(self, replica: ReplicaRoute, now_s: float) -> Option | None:
         """The way to a replica over its node's own channel, whatever its load; for relays."""
         known = self.nodes.get(replica.node)
-        if known is None or known.line is None or not _as_routed(known, replica):
+        if known is None or known.line is None or not as_routed(known, replica):
             return None
         load, line = self.load(replica.lease, now_s), known.line
-        return _option(replica, known, line, False, line.rtt_ms, load, False)
+        return option_of(replica, known, line, False, line.rtt_ms, load, False)
 
     def answered(
         self,
@@ -405,36 +375,3 @@ class Fleet:
     def _forget_unseen(self, known: KnownNode) -> None:
         if known.line is None and not known.via and not known.tries:
             self.nodes.pop(known.address, None)
-
-
-def _as_routed(known: KnownNode, replica: ReplicaRoute) -> bool:
-    """Whether a node's grant says what the routing table does."""
-    return known.country == replica.place.country and known.provider == replica.provider
-
-
-def _option(
-    replica: ReplicaRoute,
-    known: KnownNode,
-    via: Line,
-    relay: bool,
-    rtt_ms: float,
-    load: Load,
-    suspect: bool,
-) -> Option:
-    return Option(
-        lease=replica.lease,
-        node=replica.node,
-        provider=replica.provider,
-        legal=True,  # only legal replicas come here: see Fleet.options
-        rtt_ms=rtt_ms,
-        in_flight=load.in_flight + known.foreign,
-        concurrency=CONCURRENCY,
-        service_ms=load.service_ms,
-        deviation_ms=load.deviation_ms,
-        suspect=suspect,
-        replica=replica,
-        known=known,
-        via=via,
-        relay=relay,
-        load=load,
-    )

@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
-from isochrone.gateway.fleet import Fleet, Option
+from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.gather import Gather
+from isochrone.gateway.options import Option
 from isochrone.gateway.routes import RouteBook
 from isochrone.gateway.tallies import Tallies, Tally
 from isochrone.rules.tallying import CUT, DECLINED, OK, REFUSED, REPLICA, outcome_of

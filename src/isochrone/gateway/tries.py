@@ -7,9 +7,9 @@ from time import monotonic
 from typing import Protocol
 
 from isochrone.gateway.answer_keeping import Keeping
-from isochrone.gateway.fleet import Option
 from isochrone.gateway.flight import Flight
 from isochrone.gateway.gather import Gather
+from isochrone.gateway.options import Option
 from isochrone.gateway.tallies import Tally
 from isochrone.schema.errors import IsochroneError, OurFault, TheirFault, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer
