@@ -18,7 +18,7 @@ from isochrone.atlas.borders import Bounds
 from isochrone.atlas.provable import moved
 from isochrone.cli.place_facts import Disc, PlaceFacts
 from isochrone.cli.place_land import BORDER, INK, SEA, SOFT, draw_land
-from isochrone.cli.place_text import describe
+from isochrone.cli.place_text import PROVES, describe
 from isochrone.cli.tables import count, short
 from isochrone.rules.location import ACCOUNTS_MIN
 from isochrone.schema.errors import InvalidInput
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-PROVES = "Where the key answers, not that data stays there."
 
 COLOURS = ("#0b6e99", "#c4501b", "#5b4b9a", "#1f7a4d", "#a3195b", "#8a6d00", "#37516b", "#7a3b1d")
 """Of discs, smallest first: dark enough on land and sea, told apart in grey by their labels too."""

@@ -8,6 +8,9 @@ from isochrone.rules.location import ACCOUNTS_MIN, distance_km
 from isochrone.rules.vantages import Settling
 from isochrone.schema.place import Place, Region
 
+PROVES = "It proves where the key answers, not that data stays there."
+"""Said with every table and map, so that nobody takes a proof for more."""
+
 LISTED_MAX = 8
 """Countries in a row; JSON has all."""
 

@@ -15,14 +15,12 @@ which no document can prove; a key that was lent to a box near the vantage.
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import Final
 
 from isochrone.rules.seeded_work import WIDTHS
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of
 from isochrone.schema.documents import Signed, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput
-from isochrone.schema.place import Place
 from isochrone.schema.proof import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
@@ -54,7 +52,7 @@ def place_attestation(document: Signed | bytes) -> PlaceAttestation:
     said, signer = unseal(_unpacked(document), PLACE_ATTESTATION, PlaceAttestation)
     if signer != said.vantage:
         raise Forbidden("Another key signed this attestation than its vantage's.")
-    if not 0 < said.rtt_us <= RTT_US_MAX or said.probes < 1 or not on_earth(said.place):
+    if not 0 < said.rtt_us <= RTT_US_MAX or said.probes < 1 or not said.place.is_on_earth:
         raise InvalidInput("The attestation's numbers are out of range.")
     seen, subject = unseal(unpack(said.transcript), PROBE_TRANSCRIPT, Transcript)
     if subject != said.subject or seen.vantage != said.vantage or seen.probes != said.probes:
@@ -84,12 +82,6 @@ def work_attestation(document: Signed | bytes) -> WorkAttestation:
     if (result.rows, result.width) != (said.rows, said.width):
         raise Forbidden("The result is of another work.")
     return said
-
-
-def on_earth(place: Place) -> bool:
-    """Whether the coordinates are some (NaN and infinities are not)."""
-    inside = abs(place.latitude) <= 90 and abs(place.longitude) <= 180
-    return inside and math.isfinite(place.latitude) and math.isfinite(place.longitude)
 
 
 def _opens(secret: str, commitment: str) -> bool:

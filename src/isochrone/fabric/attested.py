@@ -28,7 +28,6 @@ from typing import Final
 
 import msgspec
 
-from isochrone.fabric.attestations import on_earth
 from isochrone.fabric.attested_bars import Bars
 from isochrone.fabric.attested_bounds import Bounds, Kept
 from isochrone.fabric.attested_works import Proven, Works
@@ -198,7 +197,7 @@ class AttestedShelf:
         named = self._validators if news.role == "validator" else self._keys - self._validators
         if signer != news.vantage or signer not in named:
             raise Forbidden("That vantage is not known here.")
-        if not on_earth(news.place):
+        if not news.place.is_on_earth:
             raise InvalidInput("That vantage stands nowhere on Earth.")
         before = self._vantages.get(signer)
         if before is not None and news.at_unix_ms <= before.at_unix_ms:

@@ -53,10 +53,6 @@ class Guard:
                 fix="Ask the operator to add it, or use another cell.",
             )
 
-    def is_admin(self, account: str) -> bool:
-        """Whether an account sees every tenant's services."""
-        return account in self._admins
-
     def may_see(self, account: str, tenant: str) -> bool:
         """Whether an account may see a tenant's things."""
         return account == tenant or account in self._admins

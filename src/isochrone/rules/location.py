@@ -37,6 +37,7 @@ from typing import Final
 import msgspec
 
 from isochrone.rules.exact_distance import exact_km
+from isochrone.rules.residency import ACCOUNTS_MIN as ACCOUNTS_MIN
 from isochrone.schema.place import (
     LIGHT_KM_PER_MS,
     REACH_KM,
@@ -44,11 +45,6 @@ from isochrone.schema.place import (
     Place,
 )
 from isochrone.schema.proof import Finding, Verdict
-
-KM_PER_MS: Final = LIGHT_KM_PER_MS
-
-ACCOUNTS_MIN: Final = 3
-"""Distinct accounts that must each prove a jurisdiction alone (as ``rules.residency`` asks)."""
 
 CLAIM_MARGIN_KM: Final = 50.0
 """How far a claimed place may lie outside a disc before it is a lie: a claim names a metro, whose
@@ -76,7 +72,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
 def radius_km(rtt_us: int) -> float:
     """How far the subject of a round trip may be at most, kilometres over ground."""
-    return rtt_us * KM_PER_MS / 1000
+    return rtt_us * LIGHT_KM_PER_MS / 1000
 
 
 def distance_km(a: Place, b: Place) -> float:

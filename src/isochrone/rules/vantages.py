@@ -23,8 +23,8 @@ from typing import Final
 
 import msgspec
 
-from isochrone.rules.location import KM_PER_MS, ReachOf, distance_km, radius_km
-from isochrone.schema.place import REACH_KM, Place
+from isochrone.rules.location import ReachOf, distance_km, radius_km
+from isochrone.schema.place import LIGHT_KM_PER_MS, REACH_KM, Place
 
 VANTAGE_MARGIN_KM: Final = 10.0
 """How far two vantages may be farther apart than light allows: either states its point to a few
@@ -102,7 +102,7 @@ def provable_within_ms(place: Place, admitted: frozenset[str], reach_of: ReachOf
     0 where no disc can: the place is foreign, or nearer to foreign land than borders are known.
     """
     foreign_km = next((km for country, km in reach_of(place) if country not in admitted), REACH_KM)
-    return foreign_km / KM_PER_MS
+    return foreign_km / LIGHT_KM_PER_MS
 
 
 def would_settle(

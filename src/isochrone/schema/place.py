@@ -39,6 +39,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     country: str
     metro: str
 
+    @property
+    def is_on_earth(self) -> bool:
+        """Whether the coordinates are some (NaN and infinities are not). Says nothing of the
+        country, whose names the atlas has."""
+        return -90 <= self.latitude <= 90 and -180 <= self.longitude <= 180
+
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of where a key answers, in countries: what every mask looks at.

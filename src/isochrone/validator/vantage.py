@@ -26,7 +26,7 @@ from isochrone.validator.door import WatchDoor
 from isochrone.wire.certificate import make_certificate
 from isochrone.wire.channel import Channel
 from isochrone.wire.probing_door import ProbeDoor
-from isochrone.wire.probing_known import is_on_earth
+from isochrone.wire.probing_known import is_known_place
 from isochrone.wire.probing_post import VantagePost
 from isochrone.wire.probing_prover import Prover, unix_ms_now
 from isochrone.wire.probing_subjects import ChannelSubject
@@ -95,8 +95,11 @@ class ValidatorVantage:
         Raises Unavailable when a port is taken, InvalidInput for a place that is not on Earth.
         """
         config = self._config
-        if not is_on_earth(place):
-            raise InvalidInput("The validator's place is not on Earth.", fix="Correct `place`.")
+        if not is_known_place(place):
+            raise InvalidInput(
+                "The validator's place is not on Earth, or its country is none.",
+                fix="Correct `place`: degrees north and east, and an ISO 3166 code.",
+            )
         certificate = make_certificate(Path(config.state_dir) / "tls")
         probe_port = await self._probe_door.open(config.probe_host, config.probe_port)
         standing = Standing(

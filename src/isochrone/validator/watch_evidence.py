@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from isochrone.fabric.attestations import on_earth, place_attestation, work_attestation
+from isochrone.fabric.attestations import place_attestation, work_attestation
 from isochrone.rules import answers, hardware, location
 from isochrone.rules.answer_tree import leads, leaf
 from isochrone.rules.watching import MOMENTS_MAX, Phases, draws, near_moment
@@ -272,7 +272,7 @@ def _grant(report: NodeReport) -> tuple[NodeGrant | None, str, tuple[str, ...]]:
         grant, provider = unseal(unpack(report.grant), NODE_GRANT, NodeGrant)
     except IsochroneError as error:
         return None, "", (f"{report.node}: its grant: {error.message.rstrip('.')}",)
-    if grant.node != report.node or not on_earth(grant.place):
+    if grant.node != report.node or not grant.place.is_on_earth:
         return None, "", (f"{report.node}: its grant is another node's, or of no place",)
     return grant, provider, ()
 

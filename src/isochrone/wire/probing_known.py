@@ -126,13 +126,9 @@ def _is_sound(news: VantageNews) -> bool:
     if news.door is not None:
         doors.append((news.door.host, news.door.port))
     dialable = all(0 < len(h) <= _HOST_CHARS_MAX and 0 < p < 65536 for h, p in doors)
-    return dialable and is_on_earth(news.place) and 0 <= news.at_unix_ms < _UNIX_MS_MAX
+    return dialable and is_known_place(news.place) and 0 <= news.at_unix_ms < _UNIX_MS_MAX
 
 
-def is_on_earth(place: Place) -> bool:
-    """Whether a place has coordinates of the Earth and a country of ISO 3166."""
-    return (
-        place.country in countries()
-        and -90 <= place.latitude <= 90
-        and -180 <= place.longitude <= 180
-    )
+def is_known_place(place: Place) -> bool:
+    """Whether a place has coordinates of the Earth and a country that the atlas knows."""
+    return place.is_on_earth and place.country in countries()

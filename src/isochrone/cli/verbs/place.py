@@ -11,7 +11,6 @@ from isochrone.cli.tables import print_json, print_table, short
 from isochrone.client.admin import AdminClient
 from isochrone.schema.errors import InvalidInput, NotFound
 
-PROVES = "It proves where the key answers, not that data stays there."
 ADDRESS_LENGTH = 42
 
 
@@ -43,7 +42,7 @@ def command(
     if output == "json":
         print_json(facts)
         return
-    from isochrone.cli.place_text import contradiction, describe, listed, probable
+    from isochrone.cli.place_text import PROVES, contradiction, describe, listed, probable
 
     where = f"{view.place.metro}, {view.place.country}"
     click.echo(f"{short(view.node)} claims to be in {where}.")
