@@ -53,6 +53,7 @@ from isochrone.schema.proof import (
 )
 from isochrone.validator.watch_evidence import ASKED_MAX
 from isochrone.validator.watch_journal import Taken
+from isochrone.validator.watch_papers import PAGE_BYTES_MAX
 from isochrone.validator.watch_plan import Scene, reports
 
 FILL = bytes(8 * GROUP)
@@ -113,7 +114,7 @@ def work(rows: int = 32_768, width: int = 512, index: int = 5, number: int = 0) 
     return pack(seal(WORK_ATTESTATION, word, key("v1")))
 
 
-def answer(signed_ms: int = CLOCK.measure_ms) -> bytes:
+def answer(signed_ms: int = CLOCK.measure_ms, service: str = "s") -> bytes:
     found = leaf(bytes(32), bytes(32))
     root = AnswerRoot(
         lease="l1",
@@ -126,7 +127,7 @@ def answer(signed_ms: int = CLOCK.measure_ms) -> bytes:
     word = AnswerCheck(
         node=NODE,
         lease="l1",
-        service="s",
+        service=service,
         validator=key("v1").address,
         at_unix_ms=CLOCK.measure_ms,
         request="00" * 32,
@@ -261,18 +262,37 @@ def unpacked(packed: bytes) -> WorkAttestation:
     return unseal(unpack(packed), WORK_ATTESTATION, WorkAttestation)[0]
 
 
-def test_a_work_that_was_kept_twice_is_told_once() -> None:
-    """As after a crash; its author must not be found false for it."""
-    me = KNOWN.start.watchers[[one.key for one in KNOWN.start.watchers].index(key("v1").address)]
-    scene = Scene(
+def scene() -> Scene:
+    return Scene(
         seed=seed_of(KNOWN.start, WATCH),
         secret=bytes.fromhex(SECRET),
         clock=CLOCK,
-        me=me,
+        me=next(one for one in KNOWN.start.watchers if one.key == key("v1").address),
         watchers=KNOWN.start.watchers,
     )
+
+
+def test_a_work_that_was_kept_twice_is_told_once() -> None:
+    """As after a crash; its author must not be found false for it."""
     taken = [Taken(node=NODE, kind="hardware", documents=(work(),))] * 2
     taken += [Taken(node=NODE, kind="hardware", documents=(work(number=3),))]
-    made = reports(scene, taken, {NODE: grant("node-0")})
+    made = reports(scene(), taken, {NODE: grant("node-0")})
     assert [len(one.evidence) for one in made] == [1]
     assert checked(words(*made)).faults == ()
+
+
+def test_nobody_can_fill_a_report_until_no_page_holds_it() -> None:
+    """A gateway chooses words in what it tells; a provider in its grant."""
+    claim, _ = unseal(unpack(grant("node-0")), NODE_GRANT, NodeGrant)
+    there = msgspec.structs.replace(claim.place, metro="m" * 900_000)
+    huge = pack(seal(NODE_GRANT, msgspec.structs.replace(claim, place=there), key("provider")))
+    told = (answer(), answer(service="s" * 900_000))
+    taken = [Taken(node=NODE, kind="answers", documents=told)]
+    (made,) = reports(scene(), taken, {NODE: huge})
+    assert made.evidence == told[:1]
+    assert made.grant == b""
+    documents = words(made)
+    assert max(map(len, documents)) < PAGE_BYTES_MAX // 4
+    assert checked(documents).faults == ()
+    long = msgspec.structs.replace(made, evidence=(answer(service="s" * 9_000),))
+    assert "bytes" in checked(words(long)).faults[0]

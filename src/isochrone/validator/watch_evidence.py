@@ -32,7 +32,7 @@ from isochrone.schema.documents import (
     unpack,
     unseal,
 )
-from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
+from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError, TooLarge
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.place import Place
 from isochrone.schema.proof import (
@@ -55,6 +55,11 @@ from isochrone.validator.hardware_check import exhibit_stands
 
 EVIDENCE_MAX: Final = 48
 """Documents of one report: the fastest burst, a few works, some answers."""
+
+DOCUMENT_BYTES_MAX: Final = 8 * 1024
+WORK_BYTES_MAX: Final = 64 * 1024
+"""Of one packed document; a work may show a row. Nodes and gateways fill in words of theirs, and a
+report that no page can hold would cost its author the whole opening."""
 
 ASKED_MAX: Final = MOMENTS_MAX
 """Questions to one node in a watch: one at each moment of the secret."""
@@ -116,9 +121,12 @@ def shown(
     for packed in sorted(set(report.evidence))[:EVIDENCE_MAX]:
         try:
             document = unpack(packed)
+            is_work = document.kind == WORK_ATTESTATION
+            if len(packed) > (WORK_BYTES_MAX if is_work else DOCUMENT_BYTES_MAX):
+                raise TooLarge(f"A {document.kind[:40]} has {len(packed):,} bytes.")
             if document.kind == PLACE_ATTESTATION:
                 places.append(_place(document, report.node, validator, clock, moments))
-            elif document.kind == WORK_ATTESTATION:
+            elif is_work:
                 work = _work(document, report.node, validator, clock)
                 if is_bound:
                     _draw(work, unused)
@@ -272,6 +280,8 @@ def _grant(report: NodeReport) -> tuple[NodeGrant | None, str, tuple[str, ...]]:
         grant, provider = unseal(unpack(report.grant), NODE_GRANT, NodeGrant)
     except IsochroneError as error:
         return None, "", (f"{report.node}: its grant: {error.message.rstrip('.')}",)
+    if len(report.grant) > DOCUMENT_BYTES_MAX:
+        return None, "", (f"{report.node}: its grant has {len(report.grant):,} bytes",)
     if grant.node != report.node or not grant.place.is_on_earth:
         return None, "", (f"{report.node}: its grant is another node's, or of no place",)
     return grant, provider, ()
