@@ -4,7 +4,8 @@ A thin shell around ``wire.greeting``: who comes shows a provider's grant and pr
 a gateway. What a node says here is an introduction and answers; everything else is counted and
 dropped, and it may open no stream. Of one node the newest channel counts.
 
-``on`` takes handlers by message type, for whoever asks nodes something (bursts, works).
+``on`` takes handlers by message type, for whoever asks nodes something (bursts, works);
+``on_lost`` is for who keeps anything of a node that is here.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class WatchedNode(msgspec.Struct, frozen=True, kw_only=True):
 class WatchDoor:
     """``open`` it, ``close`` it; ``nodes``: who is here, by address.
 
-    ``on_changed(address)``: a node came, introduced itself or went.
+    ``on_changed(address)``: a node came, introduced itself or went. ``on_lost``: called with the
+    address of one that went.
     """
 
     def __init__(self, key_address: str, cell: str, on_changed: Callable[[str], None]) -> None:
         self.nodes: dict[str, WatchedNode] = {}
         self.counters: Counter[str] = Counter()
+        self.on_lost: list[Callable[[str], None]] = []
         self._address = key_address
         self._cell = cell
         self._on_changed = on_changed
@@ -86,14 +89,6 @@ class WatchDoor:
         """Close the door and every channel."""
         if self._server is not None:
             await self._server.close()
-
-    def say(self, node: str, message: Control) -> bool:
-        """Send something to a node; False when it is not here."""
-        known = self.nodes.get(node)
-        if known is None:
-            return False
-        known.channel.send_control(message)
-        return True
 
     def _authorise(self, hello: Hello) -> tuple[object, Welcome]:
         if hello.role != "node":
@@ -148,6 +143,8 @@ class WatchDoor:
         if known is not None and known.channel is channel:
             del self.nodes[address]
             self._on_changed(address)
+            for tell in self.on_lost:
+                tell(address)
 
 
 class WatchedHandler:

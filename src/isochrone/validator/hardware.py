@@ -73,6 +73,7 @@ OPENING_S = 60.0
 """For making 64 rows again and sending up to 1.2 MiB over a thin line."""
 
 CLAIMS_MAX = 100_000
+"""Of nodes that are here: more than a door lets in."""
 
 Message = WorkCommitted | WorkRecalled | WorkOpened
 T = TypeVar("T", bound=Message)
@@ -96,7 +97,7 @@ class Hardware:
     the chain says. ``claims``: what nodes claim, by address. ``declined``: the words of nodes that
     declined their last work.
 
-    The door passes every ``Work*`` message on to ``heard`` (``listen``), and may tell ``lost``.
+    The door passes every ``Work*`` message on to ``heard`` and tells ``lost`` (``listen``).
     """
 
     def __init__(
@@ -120,9 +121,11 @@ class Hardware:
     # -- the door's side -----------------------------------------------------------------------
 
     def listen(self, door: WatchDoor) -> None:
-        """Take what nodes say about works at this door."""
+        """Take what nodes say about works at this door, and forget those that go: keys cost
+        nothing, and claims of those that came once would keep true ones out."""
         for kind in (WorkClaim, WorkCommitted, WorkRecalled, WorkOpened):
             door.on(kind, self.heard)
+        door.on_lost.append(self.lost)
 
     def heard(self, node: str, message: object) -> None:
         """A message of a node; what fits no challenge is ignored."""

@@ -29,8 +29,8 @@ WORKS_KEPT, CHECKS_KEPT = 6, 24
 """Documents of a kind in one report."""
 
 GAP_PPM = 253_000
-"""Of an epoch, between two works of one validator at one node: 911 s of an hour, just above what a
-node allows (``rules.work_budget.GAP_S``), so that three of them fit."""
+"""Of an epoch, between two works of one validator at one node, millionths: 911 s of an hour, more
+than a node asks for (``rules.work_budget.GAP_S``, 720 s), and three of them fit."""
 
 RIGHT_KEPT = 2
 """Checks in a report on answers that were all right: they show no more, and cost 1.5 kB each."""

@@ -47,7 +47,7 @@ def check_node(hello: Hello, newest_revision: Callable[[str], int]) -> NodePaper
         raise Forbidden(
             f"{place.country[:8]!r} is no ISO 3166 country.", fix="Correct the place of the grant."
         )
-    if not (-90 <= place.latitude <= 90 and -180 <= place.longitude <= 180):
+    if not place.is_on_earth:
         raise InvalidInput("The grant's place is not on Earth.", fix="Correct its coordinates.")
     _check_numbers(grant)
     if grant.revision < newest_revision(hello.address):
