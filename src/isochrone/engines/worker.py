@@ -20,12 +20,11 @@ import signal
 import socket
 import sys
 import tempfile
-from pathlib import Path
 from typing import IO, Protocol, cast
 
 import psutil
 
-import isochrone
+from isochrone.engines.inherited import inherited
 from isochrone.engines.worker_frames import (
     DOCUMENT_LENGTH,
     HEAD,
@@ -284,7 +283,7 @@ async def _start(module: str) -> Worker:
             stderr=errors,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
-            env=_environment(),
+            env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE),
         )
     except OSError as error:
         ours.close()
@@ -299,17 +298,6 @@ async def _start(module: str) -> Worker:
     loop = asyncio.get_running_loop()
     transport, pipe = await loop.create_unix_connection(_Pipe, sock=ours)
     return Worker(process, transport, pipe, errors)
-
-
-def _environment() -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_PREFIXES)
-    }
-    source = str(Path(isochrone.__file__).parents[1])
-    paths = [source, *filter(None, kept.get("PYTHONPATH", "").split(os.pathsep))]
-    return kept | _SINGLE | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _ending(code: int) -> str:

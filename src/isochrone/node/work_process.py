@@ -7,15 +7,13 @@ It lives in a session of its own, sees of the node's environment only what ``_EN
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
-import isochrone
+from isochrone.engines.inherited import inherited
 from isochrone.node.work_worker import (
     FRAME_BYTES_MAX,
     LENGTH,
@@ -109,7 +107,7 @@ class WorkProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=_environment(),
+                env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE),
             )
         except OSError as error:
             raise Unavailable(
@@ -129,14 +127,3 @@ class WorkProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-def _environment() -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_PREFIXES)
-    }
-    source = str(Path(isochrone.__file__).parents[1])
-    paths = [source, *filter(None, kept.get("PYTHONPATH", "").split(os.pathsep))]
-    return kept | _SINGLE | {"PYTHONPATH": os.pathsep.join(paths)}
