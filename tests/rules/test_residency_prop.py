@@ -11,7 +11,6 @@ from isochrone.rules.residency import (
     evidence_of,
     inside,
     intersect,
-    relay_allowed,
     strongest,
     why_not,
 )
@@ -82,14 +81,6 @@ def naive(residency: Residency, where: Whereabouts) -> bool:
 def test_admits_what_the_naive_model_admits(residency: Residency, where: Whereabouts) -> None:
     assert admits(residency, where, BLOCS) == naive(residency, where)
     assert (why_not(residency, where, BLOCS) is None) == naive(residency, where)
-
-
-@given(residencies, wheres(), wheres())
-def test_a_relay_is_as_bound_as_the_node(
-    residency: Residency, via: Whereabouts, node: Whereabouts
-) -> None:
-    both = naive(residency, via) and naive(residency, node)
-    assert relay_allowed(residency, via, node, BLOCS) == both
 
 
 @given(residencies, wheres())

@@ -215,14 +215,6 @@ def evidence_of(where: Whereabouts, residency: Residency, blocs: Blocs) -> Evide
     return mask_of(residency, blocs).evidence(where)
 
 
-def relay_allowed(residency: Residency, via: Whereabouts, node: Whereabouts, blocs: Blocs) -> bool:
-    """Whether a request may go to a node through a gateway elsewhere: both must be admitted.
-
-    A relaying gateway sees the data in the clear, so the mask covers it like the node.
-    """
-    return admits(residency, via, blocs) and admits(residency, node, blocs)
-
-
 def inside(inner: Residency, outer: Residency, blocs: Blocs) -> bool:
     """Whether everything that ``inner`` admits is admitted by ``outer`` too.
 

@@ -40,7 +40,7 @@ verdict's epoch: worth it from k = 7.6. Under a new name it has nothing held to 
 three quarters are held in a node's first ``Terms.newcomer_epochs``: even if it is met at once it
 keeps k · 0.25 of one epoch in two, less than its honest pay while k < 8. Nobody is paid for eight
 times what its works have shown
-(``rules.hardware``); ``bench/cheats.py`` plays it out.
+(``rules.hardware``); ``bench.cheats`` plays it out.
 
 Cheapest lie caught: one that two thirds of the bond see, in one watch or in a week's committees.
 Cheapest lie missed: to buy more than a third of the bond (nobody is barred; eligibility lapses at

@@ -154,18 +154,16 @@ class Hardware:
 
     # -- challenging ---------------------------------------------------------------------------
 
-    async def challenge(
-        self, node: str, memory_mib: int = 0, *, chance: bytes = b"", start_unix_ms: int = 0
-    ) -> bytes | None:
-        """One work: a packed ``work-attestation``, or None when nothing was measured.
+    async def challenge(self, node: str, *, chance: bytes = b"") -> bytes | None:
+        """One work now: a packed ``work-attestation``, or None when nothing was measured.
 
-        ``memory_mib``: at most so much (0: all that the node claims). ``start_unix_ms``: the common
-        moment to wait for (0: now). ``declined[node]`` has the word of a node that declined.
+        It fills all that the node claims, as far as the time allows. ``declined[node]`` has the
+        word of a node that declined.
         """
         claim = self.claims.get(node)
         if claim is None or node in self._under_way or len(self._under_way) >= UNDER_WAY_MAX:
             return None
-        size = work_for(min(memory_mib or claim.memory_mib, claim.memory_mib), claim.mflops)
+        size = work_for(claim.memory_mib, claim.mflops)
         if size is None:
             return None
         chance = chance or os.urandom(32)
@@ -174,7 +172,6 @@ class Hardware:
         self._under_way[node] = challenge
         self.declined.pop(node, None)
         try:
-            await asyncio.sleep(max(0, start_unix_ms - self._now_unix_ms()) / 1000)
             return await self._ask(node, challenge, claim, size, chance, rows)
         except _Declined as word:
             self.declined[node] = str(word)[:40]
