@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from isochrone.rules.hash_tree import LEAF_BYTES
+from isochrone.rules.hash_tree import LEAF_BYTES as LEAF_BYTES
 from isochrone.rules.hash_tree import Levels as Levels
 from isochrone.rules.hash_tree import leads as leads
 from isochrone.rules.hash_tree import levels_of as levels_of
