@@ -41,6 +41,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     claim_paid: int
     credit_paid: int
     credit_for_killed: int
+    watches_opened: int
     audit_agrees: bool
     epochs_behind: int
 
@@ -83,11 +84,13 @@ class Settling:
             f"serve of it the tenant gets {for_killed / 1e6:.6f} dollars, out of its earnings."
         )
         credit_paid = await self._credit()
+        opened = await self._watch(epoch)
         return Settled(
             epochs_settled=len(progress["roots"]),
             claim_paid=claim_paid,
             credit_paid=credit_paid,
             credit_for_killed=for_killed,
+            watches_opened=opened,
             audit_agrees=await self._audit(epoch, min(row["epoch"] for row in progress["roots"])),
             epochs_behind=progress["behind"],
         )
@@ -168,6 +171,20 @@ class Settling:
         before = await asyncio.to_thread(token.balance_of, account)
         await who.run("claim", "--role", role)
         return await asyncio.to_thread(token.balance_of, account) - before
+
+    async def _watch(self, epoch: int) -> int:
+        """What validators reported of this epoch's watch; how many opened their reports."""
+        asked = (
+            "SELECT count(*) AS opened, coalesce(sum(reports), 0) AS reports FROM watches "
+            f"WHERE kind = 'watch-opening' AND page = 0 AND epoch = {epoch}"
+        )
+        told = await self._tenant.run("records", str(epoch), "--sql", asked, "-o", "json")
+        (row,) = msgspec.json.decode(told)
+        self._story.say(
+            f"{row['opened']} validators had committed to what they measured in watch {epoch}, and "
+            f"opened {row['reports']} reports about nodes."
+        )
+        return int(row["opened"])
 
     async def _audit(self, epoch: int, first: int) -> bool:
         """A stranger in an empty folder, with two URLs, recomputes every epoch."""
