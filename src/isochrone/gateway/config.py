@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isochrone.fabric.attested import VALID_MS
+from isochrone.rules.answers import SHARE_MAX
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
@@ -42,7 +43,7 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream_idle_ms: int = 60_000
     connections_max: int = 20_000
     channels_max: int = 2_000
-    answer_checks_share: float = 0.01
+    answer_checks_share: float = SHARE_MAX
     blob_bytes_max: int = 64 * 1024 * MIB
     store_bytes_max: int = 256 * 1024 * MIB
 
