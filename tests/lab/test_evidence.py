@@ -65,6 +65,7 @@ SETTLED = Settled(
     claim_paid=500,
     credit_paid=200,
     credit_for_killed=40,
+    watches_opened=3,
     audit_agrees=True,
     epochs_behind=0,
 )
@@ -72,7 +73,7 @@ SETTLED = Settled(
 
 def result(one: Seen, **changes: object) -> dict[str, object]:
     made = figures(one, nodes=3, services=1, violations=0, identical=True)
-    return {**made, **msgspec.structs.asdict(SETTLED), **changes}
+    return {**made, "nodes_proven": 4, **msgspec.structs.asdict(SETTLED), **changes}
 
 
 GOOD = seen(
@@ -123,6 +124,8 @@ def test_failures_violations_and_differing_replays_are_problems() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("nodes_proven", 0),
+        ("watches_opened", 0),
         ("epochs_settled", 0),
         ("claim_paid", 0),
         ("credit_paid", 0),

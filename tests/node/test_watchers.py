@@ -111,7 +111,7 @@ async def test_a_validator_that_is_named_gets_a_channel_an_introduction_and_answ
     await until(lambda: [n for n in validator.door.nodes.values() if n.capacity], "it is met")
     (node,) = validator.door.nodes.values()
     assert node.capacity == CAPACITY
-    assert validator.door.say(node.address, ProbeEnd(burst=b"b"))
+    node.channel.send_control(ProbeEnd(burst=b"b"))
     await until(lambda: validator.heard, "an answer")
     signed = ProbeSigned(burst=b"b", transcript=validator.key.address.encode())
     assert validator.heard == [(node.address, signed)]

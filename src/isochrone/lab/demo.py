@@ -117,6 +117,10 @@ def problems(result: dict[str, Any]) -> list[str]:
         found.append("Traffic did not leave the link that slowed down.")
     if result["replace_ms"] is None:
         found.append("A replica of the killed node was not replaced.")
+    if not result["nodes_proven"]:
+        found.append("No node was proven to be where its service must stay.")
+    if not result["watches_opened"]:
+        found.append("No validator opened what it had measured.")
     if not result["epochs_settled"]:
         found.append("No epoch was settled.")
     if not result["claim_paid"]:

@@ -130,6 +130,8 @@ class _Control:
                 await writer.drain()
         except (OSError, ValueError):
             pass  # the caller went away, or sent a line beyond the limit: hang up
+        except asyncio.CancelledError:
+            pass  # the process ends; Python 3.11 tells of cancelled handlers as if they had failed
         finally:
             self.writers.discard(writer)
             writer.close()
