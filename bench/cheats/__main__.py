@@ -11,6 +11,8 @@ A week of hourly epochs, again and again, by the rules that settle real ones (``
    accuse an honest one.
 3. Lies about places over the real round trips between 240 cities.
 4. Trading with oneself through whole settlements; equivocation with real keys.
+5. Liars about their place once more, as real processes over emulated links (``over_links``): what is
+   proven has to change when a hidden delay does.
 
 ``caught``: share of runs that gain at least 5 % while unseen and are caught within 24 epochs of
 their first lie: by a verdict, by credits for a broken promise, by not being believed (place), by
@@ -39,6 +41,7 @@ from bench.cheats.noise import faults
 from bench.cheats.places import LIES, RESTRICTED, cities
 from bench.cheats.town import PAY, Town
 from bench.cheats.validators import LONERS, MEASURING_COSTS, ColludesWithThird
+from bench.cheats.wires import over_links
 from bench.conditions import conditions
 
 from isochrone.rules import work_sizes
@@ -254,6 +257,7 @@ def main() -> None:
         "suspicions": tally.suspicions,
         "honest_validators_unpaid_share": round(tally.unpaid_epochs / tally.duty_epochs, 6),
         "cities_left_out": suspect,
+        "over_links": over_links(),
         "uncaught": uncaught(tally),
         "runs": runs,
         "epochs": epochs,
