@@ -11,8 +11,8 @@ A week of hourly epochs, again and again, by the rules that settle real ones (``
    accuse an honest one.
 3. Lies about places over the real round trips between 240 cities.
 4. Trading with oneself through whole settlements; equivocation with real keys.
-5. Liars about their place once more, as real processes over emulated links (``over_links``): what is
-   proven has to change when a hidden delay does.
+5. Liars about their place once more, as real processes over emulated links (``over_links``): what
+   is proven has to change when a hidden delay does.
 
 ``caught``: share of runs that gain at least 5 % while unseen and are caught within 24 epochs of
 their first lie: by a verdict, by credits for a broken promise, by not being believed (place), by

@@ -1,7 +1,7 @@
 """Liars about their place as real processes behind emulated links: does the verdict follow?
 
-The one cheat whose timing simulated time cannot show. ``lab.place_trial`` starts vantages, links and
-claimants; here each is judged, then the honest one's hidden delay is changed and changed back.
+The one cheat whose timing simulated time cannot show. ``lab.place_trial`` starts vantages, links
+and claimants; here each is judged, then the honest one's hidden delay is changed and changed back.
 """
 
 from __future__ import annotations
