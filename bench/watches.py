@@ -185,6 +185,7 @@ def measured(nodes: int, validators: int) -> dict[str, float]:
 def main() -> None:
     """Print the conditions, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="as all benchmarks; it always does")
     parser.add_argument("--nodes", type=int, default=300)
     parser.add_argument("--validators", type=int, default=12)
     given = parser.parse_args()
