@@ -39,6 +39,11 @@ def test_a_stranger_validates_with_one_command(operator: Home, tmp_path: Path) -
     stranger = Home(tmp_path)
     command = ("validate", operator.url, "--place", "paris")
     assert "--bond" in stranger.bad(*command, "--detach")
+    nowhere = ("validate", operator.url, "--place", "atlantis", "--bond", "100", "--detach")
+    assert "atlantis" in stranger.bad(*nowhere)
+    assert (
+        stranger.json("stake", "--gateway", operator.url) == []
+    )  # a slip of the pen costs nothing
     told = stranger.json(*command, "--bond", "100", "--detach")
     try:
         (row,) = stranger.json("stake", "--gateway", operator.url)

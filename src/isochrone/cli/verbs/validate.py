@@ -67,8 +67,8 @@ def command(
         )
     money = Money(url, chain_urls, None)
     key = PrivateKey.load_or_create(key_path("validator"))
+    path = _configure(money, place_name, host)  # whatever is wrong there costs no bond
     _see_to_bond(money, key, bond)
-    path = _configure(money, place_name, host)
     arguments = [sys.executable, "-m", "isochrone.validator", str(path)]
     if detach:
         _detach(arguments, key.address, as_json=output == "json")
