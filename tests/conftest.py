@@ -3,6 +3,7 @@ tests stay in one process where several run side by side."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -35,6 +36,12 @@ class _ByFile(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return "contracts" if "/contracts/" in file else file
+
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+FIRST_PORT = 20_000 + 1_500 * (int(WORKER) % 8)
+os.environ["ISOCHRONE_PORTS"] = f"{FIRST_PORT}-{FIRST_PORT + 1_499}"
+"""Processes of tests that run side by side draw no ports from each other."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -39,6 +39,7 @@ class Home:
     def environment(self) -> dict[str, str]:
         """The environment of a command of this home, without the tester's own settings."""
         outer = {k: v for k, v in os.environ.items() if not k.startswith("ISOCHRONE_")}
+        outer["ISOCHRONE_PORTS"] = os.environ["ISOCHRONE_PORTS"]
         return {**outer, "ISOCHRONE_HOME": str(self.folder)}
 
     def run(self, *arguments: str, stdin: str = "", **more: str) -> Done:

@@ -6,11 +6,13 @@ A port that a person configured is never replaced: if it is taken, that is an er
 
 They are drawn at random below those that systems give to outgoing connections (32768 up on Linux,
 49152 up on macOS): between our look and the part's start no such connection takes one, and two
-cells that start at once rarely draw the same.
+cells that start at once rarely draw the same. ``ISOCHRONE_PORTS=FIRST-LAST`` names another range,
+for machines on which only some are open, or where many cells start at once.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Container
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import msgspec
 
-from isochrone.schema.errors import Unavailable
+from isochrone.schema.errors import InvalidInput, Unavailable
 
 FILE = "ports.json"
 
 DRAWN_FROM = range(20_000, 32_000)
+TRIES = 4_000
+"""Ports that are looked at before giving up."""
 
 
 class Ports:
@@ -65,7 +69,7 @@ def is_free(host: str, port: int) -> bool:
 def free_ports(count: int, host: str = "127.0.0.1", *, but: Container[int] = ()) -> list[int]:
     """So many different ports that nobody listens on now; raises Unavailable."""
     found: list[int] = []
-    for port in random.SystemRandom().sample(DRAWN_FROM, 4_000):
+    for port in _drawn():
         if len(found) == count:
             return found
         if port not in but and is_free(host, port):
@@ -73,9 +77,25 @@ def free_ports(count: int, host: str = "127.0.0.1", *, but: Container[int] = ())
     raise Unavailable(f"There are no {count} free ports on {host}.", fix="End what uses them.")
 
 
+def _drawn() -> list[int]:
+    """Ports in random order; raises InvalidInput for a range that is none."""
+    told = os.environ.get("ISOCHRONE_PORTS", "")
+    first, _, last = told.partition("-")
+    try:
+        drawn_from = range(int(first), int(last) + 1) if told else DRAWN_FROM
+    except ValueError:
+        drawn_from = range(0)
+    if not drawn_from or drawn_from[0] < 1 or drawn_from[-1] > 65_535:
+        raise InvalidInput(
+            f"ISOCHRONE_PORTS is {told[:40]!r}, which is no range of ports.",
+            fix="Write it as 20000-29999.",
+        )
+    return random.SystemRandom().sample(drawn_from, min(TRIES, len(drawn_from)))
+
+
 def free_run(count: int, host: str = "127.0.0.1", *, but: Container[int] = ()) -> list[int]:
     """So many free ports in a row; raises Unavailable."""
-    for first in random.SystemRandom().sample(DRAWN_FROM, 4_000):
+    for first in _drawn():
         run = range(first, first + count)
         if all(port not in but and is_free(host, port) for port in run):
             return list(run)

@@ -69,7 +69,7 @@ class WatchCollection:
 
     def names(self, epoch: int) -> frozenset[Name]:
         """What there is of an epoch; each document's digest stands for what it is about."""
-        papers = self._papers.get(epoch, {}).values()
+        papers = tuple(self._papers.get(epoch, {}).values())  # more may come meanwhile
         return frozenset((one.kind, sha256_hex(one.packed), one.signer) for one in papers)
 
     def forget_before(self, epoch: int) -> None:
