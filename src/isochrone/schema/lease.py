@@ -34,6 +34,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     chose the node. ``countries``: those that ``residency`` admits, its blocs written out for
     whoever has no atlas; empty: every country, if ``residency`` restricts nothing.
     ``answer_checks``: the tenant consents that answers are checked: the node keeps their digests.
+    ``gpus``: which of the node's GPUs it may use, by their number among the node's devices.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     home_cell: str
     countries: tuple[str, ...] = ()
     answer_checks: bool = False
+    gpus: tuple[int, ...] = ()
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):

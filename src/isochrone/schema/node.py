@@ -18,9 +18,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one replica occupies: thousandths of a CPU core, MiB of memory, whole GPUs.
+    """What one replica occupies: thousandths of a CPU core, MiB of memory, GPUs.
 
-    ``gpu`` names a device model that must match by substring (``H100``); empty means any.
+    ``gpu_milli``: thousandths of each of its ``gpu_count`` GPUs (1-1000); below 1000 only for one
+    GPU, which it then shares. ``gpu`` names a device model that must match by substring
+    (``H100``); empty means any.
     ``gflops_min``: billions of operations a second that validators must have measured of the whole
     node; 0: whatever it has, measured or not.
     """
@@ -28,6 +30,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cpu_milli: int = 500
     memory_mib: int = 512
     gpu_count: int = 0
+    gpu_milli: int = 1000
     gpu: str = ""
     gflops_min: int = 0
 
@@ -52,7 +55,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """The price of one replica, each part rounded up to a whole micro-dollar."""
         cpu = -(-self.cpu_core_microusd_per_hour * resources.cpu_milli // 1000)
         memory = -(-self.memory_gib_microusd_per_hour * resources.memory_mib // 1024)
-        return cpu + memory + self.gpu_microusd_per_hour * resources.gpu_count
+        gpu = -(-self.gpu_microusd_per_hour * resources.gpu_count * resources.gpu_milli // 1000)
+        return cpu + memory + gpu
 
 
 class NodeGrant(msgspec.Struct, frozen=True, kw_only=True):

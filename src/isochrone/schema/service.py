@@ -78,10 +78,30 @@ class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ReplicaRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many replicas at least and at most, over all cells. 1 <= min <= max <= 1000."""
+    """How many replicas at least and at most, over all cells. 0 <= min <= max <= 1000, max >= 1.
+
+    ``min`` 0: without requests the service scales to zero. ``gang``: fewer than ``min`` are of no
+    use, so that all of them are placed or none.
+    """
 
     min: int = 2
     max: int = 4
+    gang: bool = False
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How replicas follow demand between ``ReplicaRange.min`` and ``max`` (``rules.scaling``).
+
+    ``follow`` False: as many as placement finds worth their price, whatever the load. ``idle_s``:
+    without a request for so long a service with ``min`` 0 goes to zero (at least 1 s).
+    ``warm``: nodes beyond the replicas that keep the model fetched and verified, so that a start
+    is only a load. ``hold_s``: how long a gateway holds a request for a replica that starts.
+    """
+
+    follow: bool = False
+    idle_s: float = 300.0
+    warm: int = 0
+    hold_s: float = 20.0
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +115,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     ``answer_checks``: the tenant's consent that a few of its requests (at most one in a hundred)
     are kept for minutes at the gateway that took them and asked again of other replicas of this
     service, at its cost, to find out who answers wrongly; as many go to the second best replica.
+
+    ``priority``: among one tenant's services and against those of tenants that have more than
+    their fair share, the higher one is placed first and may take a lower one's place
+    (``rules.fairness``); 0-9. ``scaling``: how replicas follow demand.
     """
 
     name: str
@@ -111,6 +135,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = False
     home_key: str = ""
     answer_checks: bool = False
+    priority: int = 0
+    scaling: Scaling = Scaling()
 
 
 def service_id(tenant: str, name: str) -> str:
