@@ -136,6 +136,14 @@ def test_any_split_of_pipelined_requests_gets_the_same_answers(requests, cuts):
     assert read_by_h11(whole[0], requests) == whole[0]
 
 
+def test_empty_lines_before_a_request_are_forgiven_however_they_are_cut():
+    raw = b"\r\n\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+    whole = serve([raw])
+    assert whole[0].startswith(b"HTTP/1.1 200")
+    for cut in range(1, len(raw)):
+        assert serve([raw[:cut], raw[cut:]]) == whole
+
+
 @settings(max_examples=300)
 @given(
     st.lists(request(), max_size=2),

@@ -54,6 +54,7 @@ class ChannelServer:
         self.cell = cell
         self.counters: Counter[str] = Counter()
         self.greeting: set[_Knock] = set()
+        self.refused: set[_Knock] = set()  # until the refusal is read and the socket closed
         self.open: set[Channel] = set()
         self.port = 0
         self.server: asyncio.Server | None = None
@@ -81,7 +82,7 @@ class ChannelServer:
             return
         server, self.server = self.server, None
         await stop_listening(server)
-        for knock in tuple(self.greeting):
+        for knock in (*self.greeting, *self.refused):
             knock.abandon()
         self._empty.clear()
         for channel in tuple(self.open):
@@ -173,6 +174,7 @@ class _Knock(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The dialler hung up, or we did."""
+        self._door.refused.discard(self)
         if not self._over:
             greeted = self._acceptor is not None
             self._door.counters["hung_up" if greeted else "tls_failed"] += 1
@@ -188,6 +190,7 @@ class _Knock(asyncio.Protocol):
         self._door.counters[error.code] += 1
         self._leave()
         if self._line is not None:
+            self._door.refused.add(self)
             self._line.write(refusal(error))
             self._line.close()
 

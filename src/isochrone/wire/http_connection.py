@@ -13,6 +13,7 @@ connection from time to time and calls ``check``: no timer per request.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Final
@@ -44,6 +45,8 @@ from isochrone.wire.http_socket import (
 _DRAIN_BYTES_MAX: Final = 512 * 1024
 # A head worth remembering: real clients repeat theirs byte by byte on a kept-alive connection.
 _MEMO_BYTES_MAX: Final = 1024
+# Empty lines before a request are forgiven (RFC 9112, 2.2), all of them, however they are cut.
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 
 
 class HttpConnection(HttpSocket):
@@ -193,8 +196,8 @@ class HttpConnection(HttpSocket):
         if memo is not None and data.startswith(self._memo_head):
             self._begin(memo)
             return data[len(self._memo_head) :]
-        if data[:2] == b"\r\n":  # an empty line before a request is forgiven (RFC 9112, 2.2)
-            data = data[2:]
+        if data[:2] == b"\r\n":
+            data = _EMPTY_LINES.sub(b"", data, count=1)
         limits = self._service.limits
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
