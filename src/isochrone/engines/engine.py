@@ -161,6 +161,7 @@ def make_engine(
     *,
     spare: WorkerSpare | None = None,
     pool_factory: PoolFactory | None = None,
+    gpus: Sequence[int] = (),
 ) -> Engine:
     """An engine of ``kind`` (one of ``KINDS``), not started yet.
 
@@ -168,14 +169,16 @@ def make_engine(
     (``model.onnx``, ``tokenizer.json``, ``model.gguf``). ``options``: that engine's options, see
     ``OnnxOptions``, ``LlamaOptions`` and ``UpstreamOptions``; plus ``name``, the service's name,
     used in metadata. ``spare``: a source of pre-started workers, for ``onnx``. ``pool_factory``:
-    makes HTTP pools, for ``llamacpp`` and ``upstream``.
+    makes HTTP pools, for ``llamacpp`` and ``upstream``. ``gpus``: the machine's GPUs, by number,
+    that its process may use, for ``onnx`` and ``llamacpp``; an upstream's server is the provider's,
+    who shares its GPUs out.
 
     Raises ``InvalidInput`` for an unknown kind, unknown options or missing files.
     """
     if kind == "onnx":
         from isochrone.engines.onnx import OnnxEngine
 
-        return OnnxEngine(files, options, spare=spare)
+        return OnnxEngine(files, options, spare=spare, gpus=gpus)
     if kind not in KINDS:
         raise InvalidInput(f"There is no engine '{kind}'.", fix=f"Use one of: {', '.join(KINDS)}.")
     if pool_factory is None:
@@ -183,7 +186,7 @@ def make_engine(
     if kind == "llamacpp":
         from isochrone.engines.llamacpp import LlamaEngine
 
-        return LlamaEngine(files, options, pool_factory=pool_factory)
+        return LlamaEngine(files, options, pool_factory=pool_factory, gpus=gpus)
     from isochrone.engines.upstream import UpstreamEngine
 
     return UpstreamEngine(options, pool_factory=pool_factory)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,19 @@ class LlamaEngine:
     """An ``Engine`` over one llama.cpp worker. ``files``: one ``*.gguf``."""
 
     def __init__(
-        self, files: Mapping[str, Path], options: Mapping[str, Any], *, pool_factory: PoolFactory
+        self,
+        files: Mapping[str, Path],
+        options: Mapping[str, Any],
+        *,
+        pool_factory: PoolFactory,
+        gpus: Sequence[int] = (),
     ) -> None:
         self.options = check_options(options, LlamaOptions)
         self.concurrency = self.options.concurrency
         self.on_died: Callable[[str], None] = lambda _: None
         self._path = pick(files, ".gguf")
         self._pool_factory = pool_factory
+        self._gpus = tuple(gpus)
         self._state: EngineState = "loading"
         self._worker: Worker | None = None
         self._server: UpstreamEngine | None = None
@@ -124,7 +130,7 @@ class LlamaEngine:
     async def _launch(self) -> None:
         """A worker with a server that answers. On an error no worker is left."""
         key = secrets.token_urlsafe(24)
-        worker = await start_worker(MODULE)
+        worker = await start_worker(MODULE, self._gpus)
         options = msgspec.structs.asdict(self.options) | {"key": key}
         load = Load(self.options.name, {"model": str(self._path)}, options)
         self._ready = await load_worker(worker, load, self.options.load_timeout_s)

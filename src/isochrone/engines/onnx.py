@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,14 @@ class OnnxEngine:
         options: Mapping[str, Any],
         *,
         spare: WorkerSpare | None = None,
+        gpus: Sequence[int] = (),
     ) -> None:
         self.options = check_options(options, OnnxOptions)
         self.concurrency = self.options.concurrency
         self.on_died: Callable[[str], None] = _nobody
         self._load = _load(files, self.options)
-        self._spare = spare
+        self._spare = spare if not gpus else None  # a spare was started without one
+        self._gpus = tuple(gpus)
         self._state: EngineState = "loading"
         self._worker: Worker | None = None
         self._ready: Ready | None = None
@@ -175,7 +177,7 @@ class OnnxEngine:
         """Get a worker, load, and wait until it is ready. On an error no worker is left."""
         worker = await self._spare.take() if self._spare is not None else None
         if worker is None:
-            worker = await start_worker(MODULE)
+            worker = await start_worker(MODULE, self._gpus)
         self._ready = await load_worker(worker, self._load, self.options.load_timeout_s)
         self._worker = worker
         self._started_at = time.monotonic()

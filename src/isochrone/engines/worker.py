@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import IO, Protocol, cast
 
 import psutil
@@ -252,12 +253,13 @@ class Worker:
         return f": {' '.join(words.split())}" if words else ""
 
 
-async def start_worker(module: str) -> Worker:
+async def start_worker(module: str, gpus: Sequence[int] = ()) -> Worker:
     """Start ``python -m module FD`` and return as soon as it exists (not awake yet).
 
+    ``gpus``: the machine's GPUs that it sees, by number; none: it sees no GPU at all.
     Raises ``Unavailable`` when the system refuses (no memory, too many processes or files).
     """
-    starting = asyncio.get_running_loop().create_task(_start(module))
+    starting = asyncio.get_running_loop().create_task(_start(module, gpus))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -268,7 +270,16 @@ async def start_worker(module: str) -> Worker:
         raise
 
 
-async def _start(module: str) -> Worker:
+def visible_gpus(gpus: Sequence[int]) -> dict[str, str]:
+    """What makes CUDA show a process these GPUs and no other, numbered as the driver lists them.
+
+    CUDA itself counts the fastest first; a lease counts as the node's survey does, by bus.
+    """
+    shown = ",".join(str(gpu) for gpu in gpus)
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": shown}
+
+
+async def _start(module: str, gpus: Sequence[int]) -> Worker:
     errors = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (the worker's, closed by it)
     ours, theirs = socket.socketpair()
     try:
@@ -283,7 +294,7 @@ async def _start(module: str) -> Worker:
             stderr=errors,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
-            env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE),
+            env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE | visible_gpus(gpus)),
         )
     except OSError as error:
         ours.close()

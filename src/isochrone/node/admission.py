@@ -1,7 +1,8 @@
 """Whether a lease may and can run on this machine: residency, engine, processors, memory, GPUs.
 
 The controller has planned it already; the node checks again, because two controllers may have
-planned at once (before and after a change of leader) and the machine cannot be in two minds.
+planned at once (before and after a change of leader) and the machine cannot be in two minds. Of
+each GPU no more than 1,000 thousandths are given away.
 
 Every reason is ``code: sentence`` (codes: ``residency``, ``engine``, ``capacity``).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from isochrone.node.mask import why_outside
+from isochrone.rules.devices import free_milli, matching
 from isochrone.schema.lease import Lease
 from isochrone.schema.node import Capacity
 
@@ -33,10 +35,13 @@ def why_never(lease: Lease, capacity: Capacity, country: str) -> str:
     if lease.model.engine not in capacity.engines:
         have = ", ".join(capacity.engines) or "none"
         return f"engine: This node does not run engine {lease.model.engine!r} (it runs: {have})."
-    gpus = [d for d in capacity.devices if d.kind == "gpu" and need.gpu in d.name]
-    if need.gpu_count > len(gpus):
+    gpus = len(matching(capacity, need.gpu))
+    if need.gpu_count > gpus:
         kind = f" {need.gpu}" if need.gpu else ""
-        return f"capacity: It needs {need.gpu_count}{kind} GPU, this node has {len(gpus)}."
+        return f"capacity: It needs {need.gpu_count}{kind} GPU, this node has {gpus}."
+    odd = _why_odd(lease, capacity)
+    if odd:
+        return f"capacity: {odd}"
     return _why_short(lease, capacity, ())
 
 
@@ -55,8 +60,22 @@ def _why_short(lease: Lease, capacity: Capacity, running: tuple[Lease, ...]) -> 
         return (
             f"capacity: It needs {need.memory_mib} MiB of memory, {max(0, free_memory)} are free."
         )
-    all_gpus = sum(1 for device in capacity.devices if device.kind == "gpu")
-    free_gpus = all_gpus - sum(other.resources.gpu_count for other in running)
-    if need.gpu_count > free_gpus:
-        return f"capacity: It needs {need.gpu_count} GPU, {max(0, free_gpus)} are free."
+    free = free_milli(capacity, running)
+    full = [number for number in lease.gpus if free[number] < need.gpu_milli]
+    if full:
+        return (
+            f"capacity: It needs {need.gpu_milli} thousandths of GPU {full[0]},"
+            f" {max(0, free[full[0]])} are free."
+        )
+    return ""
+
+
+def _why_odd(lease: Lease, capacity: Capacity) -> str:
+    """What is wrong with the GPUs that an order names: the engine will see just these."""
+    need, named = lease.resources, set(lease.gpus)
+    if len(named) != len(lease.gpus) or len(named) != need.gpu_count:
+        return f"It needs {need.gpu_count} GPU, its order names {len(lease.gpus)}."
+    strange = sorted(named - set(matching(capacity, need.gpu)))
+    if strange:
+        return f"GPU {strange[0]}, which its order names, is not here or another model."
     return ""

@@ -195,7 +195,7 @@ def _present(book: Book, held: Held, lease: Lease) -> Book:
     by_absence = held.state == "ended" and held.lease.desired == "serving"
     if wanted and (by_absence or (newer and held.state in ("ended", "failed"))):
         return _start(book, lease)
-    same = lease.model == held.lease.model and lease.resources == held.lease.resources
+    same = _needs(lease) == _needs(held.lease)
     if not same and held.state not in ("ended", "failed"):
         return _put(book, _wind_down(held))  # its successor starts when this one has ended
     held = replace(held, lease=lease)
@@ -209,6 +209,11 @@ def _present(book: Book, held: Held, lease: Lease) -> Book:
     elif held.state == "draining" and not held.stopping and held.todo != "stop":
         held = replace(held, state="serving", todo="resume", reason="")
     return _put(book, held)
+
+
+def _needs(lease: Lease) -> tuple[object, ...]:
+    """What an engine is started with: when it changes, a running one is of no use."""
+    return lease.model, lease.resources, lease.gpus
 
 
 def _absent(book: Book, held: Held, complete: bool, now_s: float) -> Book:

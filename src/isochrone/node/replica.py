@@ -119,7 +119,7 @@ class Replicas:
         replica.lease = lease
         match effect.do:
             case "fetch":
-                if self._spare is not None and lease.model.engine == "onnx":
+                if self._spare is not None and lease.model.engine == "onnx" and not lease.gpus:
                     self._spare.prepare()  # starts while the model's files come
                 self._start(replica, self._fetch(replica))
             case "load":
@@ -218,6 +218,7 @@ class Replicas:
             options,
             spare=self._spare,
             pool_factory=self._pool_factory,
+            gpus=lease.gpus,
         )
         engine.on_died = lambda reason: self._notice_death(replica, reason)
         return engine
