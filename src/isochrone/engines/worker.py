@@ -270,16 +270,23 @@ async def start_worker(module: str, gpus: Sequence[int] = ()) -> Worker:
         raise
 
 
-def visible_gpus(gpus: Sequence[int]) -> dict[str, str]:
-    """What makes CUDA show a process these GPUs and no other, numbered as the driver lists them.
+def visible_gpus(gpus: Sequence[int], offered: str | None = None) -> dict[str, str]:
+    """What makes CUDA show a process these GPUs and no other, numbered as the node's survey does.
 
-    CUDA itself counts the fastest first; a lease counts as the node's survey does, by bus.
+    CUDA itself counts the fastest first; the survey counts by bus. ``offered``: the node's own
+    ``CUDA_VISIBLE_DEVICES``, when its provider offers some of the machine's GPUs only: numbers then
+    count in that list, and one beyond it is shown to nobody.
     """
-    shown = ",".join(str(gpu) for gpu in gpus)
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": shown}
+    if offered is None:
+        shown = [str(gpu) for gpu in gpus]
+    else:
+        names = [name.strip() for name in offered.split(",")]
+        shown = [names[gpu] for gpu in gpus if gpu < len(names)]
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(shown)}
 
 
 async def _start(module: str, gpus: Sequence[int]) -> Worker:
+    shown = visible_gpus(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     errors = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (the worker's, closed by it)
     ours, theirs = socket.socketpair()
     try:
@@ -294,7 +301,7 @@ async def _start(module: str, gpus: Sequence[int]) -> Worker:
             stderr=errors,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
-            env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE | visible_gpus(gpus)),
+            env=inherited(_ENVIRONMENT, _PREFIXES, _SINGLE | shown),
         )
     except OSError as error:
         ours.close()

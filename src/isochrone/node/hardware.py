@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,7 +54,10 @@ def find_engines(config: NodeConfig) -> tuple[str, ...]:
 
 
 def find_gpus() -> tuple[Device, ...]:
-    """NVIDIA GPUs as their library lists them; none when the library or the driver is absent."""
+    """NVIDIA GPUs as their library lists them; none when the library or the driver is absent.
+
+    A provider who starts the node with ``CUDA_VISIBLE_DEVICES`` offers those only, in that order.
+    """
     try:
         import pynvml
     except ImportError:
@@ -63,14 +67,25 @@ def find_gpus() -> tuple[Device, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        return tuple(
-            _gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
-            for index in range(pynvml.nvmlDeviceGetCount())
-        )
+        return tuple(_gpu(pynvml, handle) for handle in _handles(pynvml))
     except pynvml.NVMLError:
         return ()  # a driver that cannot name its devices has none that we could offer
     finally:
         pynvml.nvmlShutdown()
+
+
+def _handles(pynvml: Any) -> list[object]:
+    offered = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if offered is None:
+        names = [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    else:
+        names = [name for name in map(str.strip, offered.split(",")) if name]
+    return [
+        pynvml.nvmlDeviceGetHandleByIndex(int(name))
+        if name.isdigit()
+        else pynvml.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+    ]
 
 
 def _gpu(pynvml: object, handle: object) -> Device:
