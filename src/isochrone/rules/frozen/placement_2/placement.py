@@ -1,0 +1,261 @@
+"""Placement: where a service's replicas go, as a decision that anyone can replay.
+
+Two kinds of one rule. ``sites``: the home cell chooses among all cells' nodes; the cells are then
+granted so many replicas per metro and provider. ``fit``: a cell chooses among its own nodes for
+what it was granted, and again whenever one of them fails: the granted metro first, else the node
+that is best by the same sum, so that a cell repairs itself without asking anybody.
+
+In order: the mask and the other rules exclude nodes (``eligible``), expected times are worked out
+(``expected``), and a set is chosen (``choice`` by ``costs``). A decision always comes out;
+``winners`` may be empty.
+
+What could not be met is said in ``unmet`` (codes in ``shortfall``). A fit does not judge the
+objective: it sees one cell's share of the audience only, which its coverage says too.
+
+Rules of this file: nothing but the inputs is looked at; ``at_unix_ms``, ``epoch`` and ``cell`` are
+recorded. The order of nodes, gateways and audience points changes nothing but the inputs' digest.
+What it does not do: know load, or prove places (it takes what was proven as given); every latency
+is an expectation until measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from isochrone.rules.frozen.placement_2 import coverage
+from isochrone.rules.frozen.placement_2.choice import Choice, Limits, choose
+from isochrone.rules.frozen.placement_2.costs import POINT, PRICE_POINTS, Costs, Grant, Option
+from isochrone.rules.frozen.placement_2.eligible import (
+    Eligibility,
+    blocs_of,
+    eligibilities,
+    price_of,
+)
+from isochrone.rules.frozen.placement_2.expected import expected_us, weights_ppm
+from isochrone.rules.frozen.placement_2.residency import allowed_countries
+from isochrone.rules.frozen.placement_2.shapes import (
+    Candidate,
+    Decision,
+    FreeNode,
+    PlacementInputs,
+    Site,
+    service_id,
+)
+from isochrone.rules.frozen.placement_2.shortfall import Outcome, percent, unmet
+from isochrone.schema.digests import canonical, decode, sha256_hex
+from isochrone.schema.errors import InvalidInput
+
+RULE = "placement/2"
+"""The rule's name in its records."""
+
+
+def _decide(inputs: PlacementInputs, name: str) -> Decision:
+    _check(inputs)
+    verdicts = eligibilities(inputs)
+    usable = [index for index, verdict in enumerate(verdicts) if not verdict.excluded_by]
+    usable.sort(key=lambda index: _order(inputs, index))
+    picture = _choose(inputs, usable) if usable else _nothing(inputs)
+    covered = coverage.of_audience(inputs, picture.winners)
+    winners = sorted(picture.winners, key=lambda w: (-covered.served_ppm[w], _address(inputs, w)))
+    chosen = msgspec.structs.replace(picture, winners=tuple(winners))
+    return Decision(
+        rule=RULE,
+        kind=inputs.kind,
+        service=service_id(inputs.tenant, inputs.service.name),
+        service_revision=inputs.service.revision,
+        cell=inputs.cell,
+        epoch=inputs.epoch,
+        at_unix_ms=inputs.at_unix_ms,
+        inputs=name,
+        candidates=_candidates(inputs, verdicts, chosen, covered),
+        winners=tuple(_address(inputs, winner) for winner in winners),
+        sites=_sites(inputs, winners),
+        coverage=covered.countries,
+        price_microusd_per_hour=sum(price_of(inputs, winner) for winner in winners),
+        unmet=unmet(inputs, verdicts, _outcome(chosen), covered),
+    )
+
+
+def replay(inputs: bytes) -> bytes:
+    """Canonical bytes of the decision that this rule makes of the inputs' bytes.
+
+    Raises InvalidInput when they cannot be read.
+    """
+    name = sha256_hex(inputs)  # of the bytes on record: a number may be written in two ways
+    return canonical(_decide(decode(inputs, PlacementInputs, "placement inputs"), name))
+
+
+def as_recorded(decision: bytes) -> bytes:
+    """The canonical bytes of a record that a later version has read and written again, with
+    fields that this one did not have; raises InvalidInput for what is no record."""
+    return canonical(decode(decision, Decision, "decision record"))
+
+
+class _Picture(msgspec.Struct, frozen=True):
+    """The choice in terms of the inputs' nodes."""
+
+    winners: tuple[int, ...]
+    wanted: int
+    choice: Choice | None = None
+    usable: tuple[int, ...] = ()
+    unit: int = 1
+
+
+def _outcome(picture: _Picture) -> Outcome:
+    return Outcome(
+        wanted=picture.wanted,
+        usable=len(picture.usable),
+        had=picture.choice.least if picture.choice else 0,
+        winners=picture.winners,
+    )
+
+
+def _check(inputs: PlacementInputs) -> None:
+    allowed_countries(inputs.service.residency, blocs_of(inputs))
+    addresses = Counter(free.node.address for free in inputs.nodes)
+    twice = sorted(address for address, count in addresses.items() if count > 1)
+    if twice:
+        raise InvalidInput(f"Node {twice[0]} is given twice.")
+    if not inputs.service.objective.latency_ms > 0:
+        raise InvalidInput("An objective must be more than 0 ms.")
+
+
+def _order(inputs: PlacementInputs, index: int) -> tuple[int, bytes, str]:
+    """By price, then by chance that the seed fixes: equal nodes share the work of many services."""
+    address = _address(inputs, index)
+    ticket = hashlib.blake2b(f"{inputs.seed}|{address}".encode(), digest_size=8).digest()
+    return price_of(inputs, index), ticket, address
+
+
+def _wanted(inputs: PlacementInputs) -> tuple[int, int]:
+    """At least and at most how many replicas."""
+    if inputs.kind == "fit":
+        granted = sum(max(0, site.replicas) for site in inputs.sites)
+        return granted, granted
+    return inputs.service.replicas.min, max(
+        inputs.service.replicas.min, inputs.service.replicas.max
+    )
+
+
+def _nothing(inputs: PlacementInputs) -> _Picture:
+    return _Picture(winners=(), wanted=_wanted(inputs)[0])
+
+
+def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
+    least, most = _wanted(inputs)
+    options = [_option(inputs, inputs.nodes[index], index) for index in usable]
+    objective = inputs.service.objective
+    costs = Costs(
+        options,
+        _grant(inputs),
+        expected_us(inputs, usable)[0],
+        weights_ppm(inputs),
+        max(1, round(objective.latency_ms * 1000)),
+        objective.percentile,
+    )
+    limits = Limits(least=least, most=most, budget=inputs.service.max_price_microusd_per_hour)
+    choice = choose(options, limits, costs)
+    winners = tuple(usable[n] for n in choice.chosen)
+    return _Picture(winners, least, choice, tuple(usable), costs.unit)
+
+
+def _option(inputs: PlacementInputs, free: FreeNode, index: int) -> Option:
+    return Option(
+        price=price_of(inputs, index),
+        provider=free.node.provider,
+        metro=free.node.place.metro,
+        holds=free.holds > 0,
+    )
+
+
+def _grant(inputs: PlacementInputs) -> Grant:
+    metros: Counter[str] = Counter()
+    providers: Counter[str] = Counter()
+    for site in inputs.sites if inputs.kind == "fit" else ():
+        metros[site.metro] += site.replicas
+        if site.provider:
+            providers[site.provider] += site.replicas
+    return Grant(metros=metros, providers=providers)
+
+
+def _sites(inputs: PlacementInputs, winners: Sequence[int]) -> tuple[tuple[str, Site], ...]:
+    nodes = [inputs.nodes[winner].node for winner in winners]
+    counts = Counter((node.cell, node.place.metro, node.provider) for node in nodes)
+    return tuple(
+        (cell, Site(metro=metro, replicas=count, provider=provider))
+        for (cell, metro, provider), count in sorted(counts.items())
+    )
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def _candidates(
+    inputs: PlacementInputs,
+    verdicts: Sequence[Eligibility],
+    picture: _Picture,
+    covered: coverage.Covered,
+) -> tuple[Candidate, ...]:
+    rows = {index: _candidate(inputs, index, verdict) for index, verdict in enumerate(verdicts)}
+    for position, index in enumerate(picture.usable):
+        score, detail = _standing(inputs, picture, covered, position)
+        rows[index] = msgspec.structs.replace(
+            rows[index], score=score, detail=detail, chosen=index in picture.winners
+        )
+    return tuple(sorted(rows.values(), key=lambda row: row.node))
+
+
+def _candidate(inputs: PlacementInputs, index: int, verdict: Eligibility) -> Candidate:
+    node = inputs.nodes[index].node
+    return Candidate(
+        node=node.address,
+        provider=node.provider,
+        metro=node.place.metro,
+        cell=node.cell,
+        price_microusd_per_hour=price_of(inputs, index),
+        excluded_by=verdict.excluded_by,
+        detail=verdict.detail,
+    )
+
+
+def _standing(
+    inputs: PlacementInputs, picture: _Picture, covered: coverage.Covered, position: int
+) -> tuple[float | None, str]:
+    """An eligible node's score, the cost of the best set with it in points, and why."""
+    choice, index = picture.choice, picture.usable[position]
+    assert choice is not None
+    if index in picture.winners:
+        kept = ", runs there already" if inputs.nodes[index].holds else ""
+        share = percent(covered.served_ppm[index])
+        return _points(choice.cost), f"nearest to {share} of the audience{kept}"
+    margin = choice.margins.get(position)
+    if margin is None:
+        return None, "no replica was to be placed"
+    rival = _address(inputs, picture.usable[margin.instead_of])
+    words = f"{_points(margin.by)} points {'more' if margin.by >= 0 else '(less)'} than {rival}"
+    return _points(choice.cost + margin.by), f"{words}{_remedy(inputs, picture, position)}"
+
+
+def _remedy(inputs: PlacementInputs, picture: _Picture, position: int) -> str:
+    """What would have made the node win: about which price, or which limit it ran against."""
+    assert picture.choice is not None
+    margin = picture.choice.margins[position]
+    if margin.barrier == "budget":
+        return "; every exchange with it is over the budget"
+    if margin.barrier == "one_provider":
+        return "; every exchange with it puts all replicas on one provider"
+    price = price_of(inputs, picture.usable[position])
+    winning = price - (max(0, margin.by) * picture.unit // (PRICE_POINTS * POINT) + 1)
+    return f"; would win at about {winning} µ$/h" if winning >= 0 else "; at no price"
+
+
+def _points(cost: int) -> float:
+    return round(cost / POINT, 3)
+
+
+def _address(inputs: PlacementInputs, index: int) -> str:
+    return inputs.nodes[index].node.address
