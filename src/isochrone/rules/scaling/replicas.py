@@ -1,0 +1,228 @@
+"""How many replicas a service should have now: the decision, with its reasons.
+
+Intuition: order what the demand one cold start from now will need, with room for the errors that
+such forecasts make; let go of a replica only when it has not been needed for longer than it would
+take to get it back; and when requests wait all the same, believe them rather than the model.
+
+The steps of a decision, in order:
+
+1. *expected*: the rate a start ahead, and its upper end (``demand``);
+2. *needed*: replicas for that rate, by the queue (``queueing``) and the measured speed (``speed``);
+3. *care*: more by a factor that grows while more requests are late than the objective allows;
+4. *held*: never fewer than the most that was needed within the last ``hold`` seconds;
+5. *floor*: never fewer than hold the requests in flight now, plus those that wait;
+6. *range*: between ``least`` and ``most``; zero only after ``idle_s`` without a request.
+
+Rules of this file: pure; the state is all there is; ``Target`` says what decided in words. What it
+does not do: say where (placement does), or end what is in flight (draining does).
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from isochrone.rules.scaling.demand import Demand, Expected, expected, first_demand, observe
+from isochrone.rules.scaling.queueing import Load, replicas_needed
+from isochrone.rules.scaling.speed import Speed, SpeedFit, first_fit, fitted, learn, learn_entry
+
+EXCEEDED = 0.01
+"""The chance that the upper end of the forecast may be exceeded."""
+
+CARE_STEP = 1.10
+CARE_MOST = 2.0
+CARE_FADES_S = 3600.0
+"""Care grows by a tenth per cold start while requests are late, and fades within hours."""
+
+MEMORY_S = (5.0, 120.0)
+"""Bounds for the time over which bursts average out (the mean service time otherwise)."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What scaling may do for one service, and what starting costs.
+
+    ``wait_s``: a request should begin within it; ``late_max``: the share that may not.
+    ``start_s``: from order to serving (``coldstart``); ``warm_start_s`` with a warm node.
+    """
+
+    least: int
+    most: int
+    prior: Speed
+    wait_s: float = 1.0
+    late_max: float = 0.05
+    start_s: float = 60.0
+    warm_start_s: float = 60.0
+    warm: int = 0
+    idle_s: float = 300.0
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """One report: all gateways' sums over the last ``seconds``, and what runs now.
+
+    ``completed`` requests ended; ``busy_request_s``: request-seconds on replicas (the integral of
+    requests in service), so that their quotient is the mean service time. ``late``: began later
+    than ``Policy.wait_s``, or still wait and have waited longer. ``entry_s``, ``entry_cv2``: the
+    measured entries (prompts), 0 where unknown. ``ready`` replicas serve, ``starting`` do not yet.
+    """
+
+    seconds: float
+    arrivals: int
+    completed: int = 0
+    busy_request_s: float = 0.0
+    late: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    ready: int = 0
+    starting: int = 0
+    entry_s: float = 0.0
+    entry_cv2: float = 1.0
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """So many replicas, so many warm nodes beside them, and why.
+
+    ``reason``: ``demand``, ``held``, ``in_flight``, ``least``, ``most``, ``idle`` or ``first``;
+    ``words`` says it in a sentence.
+    """
+
+    replicas: int
+    warm: int
+    reason: str
+    words: str
+    expected_per_s: float
+    upper_per_s: float
+    needed: int
+    care: float
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a decision depends on. ``needs``: (instant, needed), falling, of the hold's time."""
+
+    demand: Demand
+    fit: SpeedFit
+    needs: tuple[tuple[float, int], ...] = ()
+    care: float = 1.0
+    late: float = 0.0
+    came: float = 0.0
+    asked_at: float = 0.0
+    replicas: int = 0
+
+
+def begin(policy: Policy, now: float, replicas: int = 0) -> State:
+    """The state of a service that has ``replicas`` and has reported nothing yet."""
+    return State(
+        demand=first_demand(now), fit=first_fit(policy.prior), asked_at=now, replicas=replicas
+    )
+
+
+def step(policy: Policy, state: State, observed: Observed, now: float) -> tuple[State, Target]:
+    """Learn from a report and decide."""
+    lead_s = policy.warm_start_s if policy.warm > 0 else policy.start_s
+    state = _learn(policy, state, observed, now, lead_s)
+    speed = fitted(state.fit)
+    ahead = expected(state.demand, EXCEEDED)
+    needed = _needed(policy, state, speed, ahead)
+    hold_s = max(policy.start_s, observed.seconds)
+    needs = _falling(state.needs, now - hold_s, (now, needed))
+    target = _target(policy, state, observed, now, ahead, needed, needs[0][1], speed)
+    return msgspec.structs.replace(state, needs=needs, replicas=target.replicas), target
+
+
+def _learn(policy: Policy, state: State, observed: Observed, now: float, lead_s: float) -> State:
+    fit = state.fit
+    if observed.completed > 0 and observed.ready > 0:
+        beside = observed.busy_request_s / observed.seconds / observed.ready
+        service_s = observed.busy_request_s / observed.completed
+        fit = learn(fit, max(1.0, beside), service_s, observed.completed, observed.seconds)
+    if observed.entry_s > 0:
+        fit = learn_entry(fit, observed.entry_s, observed.entry_cv2)
+    memory_s = min(max(fitted(fit).service_s(1.0), MEMORY_S[0]), MEMORY_S[1])
+    asks = observed.arrivals > 0 or observed.in_flight > 0 or observed.waiting > 0
+    late, came, care = _care(policy, state, observed)
+    return State(
+        demand=observe(state.demand, observed.arrivals, observed.seconds, now, lead_s, memory_s),
+        fit=fit,
+        needs=state.needs,
+        care=care,
+        late=late,
+        came=came,
+        asked_at=now if asks else state.asked_at,
+        replicas=state.replicas,
+    )
+
+
+def _care(policy: Policy, state: State, observed: Observed) -> tuple[float, float, float]:
+    """Late requests and all of about the last start, and how careful that makes."""
+    keep = math.exp(-observed.seconds / policy.start_s)
+    late = state.late * keep + observed.late
+    came = state.came * keep + observed.arrivals
+    if late > policy.late_max * came:
+        care = min(CARE_MOST, state.care * CARE_STEP ** (observed.seconds / policy.start_s))
+    else:
+        care = 1 + (state.care - 1) * math.exp(-observed.seconds / CARE_FADES_S)
+    return late, came, care
+
+
+def _needed(policy: Policy, state: State, speed: Speed, ahead: Expected) -> int:
+    load = Load(per_s=ahead.upper_per_s * state.care)
+    return replicas_needed(load, speed, policy.wait_s, policy.late_max, policy.most)
+
+
+def _falling(
+    needs: tuple[tuple[float, int], ...], since: float, new: tuple[float, int]
+) -> tuple[tuple[float, int], ...]:
+    """The needs that are still the highest of all after them: the first one is the maximum."""
+    kept = [need for need in needs if need[0] > since and need[1] > new[1]]
+    return (*kept, new)
+
+
+def _target(
+    policy: Policy,
+    state: State,
+    observed: Observed,
+    now: float,
+    ahead: Expected,
+    needed: int,
+    held: int,
+    speed: Speed,
+) -> Target:
+    replicas, reason = needed, "demand"
+    if held > replicas:
+        replicas, reason = held, "held"
+    inside = math.ceil((observed.in_flight + observed.waiting) / speed.slots)
+    inside = min(inside, max(observed.ready + observed.starting, 1))
+    if inside > replicas:
+        replicas, reason = inside, "in_flight"
+    idle = now - state.asked_at >= policy.idle_s
+    least = policy.least if policy.least > 0 or idle else 1
+    if policy.least == 0 and idle:
+        replicas, reason = 0, "idle"
+    if policy.least == 0 and state.replicas == 0 and observed.arrivals + observed.waiting == 0:
+        replicas, reason, least = 0, "idle", 0
+    if replicas < least:
+        replicas, reason = least, "least"
+    if replicas > policy.most:
+        replicas, reason = policy.most, "most"
+    return Target(
+        replicas=replicas,
+        warm=policy.warm,
+        reason=reason,
+        words=_words(replicas, reason, ahead, needed, policy),
+        expected_per_s=ahead.per_s,
+        upper_per_s=ahead.upper_per_s,
+        needed=needed,
+        care=state.care,
+    )
+
+
+def _words(replicas: int, reason: str, ahead: Expected, needed: int, policy: Policy) -> str:
+    why = {
+        "demand": f"{ahead.per_s:.3g} requests/s expected, room for {ahead.upper_per_s:.3g}",
+        "held": f"{needed} would do, but more were needed within the last {policy.start_s:g} s",
+        "in_flight": "the requests in flight fill them",
+        "least": f"the service keeps at least {policy.least or 1}",
+        "most": f"{needed} needed, the service allows {policy.most}",
+        "idle": f"no request for {policy.idle_s:g} s",
+    }[reason]
+    return f"{replicas} replicas: {why}."
