@@ -179,8 +179,9 @@ def test_records_are_the_tenants_and_follow_from_their_inputs(
     forged = msgspec.structs.replace(decision, price_microusd_per_hour=1)
     pairs = [(canonical(record), inputs) for record in (decision, forged)]
     true, other = replay_in_fresh_process(pairs)
-    assert true == pairs[0][0]
-    assert other != pairs[1][0]
+    assert true.identical
+    assert true.made == pairs[0][0]
+    assert not other.identical
     with AdminClient(home.url, PrivateKey.generate()) as stranger:
         with pytest.raises(TheirFault) as caught:
             stranger.inputs(decision.inputs)
