@@ -4,8 +4,9 @@ Intuition: a spare machine earns nothing until another one dies, so nobody keeps
 needed. The fee of the tenants whose audience lies in a place pays for standby capacity in that
 place. Each lease contributes at most what as much standby as it used itself would cost (planned
 need); what is more goes back to the tenant. A place's pool pays out in proportion to its *marginal
-coverage*: the first cores that stand by cover most, and beyond ``STANDBY_FULL_CPU_MILLI`` another
-one adds nothing. What is not paid waits, so a place that nobody covers offers more every epoch.
+coverage* (``rules.coverage_gain``, the number that planners show): the first cores that stand by
+cover most, and beyond ``STANDBY_FULL_CPU_MILLI`` another one adds nothing. What is not paid waits,
+so a place that nobody covers offers more every epoch.
 
 Why trading with oneself never pays: a contribution is part of the own fee; coverage depends on
 standby alone, never on what was traded; and a pool's payout grows by at most a unit for a unit
@@ -26,6 +27,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from isochrone.rules import coverage_gain
 from isochrone.rules.metering import HOUR_MS
 from isochrone.rules.parties import Parties
 from isochrone.rules.shares import apportion
@@ -120,7 +122,7 @@ def coverage_bps(cpu_milli_ms: int, epoch_ms: int) -> int:
     >>> coverage_bps(64_000 * 3_600_000, 3_600_000)
     10000
     """
-    return min(10_000, cpu_milli_ms * 10_000 // (STANDBY_FULL_CPU_MILLI * epoch_ms))
+    return coverage_gain.coverage_bps(cpu_milli_ms, STANDBY_FULL_CPU_MILLI * epoch_ms)
 
 
 def payout_microusd(pool_microusd: int, cpu_milli_ms: int, epoch_ms: int, terms: Terms) -> int:
