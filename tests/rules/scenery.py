@@ -61,7 +61,7 @@ def node(
     devices: tuple[Device, ...] = (),
     cpu_milli: int = 4000,
     memory_mib: int = 8192,
-    free_gpus: int = 0,
+    free_gpu_milli: tuple[int, ...] = (),
     holds: int = 0,
     alive: bool = True,
 ) -> FreeNode:
@@ -86,7 +86,7 @@ def node(
         node=made,
         free_cpu_milli=cpu_milli,
         free_memory_mib=memory_mib,
-        free_gpus=free_gpus,
+        free_gpu_milli=free_gpu_milli,
         holds=holds,
         alive=alive,
     )

@@ -8,8 +8,15 @@ from tests.rules.scenery import address, gateway, inputs, node, place
 
 from isochrone.rules.expected import service_prior_ms
 from isochrone.rules.placement import RULE, decide, explain, replay
-from isochrone.schema.decision import Candidate, Decision, FreeNode, PlacementInputs
-from isochrone.schema.digests import canonical, digest
+from isochrone.schema.decision import (
+    Candidate,
+    Cleared,
+    Decision,
+    FreeNode,
+    PlacementInputs,
+    Shape,
+)
+from isochrone.schema.digests import canonical, decode, digest
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.lease import Site
 from isochrone.schema.node import Device, Resources
@@ -130,9 +137,9 @@ def test_what_was_measured_counts_and_what_was_not_is_believed_of_memory_only() 
 
 
 def test_gpus_are_matched_by_name_and_count() -> None:
-    fitting = node(1, devices=(GPU,), free_gpus=1)
-    busy = node(2, devices=(GPU,), free_gpus=0)
-    other = node(3, devices=(Device(kind="gpu", name="RTX 4090"),), free_gpus=1)
+    fitting = node(1, devices=(GPU,), free_gpu_milli=(1000,))
+    busy = node(2, devices=(GPU,), free_gpu_milli=(0,))
+    other = node(3, devices=(Device(kind="gpu", name="RTX 4090"),), free_gpu_milli=(1000,))
     decision = decide(inputs([fitting, busy, other], replicas=ONE, resources=GPU_NEED))
     assert winners(decision) == {1}
     assert [row(decision, n).excluded_by for n in (2, 3)] == ["gpu", "gpu"]
@@ -473,3 +480,120 @@ def test_a_thousand_nodes_take_less_than_a_second_of_computing() -> None:
     decision = decide(made)
     assert time.process_time() - began_s < 1.0
     assert len(decision.winners) >= 2
+
+
+# -- GPUs, gangs, grants ---------------------------------------------------------------------------
+
+
+def gpus(*names: str) -> tuple[Device, ...]:
+    return tuple(Device(kind="gpu", name=name) for name in names)
+
+
+def machine(number: int, free: tuple[int, ...], **changes: object) -> FreeNode:
+    """A node of one provider with H100s, of which so much is free."""
+    devices = gpus(*["NVIDIA H100 80GB"] * len(free))
+    fields: dict[str, object] = {"provider": "p", "metro": "town", **changes}
+    return node(number, devices=devices, free_gpu_milli=free, **fields)  # type: ignore[arg-type]
+
+
+def share(milli: int, count: int = 1) -> Resources:
+    return Resources(cpu_milli=1000, memory_mib=512, gpu_count=count, gpu_milli=milli, gpu="h100")
+
+
+SHAPES = (Shape(resources=share(1000), count=5), Shape(resources=share(300), count=5))
+TOWN = (Site(metro="town", replicas=1),)
+
+
+def fit(nodes: list[FreeNode], need: Resources, **changes: object) -> Decision:
+    made = inputs(nodes, kind="fit", sites=TOWN, resources=need)
+    return decide(msgspec.structs.replace(made, **{"shapes": SHAPES, **changes}))
+
+
+def test_a_fraction_goes_where_a_gpu_is_broken_already_whatever_the_seed() -> None:
+    nodes = [machine(1, (1000,)), machine(2, (300,)), machine(3, (1000, 1000))]
+    for seed in range(20):
+        decision = fit(nodes, share(300), seed=seed)
+        assert winners(decision) == {2}
+        assert decision.devices == {address(2): (0,)}
+
+
+def test_a_fit_names_the_gpus_and_who_runs_keeps_its_own() -> None:
+    new = fit([machine(1, (200, 1000, 1000))], share(1000, 2))
+    assert new.devices == {address(1): (1, 2)}
+    runs = msgspec.structs.replace(
+        machine(1, (500, 0), holds=1), gpus=(1,), held_gpu_milli=(0, 500)
+    )
+    assert fit([runs], share(500)).devices == {address(1): (1,)}
+    grown = msgspec.structs.replace(machine(1, (500, 500), holds=1), held_gpu_milli=(0, 500))
+    assert fit([grown], share(1000)).devices == {address(1): (1,)}, "its own room counts"
+    stuck = msgspec.structs.replace(machine(1, (500, 500), holds=1), held_gpu_milli=(0, 100))
+    assert row(fit([stuck], share(1000)), 1).excluded_by == "gpu"
+
+
+def test_two_rests_are_not_one_gpu() -> None:
+    decision = fit([machine(1, (700, 800))], share(1000))
+    assert row(decision, 1).detail == "0 of 1 GPUs are free"
+    decision = fit([machine(1, (700, 800))], share(900))
+    assert row(decision, 1).detail == "800 of 900 thousandths of a GPU are free"
+
+
+def test_processors_and_memory_are_not_broken_up_either() -> None:
+    big = Resources(cpu_milli=4000, memory_mib=4096)
+    shapes = (Shape(resources=big, count=1),)
+    nodes = [
+        node(1, provider="p", metro="town"),
+        node(2, provider="p", metro="town", cpu_milli=2500),
+    ]
+    for seed in range(20):
+        made = fit(nodes, Resources(cpu_milli=1000, memory_mib=512), shapes=shapes, seed=seed)
+        assert winners(made) == {2}, "the whole machine stays whole"
+
+
+def test_a_provider_with_ten_machines_has_one_ticket() -> None:
+    nodes = [node(n, provider="many", metro="town") for n in range(1, 11)]
+    nodes.append(node(11, provider="single", metro="town"))
+    need = Resources(cpu_milli=1000, memory_mib=512)
+    won = sum(winners(fit(nodes, need, seed=seed)) == {11} for seed in range(200))
+    assert 70 < won < 130
+
+
+def test_a_gang_is_placed_whole_or_not_at_all() -> None:
+    gang = ReplicaRange(min=3, max=3, gang=True)
+    two = decide(inputs([node(1), node(2)], replicas=gang))
+    assert two.winners == ()
+    assert [text.partition(":")[0] for text in two.unmet] == ["too_few_replicas", "gang"]
+    assert len(decide(inputs([node(1), node(2), node(3)], replicas=gang)).winners) == 3
+    dear = decide(
+        inputs([node(1), node(2), node(3)], replicas=gang, max_price_microusd_per_hour=2000)
+    )
+    assert dear.winners == ()
+    assert dear.unmet[0].startswith("budget: 2000 µ$/h pays for 2 of 3")
+
+
+def test_a_cleared_node_is_left_and_says_for_whom() -> None:
+    made = inputs([node(1, holds=1), node(2)], kind="fit", sites=TOWN)
+    told = (Cleared(node=address(1), reason="its replica moves"),)
+    decision = decide(msgspec.structs.replace(made, cleared=told))
+    assert winners(decision) == {2}
+    assert (row(decision, 1).excluded_by, row(decision, 1).detail) == (
+        "cleared",
+        "its replica moves",
+    )
+
+
+def test_sites_that_were_granted_together_are_followed() -> None:
+    nodes = [node(1, metro="near"), node(2, metro="far", price=5000), node(3, metro="far")]
+    grants = (("fra", Site(metro="far", replicas=1, provider="provider-2")),)
+    made = inputs(nodes, node_ms=[[1.0, 30.0, 30.0]])
+    decision = decide(msgspec.structs.replace(made, joint="j" * 64, grants=grants))
+    assert winners(decision) == {2}
+    assert decision.joint == "j" * 64
+    other = (("sin", grants[0][1]),)
+    elsewhere = decide(msgspec.structs.replace(made, joint="j" * 64, grants=other))
+    assert len(elsewhere.winners) == 1, "a metro of another cell is another site"
+
+
+def test_records_of_old_keep_their_bytes() -> None:
+    """What came after a record was written is not added to it by who copies it."""
+    old = canonical(decide(inputs([node(1), node(2)]))).replace(b',"devices":{},"joint":""', b"")
+    assert canonical(decode(old, Decision)) == old

@@ -221,7 +221,8 @@ def naive_cost(
         total -= terms.HOLD_POINTS * terms.POINT * options[n].holds
     for names, pair, granted, reward in (
         ([options[n].provider for n in chosen], 20, grant.providers, 300),
-        ([options[n].metro for n in chosen], 5, grant.metros, 2000),
+        ([options[n].metro for n in chosen], 5, {}, 0),
+        ([options[n].site for n in chosen], 0, grant.sites, 2000),
     ):
         have = Counter(names)
         total += terms.POINT * pair * sum(c * (c - 1) // 2 for c in have.values())
@@ -236,7 +237,12 @@ def searches(draw: st.DrawFn) -> tuple[list[Option], Limits, Grant, list[list[in
     options = draw(
         st.lists(
             st.builds(
-                Option, price=st.integers(0, 3000), provider=names, metro=names, holds=st.booleans()
+                Option,
+                price=st.integers(0, 3000),
+                provider=names,
+                metro=names,
+                holds=st.booleans(),
+                site=names,
             ),
             min_size=1,
             max_size=7,
@@ -248,9 +254,10 @@ def searches(draw: st.DrawFn) -> tuple[list[Option], Limits, Grant, list[list[in
         least=least,
         most=least + draw(st.integers(0, 2)),
         budget=draw(st.sampled_from([None, 2000, 5000])),
+        gang=draw(st.booleans()),
     )
     counts = st.dictionaries(names, st.integers(1, 2), max_size=2)
-    grant = draw(st.one_of(st.just(Grant()), st.builds(Grant, metros=counts, providers=counts)))
+    grant = draw(st.one_of(st.just(Grant()), st.builds(Grant, sites=counts, providers=counts)))
     people = draw(st.integers(1, 4))
     times = st.lists(st.integers(1000, 400_000), min_size=len(options), max_size=len(options))
     weights = draw(st.lists(st.integers(0, 500_000), min_size=people, max_size=people))
@@ -276,7 +283,10 @@ def test_the_choice_is_within_limits_and_no_single_exchange_is_better(
 
     assert choice.cost == cost(chosen)
     assert allowed(chosen)
-    assert choice.least <= len(chosen) <= limits.most
+    broken = limits.gang and choice.least < limits.least
+    assert not chosen if broken else choice.least <= len(chosen) <= limits.most
+    if broken:
+        return
     for place in range(len(chosen)):
         for n in set(range(len(options))) - set(chosen):
             trial = [*chosen[:place], n, *chosen[place + 1 :]]

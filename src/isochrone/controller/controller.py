@@ -176,7 +176,7 @@ class Controller:
             return
         if self._tables.doubt():
             await self._tables.reseed()
-        self._holding.unmet = await self._fitting.work(self._lookout.look())
+        self._holding.unmet = await self._fitting.work(self._lookout.look(), self._granting.missing)
         self._world = self._lookout.look()
         epoch = self.leading.epoch
         await self._routes.tell(self._world, epoch)

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from isochrone.controller.declared import Declared
-from isochrone.controller.inputs import Stamp, gather, own_ground
+from isochrone.controller.inputs import Stamp, gather, own_ground, shapes_of
 from isochrone.controller.lawful import Lawful
 from isochrone.controller.quotas import replicas_of
 from isochrone.controller.view import World, free_nodes
 from isochrone.rules.reconcile import RETRY_S, Held, Wanted, as_held, wanted_of, withdrawn
-from isochrone.schema.decision import Decision, PlacementInputs
+from isochrone.schema.decision import Cleared, Decision, PlacementInputs
 from isochrone.schema.digests import digest
 from isochrone.schema.lease import Quota
 from isochrone.schema.node import Node
@@ -77,8 +77,10 @@ def situation(
     held: Sequence[Held],
     wanted: Wanted,
     short: bool,
+    cleared: tuple[Cleared, ...] = (),
 ) -> Situation:
-    """What the fit depends on now. ``short``: replicas are missing, so every free node matters."""
+    """What the fit depends on now. ``short``: replicas are missing, so every free node matters.
+    ``cleared``: nodes that it is to leave."""
     lawful = Lawful(grant)
     failed = {row.lease.node for row in held if _has_failed(row) and row.for_s < RETRY_S}
     seats = tuple(
@@ -94,13 +96,14 @@ def situation(
             free.node.revision,
             free.free_cpu_milli,
             free.free_memory_mib,
+            free.free_gpu_milli,
             lawful(free.node),
         )
         for free in (free_nodes(world, quota.service) if short else ())
         if free.alive and free.node.address not in failed
     )
     spoilt = tuple(seat.node for seat in wanted.seats if seat.node in failed)
-    return (quota.sites, quota.service_document, seats, spoilt, unlawful, takers)
+    return (quota.sites, quota.service_document, seats, spoilt, unlawful, takers, cleared)
 
 
 def _is_lawful(lawful: Lawful, node: Node | None) -> bool:
@@ -113,10 +116,23 @@ def _terms(world: World, node: str) -> int:
 
 
 def look(
-    world: World, quota: Quota, grant: Declared, held: Sequence[Held], stamp: Stamp
+    world: World,
+    quota: Quota,
+    grant: Declared,
+    held: Sequence[Held],
+    stamp: Stamp,
+    cleared: tuple[Cleared, ...] = (),
 ) -> PlacementInputs:
     """What the rule is told; raises InvalidInput for a declaration that nothing understands."""
-    inputs = gather("fit", grant, own_ground(world, grant.id), stamp, sites=quota.sites)
+    inputs = gather(
+        "fit",
+        grant,
+        own_ground(world, grant.id),
+        stamp,
+        sites=quota.sites,
+        shapes=shapes_of(world),
+        cleared=cleared,
+    )
     return as_held(inputs, held)
 
 
@@ -133,7 +149,7 @@ def fitted(
     missing = replicas_of(quota.sites) - len(wanted.seats)
     unmet = decision.unmet or (f"too_few_replicas: {missing} cannot be placed here",)
     return Fit(
-        situation=situation(world, quota, grant, held, wanted, missing > 0),
+        situation=situation(world, quota, grant, held, wanted, missing > 0, inputs.cleared),
         wanted=wanted,
         unmet=unmet if missing > 0 else (),
         decision=decision,
@@ -148,8 +164,13 @@ def of_nothing(world: World, quota: Quota, held: Sequence[Held], grant: Declared
 
 
 def stands(
-    world: World, quota: Quota, grant: Declared, held: Sequence[Held], standing: Fit
+    world: World,
+    quota: Quota,
+    grant: Declared,
+    held: Sequence[Held],
+    standing: Fit,
+    cleared: tuple[Cleared, ...] = (),
 ) -> bool:
     """Whether nothing that the fit depended on has changed."""
-    now = situation(world, quota, grant, held, standing.wanted, bool(standing.unmet))
+    now = situation(world, quota, grant, held, standing.wanted, bool(standing.unmet), cleared)
     return now == standing.situation

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from isochrone.controller import fit
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
-from isochrone.controller.inputs import Stamp
+from isochrone.controller.inputs import Stamp, gather, own_ground
 from isochrone.controller.leading import Leading
+from isochrone.controller.making_room import MAKING_ROOM, MakingRoom
 from isochrone.controller.masks import written_out
 from isochrone.controller.orphans import orphaned, swept
 from isochrone.controller.records import Records
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
+from isochrone.rules.making_room import Move, clearing
 from isochrone.rules.reconcile import Action, Held, plan_leases
+from isochrone.schema.decision import PlacementInputs
 from isochrone.schema.errors import Conflict, IsochroneError
 from isochrone.schema.lease import Quota
 
@@ -54,9 +57,15 @@ class Fitting:
         self._nonce = 0
         self._said: dict[str, str] = {}
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._room = MakingRoom(clock)
 
-    async def work(self, world: World) -> Mapping[str, tuple[str, ...]]:
-        """One pass over all quotas; returns what could not be placed, by service."""
+    async def work(
+        self, world: World, missing: Sequence[Declared] = ()
+    ) -> Mapping[str, tuple[str, ...]]:
+        """One pass over all quotas; returns what could not be placed, by service.
+
+        ``missing``: services at home here that no cell could be granted whole.
+        """
         for id_ in sorted(world.quotas):
             if not self._leading.may_act():
                 break
@@ -66,7 +75,43 @@ class Fitting:
                 self._say(id_, error.sentence())
         await self._sweep(world)
         self._forget(world)
-        return {id_: made.unmet for id_, made in self._fits.items() if made.unmet}
+        self._make_room(world, missing)
+        return {id_: self._why(id_, made) for id_, made in self._fits.items() if made.unmet}
+
+    def _why(self, service: str, made: fit.Fit) -> tuple[str, ...]:
+        """Why replicas are missing, as home is told; with a prospect it need not look elsewhere."""
+        if self._room.is_made_for(service):
+            return (f"{MAKING_ROOM}: another replica moves to make room for it",)
+        return made.unmet
+
+    def _make_room(self, world: World, missing: Sequence[Declared]) -> None:
+        short = (world.granted[id_] for id_, made in self._fits.items() if made.unmet)
+        waiting = {declared.id: declared for declared in (*missing, *short)}
+
+        def look(declared: Declared) -> PlacementInputs:
+            made = self._fits.get(declared.id)
+            if made is not None and made.unmet and made.inputs is not None:
+                return made.inputs
+            ground = own_ground(world, declared.id)
+            return gather("sites", declared, ground, self._stamp(world))
+
+        move = self._room.work(world, waiting, look, lambda move: self._cleared(world, move))
+        if move is not None:
+            log.info("%s leaves %s: %s waits for room", move.service, move.node, move.waits)
+
+    def _cleared(self, world: World, move: Move) -> tuple[PlacementInputs, int] | None:
+        """What the moved service's fit would look at, and how many seats it has."""
+        made, quota = self._fits.get(move.service), world.quotas.get(move.service)
+        if made is None or made.unmet or quota is None:
+            return None
+        grant = world.granted[move.service]
+        held = self._observe(world, move.service, self._clock())
+        cleared = (clearing(move),)
+        inputs = fit.look(world, quota, grant, held, self._stamp(world), cleared)
+        return inputs, len(made.wanted.seats)
+
+    def _stamp(self, world: World) -> Stamp:
+        return Stamp(cell=world.cell, epoch=self._leading.epoch, at_unix_ms=self._unix_ms())
 
     async def _serve(self, world: World, quota: Quota, grant: Declared) -> None:
         now_s = self._clock()
@@ -116,12 +161,12 @@ class Fitting:
         held: list[Held],
         standing: fit.Fit | None,
     ) -> fit.Fit:
-        if standing is not None and fit.stands(world, quota, grant, held, standing):
+        cleared = self._room.cleared(grant.id)
+        if standing is not None and fit.stands(world, quota, grant, held, standing, cleared):
             return standing
         if not fit.is_wanted(quota, grant):
             return fit.of_nothing(world, quota, held, grant)
-        stamp = Stamp(cell=world.cell, epoch=self._leading.epoch, at_unix_ms=self._unix_ms())
-        inputs = fit.look(world, quota, grant, held, stamp)
+        inputs = fit.look(world, quota, grant, held, self._stamp(world), cleared)
         made = fit.fitted(world, quota, grant, held, inputs, await decided(inputs))
         self._say(grant.id, "; ".join(made.unmet))
         return made

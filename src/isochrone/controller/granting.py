@@ -19,6 +19,8 @@ from isochrone.controller.declared import Declared
 from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.inviting import Inviting
+from isochrone.controller.joint import Joint, decided_together
+from isochrone.controller.joint_inputs import Subject
 from isochrone.controller.leading import Leading
 from isochrone.controller.records import Records
 from isochrone.controller.view import World
@@ -50,7 +52,10 @@ class Sent(msgspec.Struct):
 
 
 class Granting:
-    """Decisions and quotas of the services at home here. ``controller``: our own address."""
+    """Decisions and quotas of the services at home here. ``controller``: our own address.
+
+    ``missing``: those of them for which too few replicas could be granted.
+    """
 
     def __init__(
         self,
@@ -75,9 +80,11 @@ class Granting:
         self._clock = clock
         self._unix_ms = unix_ms
         self._standings: dict[str, home.Standing] = {}
+        self._seen: dict[str, home.Situation] = {}
         self._answers: dict[str, dict[str, QuotaAnswer]] = {}
         self._sent: dict[tuple[str, str], Sent] = {}
         self._refused: dict[str, int] = {}
+        self.missing: tuple[Declared, ...] = ()
         self._epoch = 0
         self._began_s = float("-inf")
 
@@ -85,10 +92,14 @@ class Granting:
         """One pass over our services: decide what is due, send what is due."""
         if self._epoch != self._leading.epoch:
             self._begin_epoch()
-        for id_ in sorted(world.services):
-            if not self._leading.may_act():
-                return
-            await self._decide_if_due(world, others, world.services[id_])
+        due = self._due(world, others)
+        if due:
+            await self._decide_due(world, others, due)
+        self.missing = tuple(
+            declared
+            for id_, declared in sorted(world.services.items())
+            if home.is_missing(self._standings.get(id_), declared)
+        )
         await self._send_due(world, others)
 
     def _begin_epoch(self) -> None:
@@ -98,24 +109,69 @@ class Granting:
         self._standings, self._answers, self._sent = {}, {}, {}
         self._refused = {}
 
-    async def _decide_if_due(self, world: World, others: Others, declared: Declared) -> None:
-        now_s = self._clock()
-        answers = self._answers.get(declared.id, {})
-        seen = home.situation(world, others, declared, answers)
-        standing = self._standings.get(declared.id) or self._restored(declared, now_s)
-        if standing is not None:
-            standing = self._standings[declared.id] = home.observe(standing, seen, now_s)
-        reason = home.reason_to_decide(standing, declared, world.doubt, now_s)
-        if not reason or self._refused.get(declared.id) == declared.service.revision:
-            return
-        if not world.sight.known or now_s - self._began_s < self._warm_s:
-            return
+    def _due(self, world: World, others: Others) -> dict[str, str]:
+        """The services that are due for a decision, and why; looks at all of them."""
+        now_s, due = self._clock(), {}
+        for id_, declared in sorted(world.services.items()):
+            standing = self._standings.get(id_) or self._restored(declared, now_s)
+            short = home.is_missing(standing, declared)
+            answers = self._answers.get(id_, {})
+            self._seen[id_] = home.situation(world, others, declared, answers, short)
+            if standing is not None:
+                standing = self._standings[id_] = home.observe(standing, self._seen[id_], now_s)
+            reason = home.reason_to_decide(standing, declared, world.doubt, now_s)
+            if reason and self._refused.get(id_) != declared.service.revision:
+                due[id_] = reason
+        warm = now_s - self._began_s >= self._warm_s
+        return due if world.sight.known and warm else {}
+
+    async def _decide_due(self, world: World, others: Others, due: Mapping[str, str]) -> None:
+        """Decide what is due, and with it whatever should give way or may gain."""
+        joint = await self._together(world, others)
+        for id_, declared in sorted(world.services.items()):
+            if not self._leading.may_act():
+                return
+            reason = due.get(id_) or self._why_too(id_, joint)
+            if not reason:
+                continue
+            try:
+                await self._decide(world, others, declared, reason, joint)
+            except IsochroneError as error:
+                # A declaration that no rule can read was accepted by mistake; said once.
+                self._refused[id_] = declared.service.revision
+                log.error("%s cannot be placed: %s", id_, error.sentence())
+
+    async def _together(self, world: World, others: Others) -> Joint | None:
+        """The decision on all services together; None when there is nothing to weigh."""
+        subjects = [
+            Subject(
+                declared=declared,
+                standing=self._standings.get(id_),
+                troubled=self._seen[id_].troubled,
+            )
+            for id_, declared in sorted(world.services.items())
+            if not declared.service.deleted and self._refused.get(id_) != declared.service.revision
+        ]
+        if len(subjects) < 2 or world.doubt:
+            return None
         try:
-            await self._decide(world, others, declared, standing, seen, reason)
+            return await decided_together(world, others, subjects, self._stamp(world))
         except IsochroneError as error:
-            # A declaration that no rule can read was accepted by mistake; said once.
-            self._refused[declared.id] = declared.service.revision
-            log.error("%s cannot be placed: %s", declared.id, error.sentence())
+            log.warning("services are decided one by one: %s", error.sentence())
+            return None
+
+    def _why_too(self, service: str, joint: Joint | None) -> str:
+        """Why a service that is not due is decided all the same."""
+        standing = self._standings.get(service)
+        if joint is None or standing is None or service not in joint.grants:
+            return ""
+        if self._clock() - standing.decided_s < home.PAUSE_S:
+            return ""
+        same = home.sorted_sites(joint.grants[service]) == home.sorted_sites(standing.sites)
+        return "" if same else "all services are better off together"
+
+    def _stamp(self, world: World) -> Stamp:
+        return Stamp(cell=world.cell, epoch=self._epoch, at_unix_ms=self._unix_ms())
 
     def _restored(self, declared: Declared, now_s: float) -> home.Standing | None:
         decision = self._records.latest(declared.id, "sites")
@@ -128,15 +184,25 @@ class Granting:
         world: World,
         others: Others,
         declared: Declared,
-        standing: home.Standing | None,
-        seen: home.Situation,
         reason: str,
+        joint: Joint | None,
     ) -> None:
-        stamp = Stamp(cell=world.cell, epoch=self._epoch, at_unix_ms=self._unix_ms())
-        inputs = home.inputs_for(world, others, declared, stamp, seen)
+        standing, seen = self._standings.get(declared.id), self._seen[declared.id]
+        granted = joint is not None and declared.id in joint.grants
+        inputs = home.inputs_for(
+            world,
+            others,
+            declared,
+            self._stamp(world),
+            seen,
+            joint.grants[declared.id] if joint is not None and granted else (),
+            joint.digest if joint is not None and granted else "",
+        )
         decision = await decided(inputs)
         made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock())
         if is_new:
+            if joint is not None and granted:
+                await self._records.keep_joint(joint.decision, joint.inputs)
             await self._records.keep(decision, inputs)
             log.info(
                 "%s: %s; %d replicas at %s%s",

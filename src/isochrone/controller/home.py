@@ -7,7 +7,7 @@ dead node is no reason; a cell that says it cannot place what it was granted is 
 2. a granted cell cannot place its grant and has said so for ``TROUBLE_S``, or is gone;
 3. nodes or cells appeared that the standing decision did not know, or nodes that may take the
    service only now (after ``CALM_S`` without more of them, as nodes come in crowds), or any change
-   at all while replicas are missing.
+   at all while replicas are missing, also of where there is room.
 
 Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
 margin, and when the sites come out the same, the decision of before stands and is the one on
@@ -27,9 +27,12 @@ import msgspec
 from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp, gather, whole_ground
 from isochrone.controller.lawful import Lawful
-from isochrone.controller.view import World
+from isochrone.controller.making_room import MAKING_ROOM
+from isochrone.controller.view import World, free_nodes
+from isochrone.rules.devices import choose
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.lease import Quota, Site
+from isochrone.schema.node import Resources
 from isochrone.schema.plans import CellOffers, QuotaAnswer
 
 TROUBLE_S = 3.0
@@ -44,11 +47,15 @@ PAUSE_S = 3.0
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """What a decision depended on, without what changes all the time."""
+    """What a decision depended on, without what changes all the time.
+
+    ``room``: while replicas are missing, the nodes with room for one more.
+    """
 
     nodes: frozenset[tuple[str, int]]
     cells: frozenset[str]
     troubled: frozenset[str]
+    room: frozenset[str] = frozenset()
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +77,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def restored(decision: Decision, digest: str, now_s: float) -> Standing:
     """The standing of a decision that an earlier process or another controller made."""
-    nowhere = Situation(frozenset(), frozenset(), frozenset())
+    nowhere = Situation(nodes=frozenset(), cells=frozenset(), troubled=frozenset())
     return Standing(
         revision=decision.service_revision,
         decision=digest,
@@ -88,9 +95,10 @@ def situation(
     others: Mapping[str, CellOffers],
     declared: Declared,
     answers: Mapping[str, QuotaAnswer],
+    missing: bool = False,
 ) -> Situation:
     """What there is now for a service: nodes alive anywhere that it may run on, cells present,
-    cells in trouble with it."""
+    cells in trouble with it; while replicas are ``missing``, where there is room."""
     own, lawful = world.sight.nodes, Lawful(declared)
     nodes = {
         (address, node.revision)
@@ -105,13 +113,38 @@ def situation(
         }
     sure = {cell for cell, offers in others.items() if offers.trustworthy} | {world.cell}
     troubled = {cell for cell in sure & set(answers) if _in_trouble(answers[cell])}
-    return Situation(frozenset(nodes), frozenset((world.cell, *others)), frozenset(troubled))
+    return Situation(
+        nodes=frozenset(nodes),
+        cells=frozenset((world.cell, *others)),
+        troubled=frozenset(troubled),
+        room=_room(world, others, declared.service.resources) if missing else frozenset(),
+    )
+
+
+def _room(world: World, others: Mapping[str, CellOffers], need: Resources) -> frozenset[str]:
+    told = [free for offers in others.values() for free in offers.nodes]
+    return frozenset(
+        free.node.address
+        for free in (*free_nodes(world), *told)
+        if free.alive
+        and free.free_cpu_milli >= need.cpu_milli
+        and free.free_memory_mib >= need.memory_mib
+        and choose(free.node.capacity, free.free_gpu_milli, need) is not None
+    )
+
+
+def is_missing(standing: Standing | None, declared: Declared) -> bool:
+    """Whether the standing decision has fewer replicas than the declaration asks for at least."""
+    if standing is None or declared.service.deleted:
+        return False
+    return sum(site.replicas for _, site in standing.sites) < declared.service.replicas.min
 
 
 def _in_trouble(answer: QuotaAnswer) -> bool:
     """Whether a cell says that it cannot do what it was asked; silence is not an answer."""
     refused = not answer.accepted and answer.code not in ("stale", "unavailable")
-    return refused or bool(answer.unmet)
+    hopeless = [text for text in answer.unmet if not text.startswith(MAKING_ROOM)]
+    return refused or bool(hopeless)
 
 
 def observe(standing: Standing, seen: Situation, now_s: float) -> Standing:
@@ -135,8 +168,7 @@ def reason_to_decide(
         return f"revision {declared.service.revision} was declared"
     if doubt or standing.known is None or now_s - standing.decided_s < PAUSE_S:
         return ""
-    missing = sum(site.replicas for _, site in standing.sites) < declared.service.replicas.min
-    return _changed(standing, standing.known, missing, now_s)
+    return _changed(standing, standing.known, is_missing(standing, declared), now_s)
 
 
 def _changed(standing: Standing, known: Situation, missing: bool, now_s: float) -> str:
@@ -163,17 +195,20 @@ def inputs_for(
     declared: Declared,
     stamp: Stamp,
     seen: Situation,
+    grants: tuple[tuple[str, Site], ...] = (),
+    joint: str = "",
 ) -> PlacementInputs:
     """What the decision on a service's sites looks at; raises InvalidInput (audience, blocs).
 
-    Nothing new is put into cells that cannot place what they were granted.
+    Nothing new is put into cells that cannot place what they were granted. ``grants``: the sites
+    that the decision of digest ``joint`` gave it among all services.
     """
     inputs = gather("sites", declared, whole_ground(world, others, declared.id), stamp)
     nodes = tuple(
         msgspec.structs.replace(node, alive=False) if _hopeless(node, seen.troubled) else node
         for node in inputs.nodes
     )
-    return msgspec.structs.replace(inputs, nodes=nodes)
+    return msgspec.structs.replace(inputs, nodes=nodes, grants=grants, joint=joint)
 
 
 def _hopeless(node: FreeNode, troubled: frozenset[str]) -> bool:

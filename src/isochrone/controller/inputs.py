@@ -21,11 +21,20 @@ from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
 from isochrone.controller.view import World, free_nodes, rtts_of, sites_of
 from isochrone.rules.expected import service_prior_ms
-from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
+from isochrone.schema.decision import (
+    AudiencePoint,
+    Cleared,
+    FreeNode,
+    GatewaySite,
+    PlacementInputs,
+    Shape,
+)
+from isochrone.schema.digests import canonical
 from isochrone.schema.lease import Site
+from isochrone.schema.node import Resources
 from isochrone.schema.place import Place
 from isochrone.schema.plans import CellOffers
-from isochrone.schema.service import AudienceShare
+from isochrone.schema.service import AudienceShare, Service
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +78,15 @@ def gather(
     stamp: Stamp,
     *,
     sites: tuple[Site, ...] = (),
+    shapes: tuple[Shape, ...] = (),
+    cleared: tuple[Cleared, ...] = (),
 ) -> PlacementInputs:
-    """The inputs of one decision; raises InvalidInput for an audience or bloc nobody knows."""
+    """The inputs of one decision; raises InvalidInput for an audience or bloc nobody knows.
+
+    ``shapes``: what the cell is asked for in all. ``cleared``: nodes that the service is to leave.
+    """
     service = declared.service
-    audience = _points(service.audience)
+    audience = audience_of(service)
     gateways, nodes = ground.gateways, ground.nodes
     repair = any(node.holds for node in nodes)
     return PlacementInputs(
@@ -84,7 +98,7 @@ def gather(
         at_unix_ms=stamp.at_unix_ms,
         seed=seed_of(declared.id),
         blocs_version=blocs_version(),
-        blocs=_named_blocs((*service.residency.allow, *service.residency.deny)),
+        blocs=named_blocs((*service.residency.allow, *service.residency.deny)),
         gateways=gateways,
         audience=audience,
         nodes=nodes,
@@ -92,12 +106,31 @@ def gather(
         node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms if repair else {}),
         sites=sites,
         service_ms=service_prior_ms(service.model),
+        shapes=shapes,
+        cleared=cleared,
     )
+
+
+def shapes_of(world: World) -> tuple[Shape, ...]:
+    """What this cell is asked for by all the grants that it holds: the kinds of replicas for which
+    room is to be kept together."""
+    counts: Counter[Resources] = Counter()
+    for id_, quota in world.quotas.items():
+        if id_ in world.granted:
+            need = world.granted[id_].service.resources
+            counts[need] += sum(site.replicas for site in quota.sites)
+    asked = [Shape(resources=need, count=count) for need, count in counts.items() if count > 0]
+    return tuple(sorted(asked, key=canonical))
 
 
 def seed_of(service: str) -> int:
     """The seed that breaks a service's ties: always the same, so that ties do not move it."""
     return int.from_bytes(hashlib.blake2b(service.encode(), digest_size=6).digest(), "big")
+
+
+def audience_of(service: Service) -> tuple[AudiencePoint, ...]:
+    """A service's audience as weighted points; raises InvalidInput for a place nobody knows."""
+    return _points(service.audience)
 
 
 @lru_cache(maxsize=256)
@@ -130,7 +163,8 @@ def _once(nodes: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
     return tuple(best[address] for address in sorted(best))
 
 
-def _named_blocs(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def named_blocs(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The members of those names that are blocs."""
     known = blocs()
     return {name: tuple(sorted(known[name])) for name in sorted(set(names)) if name in known}
 

@@ -7,13 +7,14 @@ picture *untrustworthy*, and then nothing may be ended or moved because of it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from isochrone.controller.declared import Declared
 from isochrone.controller.liveness import Sight
+from isochrone.rules.devices import WHOLE, free_milli
 from isochrone.schema.decision import FreeNode, GatewaySite
 from isochrone.schema.lease import Lease, LeaseStatus, Quota
 from isochrone.schema.node import Node
@@ -80,18 +81,17 @@ def sites_of(world: World) -> tuple[GatewaySite, ...]:
 def free_nodes(world: World, service: str = "") -> tuple[FreeNode, ...]:
     """The cell's nodes with what is left of them, by address.
 
-    ``holds`` counts the leases of ``service`` that are wanted there. A node counts as alive for
+    ``holds`` counts the leases of ``service`` that are wanted there, ``held_gpu_milli`` what those
+    of it take that are not over. A node counts as alive for
     a service that it holds unless it is dead; for others only if it is alive, listed and not
     ejected: nothing new is put where we are unsure.
     """
-    used = _used(world.leases.values())
-    holds = Counter(
-        lease.node
-        for lease in world.leases.values()
-        if lease.service == service and lease.desired == "serving"
-    )
+    leases: defaultdict[str, list[Lease]] = defaultdict(list)
+    for key in sorted(world.leases):
+        if world.leases[key].desired != "ended":
+            leases[world.leases[key].node].append(world.leases[key])
     return tuple(
-        _free(world.nodes[address], used.get(address, (0, 0, 0)), holds[address], world.sight)
+        _free(world.nodes[address], leases[address], service, world.sight)
         for address in sorted(world.nodes)
         if world.nodes[address].cell == world.cell
     )
@@ -134,31 +134,21 @@ def held(world: World, service: str = "") -> tuple[HeldReplica, ...]:
     return tuple(rows)
 
 
-def _used(leases: Iterable[Lease]) -> dict[str, tuple[int, int, int]]:
-    used: dict[str, tuple[int, int, int]] = {}
-    for lease in leases:
-        if lease.desired == "ended":
-            continue
-        cpu, memory, gpus = used.get(lease.node, (0, 0, 0))
-        need = lease.resources
-        used[lease.node] = (
-            cpu + need.cpu_milli,
-            memory + need.memory_mib,
-            gpus + need.gpu_count,
-        )
-    return used
-
-
-def _free(node: Node, used: tuple[int, int, int], holds: int, sight: Sight) -> FreeNode:
+def _free(node: Node, leases: Sequence[Lease], service: str, sight: Sight) -> FreeNode:
+    """``leases``: those on the node that are not ended."""
     verdict = sight.verdict(node.address)
     seen = sight.nodes.get(node.address)
     ejected = seen is not None and seen.ejected
-    gpus = sum(1 for device in node.capacity.devices if device.kind == "gpu")
+    own = [lease for lease in leases if lease.service == service]
+    holds = sum(lease.desired == "serving" for lease in own)
+    cpu_milli = sum(lease.resources.cpu_milli for lease in leases)
+    memory_mib = sum(lease.resources.memory_mib for lease in leases)
     return FreeNode(
         node=node,
-        free_cpu_milli=max(0, node.capacity.cpu_milli - used[0]),
-        free_memory_mib=max(0, node.capacity.memory_mib - used[1]),
-        free_gpus=max(0, gpus - used[2]),
+        free_cpu_milli=max(0, node.capacity.cpu_milli - cpu_milli),
+        free_memory_mib=max(0, node.capacity.memory_mib - memory_mib),
+        free_gpu_milli=tuple(max(0, milli) for milli in free_milli(node.capacity, leases)),
+        held_gpu_milli=tuple(WHOLE - milli for milli in free_milli(node.capacity, own)),
         holds=holds,
         alive=verdict != "dead" if holds else verdict == "alive" and not ejected,
     )

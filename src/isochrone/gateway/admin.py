@@ -38,7 +38,7 @@ from isochrone.schema.admin import (
     RevocationAccepted,
     TenantCounts,
 )
-from isochrone.schema.decision import Decision, PlacementInputs
+from isochrone.schema.decision import Decision
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import (
     Forbidden,
@@ -243,8 +243,7 @@ class AdminApi:
                 f"The inputs {sha256[:12]}… are not kept in {self._cell}.",
                 fix="Ask a gateway of the cell that decided.",
             )
-        tenant = msgspec.json.decode(entry.value, type=PlacementInputs).tenant
-        if not self._guard.may_see(signer, tenant):
+        if not any(self._guard.may_see(signer, tenant) for tenant in _tenants(entry.value)):
             raise Forbidden("Those inputs belong to another account.")
         exchange.respond(200, [JSON], entry.value)
 
@@ -296,6 +295,23 @@ class AdminApi:
         raise InvalidInput(
             f"{name[:80]!r} is no service.", fix="Give its name, or <tenant address>.<name>."
         )
+
+
+class _Part(msgspec.Struct):
+    service: str
+
+
+class _Record(msgspec.Struct):
+    """What says whose a record is: one service's inputs, or those of all services of a home."""
+
+    tenant: str = ""
+    services: tuple[_Part, ...] = ()
+
+
+def _tenants(content: bytes) -> frozenset[str]:
+    record = msgspec.json.decode(content, type=_Record)
+    together = (part.service.partition(".")[0] for part in record.services)
+    return frozenset(filter(None, (record.tenant, *together)))
 
 
 def _query(exchange: Exchange) -> Mapping[str, str]:

@@ -3,9 +3,9 @@
 Intuition: nodes are added one at a time where the cost (``costs``) ends lowest, until there are
 enough; then only while one more lowers it; then single replicas are exchanged while that lowers it.
 
-Hard limits: one replica a node; the budget; never all replicas on one provider when two can be
-had and paid for. The budget is kept in sight from the first pick: a node is only taken when the
-cheapest completion of the minimum can still be paid.
+Hard limits: one replica a node; the budget; a gang whole or not at all; never all replicas on one
+provider when two can be had and paid for. The budget is kept in sight from the first pick: a node
+is only taken when the cheapest completion of the minimum can still be paid.
 
 Rules of this file: ``options`` are sorted by price, then by the caller's order of ties; among equal
 costs the first one wins, so a cheaper and otherwise equal node never loses. What this does not
@@ -33,11 +33,15 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """At least and at most how many replicas, for how many micro-US-dollars per hour together."""
+    """At least and at most how many replicas, for how many micro-US-dollars per hour together.
+
+    ``gang``: fewer than the least are of no use.
+    """
 
     least: int
     most: int
     budget: int | None = None
+    gang: bool = False
 
 
 class Margin(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 def choose(options: Sequence[Option], limits: Limits, costs: Costs) -> Choice:
     """The choice; ``options`` must be sorted by price."""
     search = _Search(options, limits, costs)
-    chosen = search.exchange(search.grow())
+    broken = limits.gang and search.least < limits.least
+    chosen = [] if broken else search.exchange(search.grow())
     return Choice(
         chosen=tuple(chosen),
         cost=costs.of(chosen),

@@ -3,8 +3,7 @@
 Intuition: losing the whole audience costs 1,000 points; being slow within the objective costs a
 little, and so does having nothing near to fall back on; every replica costs its price; replicas
 that share a provider or a metro cost extra, as they fail together; what runs already is cheaper
-than what must be moved to. A fit earns points for
-filling what was granted.
+than what must be moved to. Filling what was granted earns points.
 
 Rules of this file: costs are integers (millionths of a point), so that sums are exact in any order
 and on any machine. The cost of a set does not depend on the order in which it was put together.
@@ -55,25 +54,29 @@ METRO_POINTS = 5
 """Each pair of replicas that shares a provider, or a metro: they fail together more often."""
 
 SITE_POINTS = 2_000
-"""A fit puts a replica outside the granted metro only when nothing in the metro can take it."""
+"""A replica is put outside the granted metro only when nothing in the metro can take it."""
 
 SITE_PROVIDER_POINTS = 300
 """... and keeps to the granted provider before any difference in speed or price."""
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that may be chosen. ``price``: of one replica, micro-US-dollars per hour."""
+    """A node that may be chosen. ``price``: of one replica, micro-US-dollars per hour.
+
+    ``site``: what grants are counted by, a metro of a cell.
+    """
 
     price: int
     provider: str
     metro: str
     holds: bool = False
+    site: str = ""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """How many replicas a fit was granted by metro and by provider; empty for a choice of sites."""
+    """How many replicas were granted by site and by provider; empty for a free choice."""
 
-    metros: Mapping[str, int] = {}
+    sites: Mapping[str, int] = {}
     providers: Mapping[str, int] = {}
 
 
@@ -101,15 +104,12 @@ class Costs:
         self._nobody: Integers = weights_ppm * (MISSED_POINTS + LATENCY_POINTS * LATENCY_CAP)
         self._own = np.array([self._own_cost(option) for option in options], dtype=np.int64)
         self.providers, providers = _numbered([option.provider for option in options])
-        self._metros, metros = _numbered([option.metro for option in options])
-        self._kinds = (
-            (
-                self.providers,
-                PROVIDER_POINTS,
-                SITE_PROVIDER_POINTS,
-                _by(providers, grant.providers),
-            ),
-            (self._metros, METRO_POINTS, SITE_POINTS, _by(metros, grant.metros)),
+        metros, _ = _numbered([option.metro for option in options])
+        sites, site_numbers = _numbered([option.site for option in options])
+        self._pairs = ((self.providers, PROVIDER_POINTS), (metros, METRO_POINTS))
+        self._grants = (
+            (self.providers, SITE_PROVIDER_POINTS, _by(providers, grant.providers)),
+            (sites, SITE_POINTS, _by(site_numbers, grant.sites)),
         )
 
     def _own_cost(self, option: Option) -> int:
@@ -119,10 +119,11 @@ class Costs:
     def adding(self, chosen: Sequence[int]) -> Integers:
         """What each option adds to the cost of a set, beside the audience's part."""
         added = self._own.copy()
-        for numbers, pair, reward, granted in self._kinds:
-            have = Counter(numbers[list(chosen)].tolist())
-            for number, count in have.items():
+        for numbers, pair in self._pairs:
+            for number, count in Counter(numbers[list(chosen)].tolist()).items():
                 added[numbers == number] += count * pair * POINT
+        for numbers, reward, granted in self._grants:
+            have = Counter(numbers[list(chosen)].tolist())
             for number, count in granted.items():
                 if have[number] < count:
                     added[numbers == number] -= reward * POINT

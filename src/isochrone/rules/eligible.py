@@ -3,6 +3,7 @@
 The rules are asked in a fixed order (``RULES``); the first that says no is on record with its
 reason. Law comes first, so that a node outside the residency is never reported as merely full.
 A node that holds the service already is not asked for room again: what it holds is what it needs.
+One that is *cleared* is to be left, as it is needed for somebody else's replica.
 
 What validators measured counts for more than what a node says: one whose place, memory or speed is
 proven to be less than a service asks for does not get it, and one that a verdict bars gets nothing.
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from isochrone.rules.devices import WHOLE, choose, matching
 from isochrone.rules.residency import Blocs, Mask, mask_of
 from isochrone.schema.decision import FreeNode, PlacementInputs
 
@@ -108,6 +110,13 @@ def _not_alive(context: Context, node: FreeNode) -> str:
     return "" if node.alive else "it is not heard, or nothing new may be put there now"
 
 
+def _cleared(context: Context, node: FreeNode) -> str:
+    for cleared in context.inputs.cleared:
+        if cleared.node == node.node.address:
+            return cleared.reason or "its room is needed"
+    return ""
+
+
 def _engine(context: Context, node: FreeNode) -> str:
     wanted = context.inputs.service.model.engine
     has = node.node.capacity.engines
@@ -129,14 +138,25 @@ def _gpu(context: Context, node: FreeNode) -> str:
     need = context.inputs.service.resources
     if not need.gpu_count:
         return ""
-    wanted = need.gpu.lower()
-    gpus = [d.name for d in node.node.capacity.devices if d.kind == "gpu"]
-    fitting = sum(wanted in name.lower() for name in gpus)
-    if fitting < need.gpu_count:
-        return f"it has {fitting} of {need.gpu_count} GPUs {need.gpu}".rstrip()
-    if not node.holds and node.free_gpus < need.gpu_count:
-        return f"{node.free_gpus} of {need.gpu_count} GPUs are free"
-    return ""
+    numbers = matching(node.node.capacity, need.gpu)
+    if len(numbers) < need.gpu_count:
+        return f"it has {len(numbers)} of {need.gpu_count} GPUs {need.gpu}".rstrip()
+    free = _with_own(node) if context.inputs.kind == "fit" else node.free_gpu_milli
+    if choose(node.node.capacity, free, need) is not None:
+        return ""
+    if node.holds and context.inputs.kind == "sites":
+        return ""  # which of its GPUs are the service's own is its cell's business
+    left = [free[number] for number in numbers if number < len(free)]
+    if need.gpu_milli < WHOLE:
+        return f"{max(0, *left, 0)} of {need.gpu_milli} thousandths of a GPU are free"
+    return f"{sum(milli >= WHOLE for milli in left)} of {need.gpu_count} GPUs are free"
+
+
+def _with_own(node: FreeNode) -> tuple[int, ...]:
+    """What could be had of its GPUs if the service's own replicas there made room."""
+    held = node.held_gpu_milli or (0,) * len(node.free_gpu_milli)
+    pairs = zip(node.free_gpu_milli, held, strict=False)
+    return tuple(free + own for free, own in pairs)
 
 
 def _proven(context: Context, node: FreeNode) -> str:
@@ -166,6 +186,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("other_cell", _other_cell),
     ("no_gateway", _no_gateway),
     ("not_alive", _not_alive),
+    ("cleared", _cleared),
     ("engine", _engine),
     ("resources", _resources),
     ("gpu", _gpu),

@@ -3,11 +3,13 @@
 Two kinds of one rule. ``sites``: the home cell chooses among all cells' nodes; the cells are then
 granted so many replicas per metro and provider. ``fit``: a cell chooses among its own nodes for
 what it was granted, and again whenever one of them fails: the granted metro first, else the node
-that is best by the same sum, so that a cell repairs itself without asking anybody.
+that is best by the same sum, so that a cell repairs itself without asking anybody. Sites, too, may
+be granted: by a decision on all of a home's services together, which sees what they compete for.
 
 In order: the mask and the other rules exclude nodes (``eligible``), expected times are worked out
-(``expected``), and a set is chosen (``choice`` by ``costs``). A decision always comes out;
-``winners`` may be empty.
+(``expected``), and a set is chosen (``choice`` by ``costs``), in an order among equals that is
+nobody's for ever (``equals``). A decision always comes out; ``winners`` may be empty. A fit also
+says which GPUs of a node each replica gets (``devices``).
 
 What could not be met is said in ``unmet`` (codes in ``shortfall``). A fit does not judge the
 objective: it sees one cell's share of the audience only, which its coverage says too.
@@ -20,7 +22,7 @@ is an expectation until measured.
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,7 +31,9 @@ import msgspec
 from isochrone.rules import coverage
 from isochrone.rules.choice import Choice, Limits, choose
 from isochrone.rules.costs import POINT, PRICE_POINTS, Costs, Grant, Option
+from isochrone.rules.devices import choose as choose_gpus
 from isochrone.rules.eligible import Eligibility, blocs_of, eligibilities, price_of
+from isochrone.rules.equals import order_of
 from isochrone.rules.expected import expected_us, weights_ppm
 from isochrone.rules.explaining import explain
 from isochrone.rules.residency import allowed_countries
@@ -42,7 +46,7 @@ from isochrone.schema.service import service_id
 
 __all__ = ["RULE", "decide", "explain", "replay"]
 
-RULE = "placement/2"
+RULE = "placement/3"
 """Raised with every change that may change a decision; old records name the rule that made them."""
 
 
@@ -59,7 +63,7 @@ def _decide(inputs: PlacementInputs, name: str) -> Decision:
     _check(inputs)
     verdicts = eligibilities(inputs)
     usable = [index for index, verdict in enumerate(verdicts) if not verdict.excluded_by]
-    usable.sort(key=lambda index: _order(inputs, index))
+    usable.sort(key=order_of(inputs))
     picture = _choose(inputs, usable) if usable else _nothing(inputs)
     covered = coverage.of_audience(inputs, picture.winners)
     winners = sorted(picture.winners, key=lambda w: (-covered.served_ppm[w], _address(inputs, w)))
@@ -79,6 +83,8 @@ def _decide(inputs: PlacementInputs, name: str) -> Decision:
         coverage=covered.countries,
         price_microusd_per_hour=sum(price_of(inputs, winner) for winner in winners),
         unmet=unmet(inputs, verdicts, _outcome(chosen), covered),
+        devices=_devices(inputs, winners),
+        joint=inputs.joint,
     )
 
 
@@ -103,6 +109,7 @@ class _Picture(msgspec.Struct, frozen=True):
 
     winners: tuple[int, ...]
     wanted: int
+    paid: int = 0
     choice: Choice | None = None
     usable: tuple[int, ...] = ()
     unit: int = 1
@@ -112,6 +119,7 @@ def _outcome(picture: _Picture) -> Outcome:
     return Outcome(
         wanted=picture.wanted,
         usable=len(picture.usable),
+        paid=picture.paid,
         had=picture.choice.least if picture.choice else 0,
         winners=picture.winners,
     )
@@ -127,17 +135,13 @@ def _check(inputs: PlacementInputs) -> None:
         raise InvalidInput("An objective must be more than 0 ms.")
 
 
-def _order(inputs: PlacementInputs, index: int) -> tuple[int, bytes, str]:
-    """By price, then by chance that the seed fixes: equal nodes share the work of many services."""
-    address = _address(inputs, index)
-    ticket = hashlib.blake2b(f"{inputs.seed}|{address}".encode(), digest_size=8).digest()
-    return price_of(inputs, index), ticket, address
-
-
 def _wanted(inputs: PlacementInputs) -> tuple[int, int]:
     """At least and at most how many replicas."""
     if inputs.kind == "fit":
         granted = sum(max(0, site.replicas) for site in inputs.sites)
+        return granted, granted
+    if inputs.joint:
+        granted = sum(max(0, site.replicas) for _, site in inputs.grants)
         return granted, granted
     return inputs.service.replicas.min, max(
         inputs.service.replicas.min, inputs.service.replicas.max
@@ -145,7 +149,10 @@ def _wanted(inputs: PlacementInputs) -> tuple[int, int]:
 
 
 def _nothing(inputs: PlacementInputs) -> _Picture:
-    return _Picture(winners=(), wanted=_wanted(inputs)[0])
+    least = _wanted(inputs)[0]
+    if inputs.kind == "sites":
+        least = max(least, inputs.service.replicas.min)
+    return _Picture(winners=(), wanted=least)
 
 
 def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
@@ -160,10 +167,24 @@ def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
         max(1, round(objective.latency_ms * 1000)),
         objective.percentile,
     )
-    limits = Limits(least=least, most=most, budget=inputs.service.max_price_microusd_per_hour)
+    service = inputs.service
+    limits = Limits(
+        least=least,
+        most=most,
+        budget=service.max_price_microusd_per_hour,
+        gang=service.replicas.gang,
+    )
     choice = choose(options, limits, costs)
     winners = tuple(usable[n] for n in choice.chosen)
-    return _Picture(winners, least, choice, tuple(usable), costs.unit)
+    wanted = least if inputs.kind == "fit" else max(least, service.replicas.min)
+    paid = _paid([option.price for option in options[:wanted]], limits.budget)
+    return _Picture(winners, wanted, paid, choice, tuple(usable), costs.unit)
+
+
+def _paid(prices: Sequence[int], budget: int | None) -> int:
+    """How many of the cheapest replicas the budget pays for."""
+    sums = itertools.accumulate(prices)
+    return sum(budget is None or total <= budget for total in sums)
 
 
 def _option(inputs: PlacementInputs, free: FreeNode, index: int) -> Option:
@@ -172,17 +193,43 @@ def _option(inputs: PlacementInputs, free: FreeNode, index: int) -> Option:
         provider=free.node.provider,
         metro=free.node.place.metro,
         holds=free.holds > 0,
+        site=_site(inputs, free.node.cell, free.node.place.metro, free.node.provider),
     )
 
 
+def _site(inputs: PlacementInputs, cell: str, metro: str, provider: str) -> str:
+    """What grants are counted by: a fit keeps to the metro before it keeps to the provider, while
+    a decision on all services together has weighed both."""
+    return f"{cell} {metro}" if inputs.kind == "fit" else f"{cell} {metro} {provider}"
+
+
 def _grant(inputs: PlacementInputs) -> Grant:
-    metros: Counter[str] = Counter()
+    sites: Counter[str] = Counter()
     providers: Counter[str] = Counter()
-    for site in inputs.sites if inputs.kind == "fit" else ():
-        metros[site.metro] += site.replicas
+    fits = tuple((inputs.cell, site) for site in inputs.sites)
+    for cell, site in fits if inputs.kind == "fit" else inputs.grants:
+        sites[_site(inputs, cell, site.metro, site.provider)] += site.replicas
         if site.provider:
             providers[site.provider] += site.replicas
-    return Grant(metros=metros, providers=providers)
+    return Grant(sites=sites, providers=providers)
+
+
+def _devices(inputs: PlacementInputs, winners: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Each winner's GPUs in a fit; who runs already keeps those that it has."""
+    if inputs.kind != "fit" or not inputs.service.resources.gpu_count:
+        return {}
+    return {_address(inputs, winner): _gpus(inputs, inputs.nodes[winner]) for winner in winners}
+
+
+def _gpus(inputs: PlacementInputs, free: FreeNode) -> tuple[int, ...]:
+    need, capacity = inputs.service.resources, free.node.capacity
+    if len(free.gpus) == need.gpu_count:
+        return free.gpus
+    gpus = choose_gpus(capacity, free.free_gpu_milli, need)
+    if gpus is None and free.held_gpu_milli:  # its predecessor makes room for it first
+        pairs = zip(free.free_gpu_milli, free.held_gpu_milli, strict=False)
+        gpus = choose_gpus(capacity, [left + held for left, held in pairs], need)
+    return gpus or ()
 
 
 def _sites(inputs: PlacementInputs, winners: Sequence[int]) -> tuple[tuple[str, Site], ...]:

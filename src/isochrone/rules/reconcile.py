@@ -32,7 +32,7 @@ from typing import Literal
 
 import msgspec
 
-from isochrone.rules.seats import RETRY_S, Held, Seat, Wanted, as_held, wanted_of, withdrawn
+from isochrone.rules.seats import RETRY_S, Held, Seat, Wanted, as_held, runs, wanted_of, withdrawn
 from isochrone.schema.lease import Lease
 
 __all__ = [
@@ -106,8 +106,7 @@ class _Book:
 
     def is_current(self, row: Held) -> bool:
         """Whether it runs, or can be told to run, what is declared now."""
-        service = self.wanted.service
-        same = row.lease.model == service.model and row.lease.resources == service.resources
+        same = runs(row.lease, self.wanted.service)
         return same and row.can_work and row.lease.desired != "ended"
 
     def serves(self, node: str) -> bool:
@@ -221,6 +220,7 @@ def _new_lease(book: _Book, seat: Seat) -> Lease:
         decision=wanted.decision,
         home_cell=service.home_cell,
         answer_checks=service.answer_checks,
+        gpus=seat.gpus,
     )
 
 

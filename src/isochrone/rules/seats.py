@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from isochrone.rules.devices import choose
 from isochrone.rules.eligible import MASKS
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.lease import Lease, LeaseState
@@ -23,11 +24,12 @@ and loaded for ever; longer: a full disk that was emptied waits."""
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that should hold one replica, at a locked price."""
+    """A node that should hold one replica, at a locked price, on these of its GPUs."""
 
     node: str
     provider: str
     price_microusd_per_hour: int
+    gpus: tuple[int, ...] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +98,13 @@ def wanted_of(inputs: PlacementInputs, decision: Decision, decision_digest: str)
     """What a fit asks for: a seat per winner, and the nodes that its masks exclude."""
     nodes = {free.node.address: free for free in inputs.nodes}
     need = inputs.service.resources
+    devices = decision.devices or {}
     seats = tuple(
         Seat(
             node=address,
             provider=nodes[address].node.provider,
             price_microusd_per_hour=nodes[address].node.offer.price_microusd_per_hour(need),
+            gpus=devices.get(address, ()),
         )
         for address in decision.winners
     )
@@ -121,7 +125,7 @@ def _is_tight(free: FreeNode, need: Resources) -> bool:
     return (
         free.free_cpu_milli < need.cpu_milli
         or free.free_memory_mib < need.memory_mib
-        or free.free_gpus < need.gpu_count
+        or choose(free.node.capacity, free.free_gpu_milli, need) is None
     )
 
 
@@ -137,12 +141,24 @@ def as_held(inputs: PlacementInputs, held: Sequence[Held]) -> PlacementInputs:
     """
     working = [r.lease.node for r in held if r.lease.desired == "serving" and r.can_work]
     spoilt = {r.lease.node for r in held if r.marks} - set(working)
-    nodes = tuple(_as_held(free, working, spoilt) for free in inputs.nodes)
+    service = inputs.service
+    gpus = {
+        row.lease.node: row.lease.gpus
+        for row in held
+        if row.lease.desired != "ended" and row.can_work and runs(row.lease, service)
+    }
+    nodes = tuple(
+        msgspec.structs.replace(
+            free,
+            holds=working.count(free.node.address),
+            gpus=gpus.get(free.node.address, ()),
+            alive=free.alive and free.node.address not in spoilt,
+        )
+        for free in inputs.nodes
+    )
     return msgspec.structs.replace(inputs, nodes=nodes)
 
 
-def _as_held(free: FreeNode, working: list[str], spoilt: set[str]) -> FreeNode:
-    address = free.node.address
-    return msgspec.structs.replace(
-        free, holds=working.count(address), alive=free.alive and address not in spoilt
-    )
+def runs(lease: Lease, service: Service) -> bool:
+    """Whether a lease is of what is declared now, so that its replica need not be replaced."""
+    return lease.model == service.model and lease.resources == service.resources

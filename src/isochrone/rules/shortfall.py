@@ -2,7 +2,8 @@
 
 ``code: words``; programs read the code. ``no_legal_place``: the masks exclude every node, or every
 gateway. ``no_capacity``: there are legal nodes, none of them usable. ``budget``: the price limit is
-what stands in the way. ``too_few_replicas``: fewer than the minimum. Of a choice of sites also
+what stands in the way. ``contended``: services of the same home need the room more.
+``too_few_replicas``: fewer than the minimum; ``gang``: therefore none. Of a choice of sites also
 ``one_provider`` and ``objective_unmet`` with the share of the audience outside the objective.
 """
 
@@ -21,12 +22,13 @@ from isochrone.schema.decision import PlacementInputs
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a placement: how many were wanted, and how many of these could be had.
 
-    ``usable``: nodes that could be chosen; ``had``: the part of the wanted minimum that exists and
-    can be paid for; ``winners``: indices into the inputs' nodes.
+    ``usable``: nodes that could be chosen; ``paid``: how many of the wanted minimum the budget pays
+    for, and ``had``: how many of it could be had; ``winners``: indices into the inputs' nodes.
     """
 
     wanted: int
     usable: int
+    paid: int
     had: int
     winners: tuple[int, ...]
 
@@ -41,11 +43,15 @@ def unmet(
     if not outcome.usable:
         return (_why_nobody(inputs, verdicts),)
     reasons = []
-    if had < min(wanted, outcome.usable):
+    if outcome.paid < min(wanted, outcome.usable):
         limit = inputs.service.max_price_microusd_per_hour
-        reasons.append(f"budget: {limit} µ$/h pays for {had} of {wanted} replicas")
+        reasons.append(f"budget: {limit} µ$/h pays for {outcome.paid} of {wanted} replicas")
+    elif had < min(wanted, outcome.usable):
+        reasons.append(f"contended: the room is others' by the joint decision {inputs.joint[:12]}")
     if had < wanted:
         reasons.append(f"too_few_replicas: {had} of at least {wanted}{_why(verdicts)}")
+        if inputs.service.replicas.gang:
+            reasons.append(f"gang: fewer than {wanted} replicas are of no use, so none is placed")
     if inputs.kind == "sites":
         reasons += _unmet_of_sites(inputs, outcome.winners, covered)
     return tuple(reasons)

@@ -2,6 +2,9 @@
 
 ``inputs`` is the digest of a ``PlacementInputs`` value kept beside the record under that digest.
 ``isochrone replay`` fetches both, runs the rule named by ``rule`` again and compares bytes.
+
+Fields that came later are ``UNSET`` in older records, so that these keep their bytes, and with
+them their digests, whoever reads and writes them again.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from isochrone.schema.lease import Site
-from isochrone.schema.node import Node
+from isochrone.schema.node import Node, Resources
 from isochrone.schema.place import NOWHERE, Place, Whereabouts
 from isochrone.schema.service import Service
 
@@ -27,14 +31,40 @@ class GatewaySite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FreeNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate node with what is left of it. ``holds``: leases of the same service on it."""
+    """A candidate node with what is left of it. ``holds``: leases of the same service on it.
+
+    ``free_gpu_milli``: thousandths left of each of its GPUs, by number (``rules.devices``);
+    ``held_gpu_milli``: what the service's own leases have of them. ``gpus``: those that a replica
+    of what is declared now has there, which it keeps.
+    """
 
     node: Node
     free_cpu_milli: int
     free_memory_mib: int
-    free_gpus: int
+    free_gpu_milli: tuple[int, ...] = ()
+    held_gpu_milli: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
     holds: int = 0
     alive: bool = True
+
+    @property
+    def free_gpus(self) -> int:
+        """Its whole free GPUs."""
+        return sum(milli >= 1000 for milli in self.free_gpu_milli)
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What replicas of one kind occupy, and how many of them a cell was asked for."""
+
+    resources: Resources
+    count: int
+
+
+class Cleared(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that the service is to leave, and why: somebody needs the room."""
+
+    node: str
+    reason: str
 
 
 class AudiencePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +81,9 @@ class PlacementInputs(msgspec.Struct, frozen=True, kw_only=True):
     ``node_rtt_ms[g][n]``: from gateway g to node n. ``blocs``: name -> member countries, for the
     names that the residency uses, with ``blocs_version``. ``allowed_cells``: for a fit, the one
     cell; for sites, every known cell. ``sites``: a fit's granted sites. ``seed`` breaks ties.
+    ``grants``: for sites, the cells, metros and providers that a decision on all services together
+    has given this one, whose digest is ``joint``. ``shapes``: what the cell is asked for in all
+    (how full a node may become, so that the others still fit). ``cleared``: nodes to be left.
     """
 
     kind: Literal["sites", "fit"]
@@ -69,6 +102,10 @@ class PlacementInputs(msgspec.Struct, frozen=True, kw_only=True):
     node_rtt_ms: tuple[tuple[float, ...], ...]
     sites: tuple[Site, ...] = ()
     service_ms: float = 5.0
+    grants: tuple[tuple[str, Site], ...] = ()
+    joint: str = ""
+    shapes: tuple[Shape, ...] = ()
+    cleared: tuple[Cleared, ...] = ()
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +135,11 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of one allocation."""
+    """The record of one allocation.
+
+    ``devices``: of a fit, each winner's GPUs by number (``placement/3``). ``joint``: digest of the
+    decision on all services together that this one follows.
+    """
 
     rule: str
     kind: Literal["sites", "fit"]
@@ -114,3 +155,5 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     coverage: tuple[Coverage, ...]
     price_microusd_per_hour: int
     unmet: tuple[str, ...]
+    devices: dict[str, tuple[int, ...]] | UnsetType = UNSET
+    joint: str | UnsetType = UNSET

@@ -1,0 +1,168 @@
+"""Services that compete for one place: together they fare better than one after the other."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isochrone.atlas.audience import audience_points
+from isochrone.controller import home
+from isochrone.controller.declared import Declared
+from isochrone.controller.inputs import Stamp
+from isochrone.controller.joint_inputs import Subject, gather
+from isochrone.controller.view import World
+from isochrone.rules import where
+from isochrone.rules.placement import decide, replay
+from isochrone.schema.decision import Decision
+from isochrone.schema.digests import canonical, digest
+from isochrone.schema.identity import PrivateKey
+from isochrone.schema.node import Capacity
+from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
+from isochrone.schema.where import WhereDecision, WhereInputs
+
+from .worlds import declare, lease, node, seen, service, world
+
+STAMP = Stamp(cell="fra", epoch=3, at_unix_ms=7)
+ONE = ReplicaRange(min=1, max=1)
+ANYWHERE = Residency(evidence="declared")
+FEW = Capacity(cpu_milli=500, memory_mib=2048, engines=("onnx",))
+MUCH = Capacity(cpu_milli=8000, memory_mib=16_384, engines=("onnx",))
+NEAR = node(1, "frankfurt", 1, capacity=FEW)
+FAR = node(2, "madrid", 2, capacity=MUCH)
+OTHER = PrivateKey(b"\x09" * 32)
+DE = (AudienceShare(where="frankfurt"),)
+
+PATIENT = declare(service("a", audience=DE, objective=Objective(latency_ms=200), replicas=ONE))
+HURRIED = declare(
+    service("b", audience=DE, objective=Objective(latency_ms=20), replicas=ONE), OTHER
+)
+
+
+def subject(declared: Declared, **changes: object) -> Subject:
+    fields: dict[str, object] = {"standing": None, "troubled": frozenset(), **changes}
+    return Subject(declared=declared, **fields)  # type: ignore[arg-type]
+
+
+def together(here: World, *subjects: Subject) -> tuple[WhereInputs, WhereDecision]:
+    inputs = gather(here, {}, subjects, STAMP)
+    return inputs, where.decide(inputs)
+
+
+def placed(here: World, declared: Declared, joint: WhereDecision | None = None) -> Decision:
+    grants = {row.service: row.grants for row in joint.services} if joint else {}
+    seen_now = home.situation(here, {}, declared, {})
+    inputs = home.inputs_for(
+        here,
+        {},
+        declared,
+        STAMP,
+        seen_now,
+        grants.get(declared.id, ()),
+        digest(joint) if joint else "",
+    )
+    made = decide(inputs)
+    assert replay(canonical(made), canonical(inputs)) == canonical(made)
+    return made
+
+
+def missed(decision: Decision) -> float:
+    return sum(row.weight * (1 - row.met_share) for row in decision.coverage)
+
+
+CLOSE, DISTANT = seen(), msgspec.structs.replace(seen(), rtt_ms=40.0)
+HERE = world({NEAR: CLOSE, FAR: DISTANT})
+
+
+def test_together_they_reach_more_people_than_one_after_the_other() -> None:
+    first = placed(HERE, PATIENT)
+    assert first.winners == (NEAR.address,), "alone it takes the near place"
+    taken = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, NEAR),))
+    second = placed(taken, HURRIED)
+    assert missed(first) + missed(second) > 0.9, "and the other's people wait"
+
+    inputs, joint = together(HERE, subject(PATIENT), subject(HURRIED))
+    decisions = [placed(HERE, declared, joint) for declared in (PATIENT, HURRIED)]
+    assert [d.winners for d in decisions] == [(FAR.address,), (NEAR.address,)]
+    assert sum(map(missed, decisions)) == 0
+    assert {d.joint for d in decisions} == {digest(joint)}
+    assert where.replay(canonical(joint), canonical(inputs)) == canonical(joint)
+
+
+def test_the_order_of_services_and_nodes_changes_nothing() -> None:
+    one = gather(HERE, {}, [subject(PATIENT), subject(HURRIED)], STAMP)
+    turned = world({FAR: DISTANT, NEAR: CLOSE})
+    assert gather(turned, {}, [subject(HURRIED), subject(PATIENT)], STAMP) == one
+
+
+def test_the_higher_priority_has_the_place_of_two_that_need_it_alike() -> None:
+    wanted = {"audience": DE, "objective": Objective(latency_ms=20), "replicas": ONE}
+    for low, high in (("a", "b"), ("b", "a")):
+        poor = declare(service(low, **wanted))
+        rich = declare(service(high, priority=5, **wanted), OTHER)
+        _, joint = together(HERE, subject(poor), subject(rich))
+        assert placed(HERE, rich, joint).winners == (NEAR.address,)
+
+
+def test_what_runs_stays_where_it_is() -> None:
+    runs = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, FAR),))
+    quiet = declare(service("c", audience=DE, objective=Objective(latency_ms=200), replicas=ONE))
+    inputs, joint = together(runs, subject(PATIENT), subject(quiet))
+    held = {row.service: row.held for row in inputs.services}
+    assert held[PATIENT.id]
+    assert not held[quiet.id]
+    assert placed(runs, PATIENT, joint).winners == (FAR.address,)
+
+
+def test_what_was_granted_a_moment_ago_counts_as_held() -> None:
+    decision = placed(HERE, PATIENT)
+    standing = home.restored(decision, digest(decision), 0.0)
+    inputs, _ = together(HERE, subject(PATIENT, standing=standing), subject(HURRIED))
+    (row,) = [row for row in inputs.services if row.service == PATIENT.id]
+    assert [(inputs.sites[site].metro, count) for site, count in row.held] == [("frankfurt", 1)]
+
+
+def test_a_replica_of_ours_leaves_its_room_to_weigh_and_a_strangers_does_not() -> None:
+    ours = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, NEAR),))
+    for subjects, cores in (((PATIENT, HURRIED), 500), ((HURRIED,), 0)):
+        inputs, _ = together(ours, *map(subject, subjects))
+        near = next(site for site in inputs.sites if site.metro == "frankfurt")
+        assert near.cpu_milli == cores
+
+
+def test_law_is_judged_for_each_claim_and_machines_alike_are_one_site() -> None:
+    more = [node(number, "madrid", 2, capacity=MUCH) for number in (3, 4)]
+    here = world({NEAR: CLOSE, FAR: DISTANT, **{one: seen() for one in more}})
+    german = declare(service("d", residency=Residency(allow=("DE",), evidence="declared")))
+    inputs, _ = together(here, subject(PATIENT), subject(german))
+    assert [(site.metro, site.nodes) for site in inputs.sites] == [("frankfurt", 1), ("madrid", 3)]
+    claims = {row.service: inputs.claims[row.claim] for row in inputs.services}
+    assert claims[PATIENT.id].slots == (1, 3)
+    assert claims[german.id].slots == (1, 0)
+    assert [row.rule for row in claims[german.id].excluded] == ["residency"]
+
+
+def test_a_cell_in_trouble_keeps_what_it_holds_and_gets_nothing_new() -> None:
+    runs = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, FAR),))
+    inputs, _ = together(runs, subject(PATIENT, troubled=frozenset({"fra"})), subject(HURRIED))
+    claims = {row.service: inputs.claims[row.claim].slots for row in inputs.services}
+    assert claims == {PATIENT.id: (0, 1), HURRIED.id: (1, 1)}
+
+
+def test_who_gets_nothing_is_told_that_others_have_the_room() -> None:
+    narrow = world({NEAR: seen()})
+    _, joint = together(narrow, subject(PATIENT), subject(HURRIED))
+    loser = (
+        PATIENT
+        if not next(r for r in joint.services if r.service == PATIENT.id).grants
+        else HURRIED
+    )
+    decision = placed(narrow, loser, joint)
+    assert decision.winners == ()
+    assert [text.partition(":")[0] for text in decision.unmet] == ["contended", "too_few_replicas"]
+
+
+def test_audience_points_are_shared_and_weights_are_whole() -> None:
+    inputs, _ = together(HERE, subject(PATIENT), subject(HURRIED))
+    points = audience_points(DE)
+    assert len(inputs.points) == len(points)
+    assert all(sum(share for _, share in row.audience) == 1_000_000 for row in inputs.services)
+    assert msgspec.json.decode(canonical(inputs), type=WhereInputs) == inputs
