@@ -42,8 +42,12 @@ async def decided_together(
     world: World, others: Mapping[str, CellOffers], subjects: Sequence[Subject], stamp: Stamp
 ) -> Joint:
     """Decide on all subjects, beside the loop; raises InvalidInput for what nothing understands."""
-    inputs = gather(world, others, subjects, stamp)
-    decision = await asyncio.to_thread(decide, inputs)
+
+    def work() -> tuple[WhereInputs, WhereDecision]:
+        inputs = gather(world, others, subjects, stamp)
+        return inputs, decide(inputs)
+
+    inputs, decision = await asyncio.to_thread(work)
     return Joint(
         decision=decision,
         inputs=inputs,
