@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from isochrone.rules.costs import POINT, PRICE_POINTS
 from isochrone.rules.where.case import Case
 from isochrone.rules.where.ground import Claim, Ground, ground_of, ticket
+from isochrone.rules.where.plan import Plan
 from isochrone.rules.where.search import best_set
-from isochrone.rules.where.solve import Plan, solve
+from isochrone.rules.where.solve import solve
 from isochrone.schema.digests import canonical, decode, digest, sha256_hex
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.lease import Site

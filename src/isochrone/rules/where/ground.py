@@ -133,9 +133,9 @@ class Claim:
 
     def limit(self, room: Integers) -> Integers:
         """How many replicas each of its sites can hold, given what is free at all sites."""
-        limit: Integers = self.slots
+        limit = self.slots.copy()
         for resource in np.flatnonzero(self.need > 0).tolist():
-            limit = np.minimum(limit, room[self.at, resource] // self.need[resource])
+            np.minimum(limit, room[self.at, resource] // self.need[resource], out=limit)
         return limit
 
 
