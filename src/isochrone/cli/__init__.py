@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "keys": "Make, list and revoke keys.",
     "logs": "Show what a service's replicas log.",
     "nodes": "List the nodes that the gateway knows.",
+    "plan": "Show where a service would run, before anything is bought.",
     "place": "Show what round trips prove of where a node is, on a map.",
     "records": "Open an epoch's public records in DuckDB.",
     "replay": "Run a recorded decision again and compare it byte for byte.",

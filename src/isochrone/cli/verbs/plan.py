@@ -1,0 +1,149 @@
+"""``isochrone plan -f service.yaml``: what a service would be, before anything is bought.
+
+Needs no gateway and no network: candidate sites, prices and round trips are packaged. With
+``--live`` a gateway is asked where the service would go among the nodes that are there, and the
+same facts are told of that. Nothing is ever kept: ``isochrone apply`` does that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isochrone.cli.context import admin, gateway_option, output_option
+from isochrone.cli.tables import print_json
+from isochrone.client.declaration import Declaration, read_declaration
+from isochrone.schema.errors import TheirFault
+
+if TYPE_CHECKING:
+    from isochrone.cli.plan_ground import PlanSite
+
+ACCESS_MS = 2.0
+"""The last mile's round trip unless said otherwise: fibre to the home. Cable and good mobile
+networks have 10 and more; 0 is a user in a data centre."""
+
+
+@click.command("plan")
+@click.option("-f", "--file", "path", required=True, metavar="FILE", help="The declaration (YAML).")
+@click.option("--sites", metavar="FILE.csv", help="Own candidates: city,provider,usd_per_hour.")
+@click.option("--live", is_flag=True, help="Ask a gateway: the nodes that are there.")
+@click.option(
+    "--access-ms",
+    type=click.FloatRange(0, 1000),
+    default=ACCESS_MS,
+    show_default=True,
+    help="Round trip of the users' last mile.",
+)
+@click.option("--add-site", "added", multiple=True, metavar="CITY", help="What if: one more site.")
+@click.option("--remove", "removed", multiple=True, metavar="CITY", help="What if: without it.")
+@click.option("--map", "image", metavar="FILE", help="Draw it: FILE.png or FILE.html.")
+@gateway_option
+@output_option
+def command(
+    path: str,
+    sites: str | None,
+    live: bool,
+    access_ms: float,
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    image: str | None,
+    gateway: str | None,
+    key: str | None,
+    output: str,
+) -> None:
+    """Show where a service would run, for whom how fast, and at what price."""
+    if sites and live:
+        raise click.UsageError("--sites and --live exclude each other.")
+    declaration = read_declaration(Path(path))
+    if image is not None:
+        from isochrone.cli.plan_map import require_map
+
+        require_map(Path(image))
+    from isochrone.cli.plan_facts import PRICES_NOTE, PlanFacts, Planner, changed
+    from isochrone.cli.plan_ground import candidates, own_sites
+
+    service = declaration.service
+    planner = Planner(service, access_ms)
+    ground = own_sites(Path(sites), service) if sites else candidates(service)
+    if live:
+        chosen, rule, unmet = _live(declaration, gateway, key)
+    else:
+        chosen, rule, unmet = planner.choose(ground)
+    if not chosen:
+        raise _nowhere(declaration, unmet)
+    what_if = changed(chosen, _added(added, declaration), removed)
+    facts = PlanFacts(
+        service=service.name,
+        rule=rule,
+        objective=service.objective,
+        access_ms=access_ms,
+        model_error=planner.error_note(chosen),
+        prices=PRICES_NOTE,
+        candidates=len(ground),
+        chosen=planner.picture("this plan", chosen),
+        what_if=planner.picture("what if", what_if) if added or removed else None,
+        usual=planner.usual(),
+        central=planner.central(),
+        further=planner.further(chosen, ground),
+        unmet=unmet,
+        max_price_microusd_per_hour=service.max_price_microusd_per_hour,
+        live=live,
+    )
+    if image is not None:
+        from isochrone.cli.plan_map import draw
+
+        draw(facts, planner, Path(image))
+    if output == "json":
+        print_json(facts)
+        return
+    from isochrone.cli.plan_text import print_facts
+
+    print_facts(facts)
+    if image is not None:
+        click.echo(f"The map is in {image}.")
+
+
+def _live(
+    declaration: Declaration, gateway: str | None, key: str | None
+) -> tuple[list[PlanSite], str, tuple[str, ...]]:
+    """The sites of the plan that a gateway's controller makes now."""
+    from isochrone.atlas.cities import city
+    from isochrone.cli.plan_ground import PlanSite
+
+    with admin(gateway, key=key) as client:
+        plan = client.plan(declaration.service)
+    return (
+        [
+            PlanSite(
+                name=city(site.metro).name,
+                place=city(site.metro).place,
+                provider=site.provider,
+                price_microusd_per_hour=site.price_microusd_per_hour,
+            )
+            for site in plan.sites
+        ],
+        plan.rule,
+        plan.unmet,
+    )
+
+
+def _added(names: tuple[str, ...], declaration: Declaration) -> list[PlanSite]:
+    from isochrone.atlas.cities import place_named
+    from isochrone.cli.plan_ground import site_at
+
+    return [site_at(place_named(name), declaration.service, name) for name in names]
+
+
+def _nowhere(declaration: Declaration, unmet: tuple[str, ...]) -> TheirFault:
+    """Why no site can take the service, with the line of the declaration that forbids it."""
+    fields = {
+        "no_legal_place": ("residency", "Admit a country where machines can stand."),
+        "budget": ("max_price_usd_per_hour", "Raise it, or ask for less."),
+    }
+    code, _, words = (unmet[0] if unmet else "no_capacity: no site can take it").partition(": ")
+    field, fix = fields.get(code, ("resources", "Ask for less, or name sites with --sites FILE."))
+    return TheirFault(
+        f"{declaration.about(field)} cannot be met: {words or code}.", fix=fix, code="cannot_be_met"
+    )

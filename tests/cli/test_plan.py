@@ -1,0 +1,159 @@
+"""``isochrone plan``: in this process, without a gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from isochrone.cli import isochrone
+from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault
+
+GERMAN = """\
+name: chat
+model: {engine: upstream, task: chat}
+resources: {gpu: H100}
+replicas: 2..6
+audience: [DE]
+objective: {latency_ms: 70, percentile: 95}
+"""
+
+
+def plan(folder: Path, text: str, *more: str) -> Result:
+    path = folder / "service.yaml"
+    path.write_text(text, encoding="utf-8")
+    return CliRunner().invoke(isochrone, ["plan", "-f", str(path), *more], catch_exceptions=False)
+
+
+def facts(folder: Path, text: str, *more: str) -> dict[str, Any]:
+    result = plan(folder, text, "-o", "json", *more)
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.output)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    text = GERMAN.replace("[DE]", "[world]").replace("latency_ms: 70", "latency_ms: 120")
+    return facts(tmp_path_factory.mktemp("world"), text)
+
+
+def test_it_says_where_how_fast_how_much_and_beside_what(world: dict[str, Any]) -> None:
+    chosen, usual, central = world["chosen"], world["usual"], world["central"]
+    assert 2 <= len(chosen["sites"]) <= 6
+    assert len(usual["sites"]) == 3
+    assert len(central["sites"]) == 20
+    assert chosen["price_microusd_per_hour"] == sum(
+        site["price_microusd_per_hour"] for site in chosen["sites"]
+    )
+    for picture in (chosen, usual, central):
+        within = picture["within"]
+        assert 0 <= within["10"] <= within["25"] <= within["50"] <= 1
+        assert sum(site["serves"] for site in picture["sites"]) == pytest.approx(1, abs=0.01)
+        assert sum(row["weight"] for row in picture["countries"]) == pytest.approx(1, abs=0.01)
+        assert all(row["p50_ms"] <= row["p95_ms"] for row in picture["countries"])
+    assert usual["met_share"] < central["met_share"]  # a subset of its regions, nearly
+    assert world["rule"].startswith("placement/")
+    assert "modelled" in world["model_error"]
+    assert "before discounts" in world["prices"]
+
+
+def test_a_further_site_adds_what_the_same_plan_with_it_shows(
+    world: dict[str, Any], tmp_path: Path
+) -> None:
+    text = GERMAN.replace("[DE]", "[world]").replace("latency_ms: 70", "latency_ms: 120")
+    best = world["further"][0]
+    assert best["adds_bps"] > 0
+    with_it = facts(tmp_path, text, "--add-site", best["metro"])["what_if"]
+    gained = with_it["met_share"] - world["chosen"]["met_share"]
+    assert gained * 10_000 == pytest.approx(best["adds_bps"], abs=3)
+
+
+def test_residency_is_obeyed_and_what_it_forbids_is_named(tmp_path: Path) -> None:
+    text = GERMAN + "residency: {allow: [EU]}\n"
+    answer = facts(tmp_path, text)
+    eu = {"AT", "BE", "CZ", "DE", "DK", "FR", "IT", "LU", "NL", "PL", "SE", "SK", "SI", "HU"}
+    assert {site["country"] for site in answer["chosen"]["sites"]} <= eu
+    assert answer["usual"]["left_out"] == ["us-east-1", "ap-northeast-1"]
+    assert "us-east-1" in answer["central"]["left_out"]
+    assert all(row["country"] not in {"US", "CH", "GB"} for row in answer["further"])
+
+
+def test_access_delay_is_paid_by_everybody(tmp_path: Path) -> None:
+    near = facts(tmp_path, GERMAN, "--access-ms", "0")
+    far = facts(tmp_path, GERMAN, "--access-ms", "10")
+    assert far["usual"]["round_trip_p50_ms"] == pytest.approx(
+        near["usual"]["round_trip_p50_ms"] + 10
+    )
+    assert far["access_ms"] == 10
+
+
+def test_own_sites_are_the_only_candidates_at_their_own_price(tmp_path: Path) -> None:
+    sites = tmp_path / "sites.csv"
+    sites.write_text(
+        'city,provider,usd_per_hour\nBerlin,a,1.5\n"48.14,11.58",b,2\nParis,c,\n',
+        encoding="utf-8",
+    )
+    answer = facts(tmp_path, GERMAN, "--sites", str(sites))
+    assert answer["candidates"] == 3
+    prices = {s["metro"]: s["price_microusd_per_hour"] for s in answer["chosen"]["sites"]}
+    assert prices["berlin"] == 1_500_000
+    assert set(prices) <= {"berlin", "munich", "paris"}
+
+
+def test_a_site_can_be_taken_out(tmp_path: Path) -> None:
+    first = facts(tmp_path, GERMAN)["chosen"]["sites"][0]
+    answer = facts(tmp_path, GERMAN, "--remove", first["metro"])
+    assert first["metro"] not in {site["metro"] for site in answer["what_if"]["sites"]}
+    assert len(answer["what_if"]["sites"]) == len(answer["chosen"]["sites"]) - 1
+
+
+def test_people_read_a_table(tmp_path: Path) -> None:
+    result = plan(tmp_path, GERMAN)
+    for words in ("20 central GPU regions", "A FURTHER SITE", "<= 10 MS", "Round trips:"):
+        assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        (GERMAN.replace("H100", "Voodoo"), (), "No price is known for a GPU 'Voodoo'"),
+        (GERMAN, ("--remove", "Atlantis"), "no site 'Atlantis' to remove"),
+        (GERMAN, ("--add-site", "Atlantis"), "No city 'Atlantis'"),
+        (GERMAN, ("--map", "plan.gif"), "neither a PNG nor an HTML file"),
+        (GERMAN, ("--sites", "nowhere.csv"), "nowhere.csv cannot be read"),
+        (GERMAN + "max_price_usd_per_hour: 0.1\n", (), "line 7: `max_price_usd_per_hour`"),
+        (GERMAN + "residency: {allow: [AQ]}\n", (), "line 7: `residency`"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_a_sentence(
+    tmp_path: Path, text: str, more: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(IsochroneError) as caught:
+        plan(tmp_path, text, *more)
+    assert words in caught.value.sentence()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("town\nBerlin\n", "lists no sites"),
+        ("city\nAtlantis\n", "line 2: No city"),
+        ("city,usd_per_hour\nBerlin,cheap\n", "line 2: 'cheap' is no price"),
+        ("city,usd_per_hour\nBerlin,-1\n", "line 2: '-1' is no price"),
+        ("city,provider\nBerlin,a\nBerlin,a\n", "line 3: Berlin of a stands in line 2"),
+    ],
+)
+def test_a_wrong_list_of_sites_names_its_line(tmp_path: Path, rows: str, words: str) -> None:
+    (tmp_path / "sites.csv").write_text(rows, encoding="utf-8")
+    with pytest.raises(InvalidInput) as caught:
+        plan(tmp_path, GERMAN, "--sites", str(tmp_path / "sites.csv"))
+    assert words in caught.value.sentence()
+
+
+def test_a_refusal_is_their_fault(tmp_path: Path) -> None:
+    with pytest.raises(TheirFault):
+        plan(tmp_path, GERMAN + "max_price_usd_per_hour: 0.1\n")
