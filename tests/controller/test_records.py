@@ -11,10 +11,13 @@ import msgspec
 import pytest
 
 from isochrone.controller.inputs import Stamp, gather, own_ground
+from isochrone.controller.joint_inputs import Subject
+from isochrone.controller.joint_inputs import gather as gather_together
 from isochrone.controller.records import KEPT, Records
 from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells, MemoryCellStore, MemoryFabric
+from isochrone.rules import where
 from isochrone.rules.placement import decide, replay
 from isochrone.schema.decision import Decision, PlacementInputs
 from isochrone.schema.digests import canonical, digest
@@ -123,3 +126,36 @@ async def test_the_newest_of_disk_and_fabric_counts(fabric: Fabric, tmp_path: Pa
     table = await fabric.table("decisions", list[Decision])
     await until(lambda: f"{VAD.id}.sites" in table.entries)
     await until(lambda: ours.latest(VAD.id, "sites") == newer)
+
+
+async def test_a_joint_decision_stays_as_long_as_a_service_follows_it(
+    fabric: Fabric, tmp_path: Path
+) -> None:
+    kept = await records(fabric, tmp_path / "shelf")
+    subject = Subject(declared=VAD, standing=None, troubled=frozenset())
+    together = gather_together(HERE, {}, [subject], Stamp(cell="fra", epoch=1, at_unix_ms=0))
+    joint = where.decide(together)
+    decision, inputs = made(0)
+    await kept.keep_joint(joint, together)
+    follows = msgspec.structs.replace(decision, joint=digest(joint))
+    other = msgspec.structs.replace(follows, service=f"{VAD.id}2")
+    for record in (follows, other):
+        await kept.keep(record, inputs)
+    await kept.hand_over()
+    table = await fabric.table("inputs", bytes, raw=True)
+    shelf = Shelf(tmp_path / "shelf")
+    assert where.replay(table.entries[digest(joint)].value, canonical(together)) == canonical(joint)
+
+    async def outlive(service: str) -> None:
+        for number in range(1, KEPT + 1):
+            later, looked_at = made(number)
+            await kept.keep(msgspec.structs.replace(later, service=service), looked_at)
+        await kept.hand_over()
+
+    await outlive(VAD.id)
+    assert digest(joint) in table.entries, "the other one follows it still"
+    assert shelf.read(f"inputs/{digest(joint)}")
+    await outlive(other.service)
+    await until(lambda: not {digest(joint), digest(together)} & set(table.entries))
+    assert shelf.read(f"inputs/{digest(joint)}") is None
+    assert shelf.read(f"inputs/{digest(together)}") is None

@@ -15,6 +15,7 @@ from isochrone.client.admin import AdminClient
 from isochrone.gateway.process import Gateway
 from isochrone.schema.admin import AdminRequest, Door, authorisation
 from isochrone.schema.decision import Decision
+from isochrone.schema.digests import canonical, sha256_hex
 from isochrone.schema.documents import KEY_REVOCATION, SERVICE, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
@@ -343,6 +344,19 @@ async def test_decisions_and_inputs_of_ones_own(town: Town) -> None:
     stranger = client(town, gateway, PrivateKey.generate())
     assert (await ask(stranger.decisions, id_)).status == 403
     assert (await ask(api.inputs, "a" * 64)).status == 404
+
+
+async def test_a_decision_on_services_together_is_every_ones_whose_service_is_in_it(
+    town: Town,
+) -> None:
+    gateway = await town.gateway()
+    stranger = PrivateKey.generate()
+    shared = canonical({"services": [{"service": f"{town.tenant.address}.speech"}], "rule": "w"})
+    table = await town.fabric.table("inputs", bytes, raw=True)
+    await table.put(sha256_hex(shared), shared, revision=None)
+    assert await ask(client(town, gateway).inputs, sha256_hex(shared)) == shared
+    refused = await ask(client(town, gateway, stranger).inputs, sha256_hex(shared))
+    assert refused.status == 403
 
 
 async def test_a_plan_comes_from_the_controller(town: Town) -> None:

@@ -21,9 +21,10 @@ import msgspec
 from isochrone.cli.context import any_admin, gateway_option, output_option, require_service
 from isochrone.cli.tables import print_json, print_table
 from isochrone.client.admin import AdminClient
-from isochrone.schema.decision import Decision
-from isochrone.schema.digests import canonical, sha256_hex
+from isochrone.schema.decision import Decision, PlacementInputs
+from isochrone.schema.digests import canonical, decode, sha256_hex
 from isochrone.schema.errors import NotFound, OurFault, TheirFault
+from isochrone.schema.where import WhereDecision
 
 REPLAY = """
 import sys
@@ -61,32 +62,29 @@ def command(
                 f"No decision {wanted} about {service!r} is recorded here.",
                 fix=f"See `isochrone replay {service}`.",
             )
-        pairs = [(canonical(records[name]), _inputs(client, records[name])) for name in chosen]
-    made = replay_in_fresh_process(pairs)
-    rows = [
-        (name, records[name], again.identical) for name, again in zip(chosen, made, strict=True)
-    ]
+        found = [_record(client, name, records[name]) for name in chosen]
+        found += _joint_records(client, [records[name] for name in chosen], found)
+    made = replay_in_fresh_process([(record.content, record.inputs) for record in found])
+    rows = [(record, again.identical) for record, again in zip(found, made, strict=True)]
     if output == "json":
-        print_json(
-            [{"decision": name, "rule": d.rule, "identical": same} for name, d, same in rows]
-        )
+        print_json([{"decision": r.name, "rule": r.rule, "identical": same} for r, same in rows])
     else:
         print_table(
             ("DECISION", "KIND", "CELL", "RULE", "INPUTS", "REPLAY"),
             [
                 (
-                    name[:16],
-                    d.kind,
-                    d.cell,
-                    d.rule,
-                    d.inputs[:16],
+                    r.name[:16],
+                    r.kind,
+                    r.cell,
+                    r.rule,
+                    sha256_hex(r.inputs)[:16],
                     "identical" if same else "DIFFERS",
                 )
-                for name, d, same in rows
+                for r, same in rows
             ],
             "",
         )
-    if not all(same for _, _, same in rows):
+    if not all(same for _, same in rows):
         raise TheirFault("A record does not follow from its inputs.", fix="Keep it as evidence.")
 
 
@@ -98,15 +96,67 @@ def _name(decision: Decision) -> str:
     return sha256_hex(as_recorded(received) if decision.rule in rules() else received)
 
 
-def _inputs(client: AdminClient, decision: Decision) -> bytes:
-    """A decision's inputs, checked against the digest in the record."""
-    inputs = client.inputs(decision.inputs)
-    if sha256_hex(inputs) != decision.inputs:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A record to be replayed: its digest, its bytes, and what it looked at."""
+
+    name: str
+    kind: str
+    cell: str
+    rule: str
+    content: bytes
+    inputs: bytes
+
+
+def _record(client: AdminClient, name: str, decision: Decision) -> Record:
+    return Record(
+        name=name,
+        kind=decision.kind,
+        cell=decision.cell,
+        rule=decision.rule,
+        content=canonical(decision),
+        inputs=_content(client, decision.inputs),
+    )
+
+
+def _joint_records(
+    client: AdminClient, decisions: Sequence[Decision], found: Sequence[Record]
+) -> list[Record]:
+    """The decisions on all services together that these follow, each once.
+
+    Raises TheirFault when one was given other sites than the joint decision names.
+    """
+    joints: dict[str, Record] = {}
+    for decision, record in zip(decisions, found, strict=True):
+        if not decision.joint:
+            continue
+        content = _content(client, decision.joint)
+        made = decode(content, WhereDecision, "joint decision record")
+        followed = decode(record.inputs, PlacementInputs, "placement inputs").grants
+        if all(followed != row.grants for row in made.services if row.service == decision.service):
+            raise TheirFault(
+                f"Record {record.name[:16]} does not follow the joint decision that it names.",
+                fix="Keep both as evidence.",
+            )
+        joints[decision.joint] = Record(
+            name=decision.joint,
+            kind="together",
+            cell=made.cell,
+            rule=made.rule,
+            content=content,
+            inputs=_content(client, made.inputs),
+        )
+    return list(joints.values())
+
+
+def _content(client: AdminClient, sha256: str) -> bytes:
+    """What lies under a digest that a record names, checked against it."""
+    content = client.inputs(sha256)
+    if sha256_hex(content) != sha256:
         raise TheirFault(
             "The gateway's copy of the inputs does not match their digest.",
             fix="Ask another gateway of the cell, and keep this one's answer as evidence.",
         )
-    return inputs
+    return content
 
 
 class Replayed(msgspec.Struct, frozen=True):
