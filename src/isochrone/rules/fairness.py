@@ -1,0 +1,198 @@
+"""Fairness between tenants: who gets how many replicas when a cell has less than is wanted.
+
+Weighted dominant-resource fairness (Ghodsi et al., NSDI 2011) by progressive filling. A tenant's
+*dominant share* is the largest of its parts of the cell's cores, memory, GPUs, and GPUs of a model
+that it names; divided by its weight. Whoever has the least takes the next replica, until nothing
+of anybody's fits any more. A demand whose next replica does not fit is set aside and every other
+is still looked at, so nothing lies idle that somebody wants and can use.
+
+Whole things only: a replica is placed on one node or not at all; a *gang* whole or not at all. A
+tenant orders its own demands by ``priority``, and by nothing else: between tenants it counts
+nothing, since to say 9 costs nothing. Ties of tenants go to those whose next replica runs already
+(nothing is moved for a tie), then by a ticket drawn with the seed, never by name.
+
+What holds, and is tested. The model: one pool, each tenant with one kind of replica.
+*No envy*: a tenant that wants more is at most one replica's share below any other whose last
+replica it could have had instead. *Splitting* a tenant in parts among which its weight is divided
+gains at most one replica. *Misreporting* (larger or lopsided needs, more replicas than are of use)
+gains at most one replica. What is left over is less than any replica that is still wanted. Over
+nodes instead of a pool a replica may fit nowhere though there is room in sum; then the shares
+differ by what could not be placed.
+
+Splitting gains nothing only where weights add up to the same: a weight is what the vault holds of a
+tenant's deposit. Without a chain every account weighs the same, and who makes two weighs twice;
+such a cell must admit only tenants that it knows.
+
+Rules of this file: exact fractions, no time. What it does not do: choose nodes for good (the fit
+does; here a node is only a test of whether a replica fits), or end anything
+(``fairness_preemption``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import msgspec
+
+from isochrone.rules.fairness_room import Need, Rooms
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What one service wants in a cell.
+
+    ``wanted``: replicas in all, those that run included. ``nodes``: addresses where it may run, by
+    law and by what a node is; whether there is room is asked of ``Rooms``. ``runs``: the nodes
+    where it runs now. ``gang``: fewer than ``wanted`` are of no use. ``per_node``: replicas that a
+    node may hold of it.
+    """
+
+    service: str
+    tenant: str
+    need: Need
+    wanted: int
+    nodes: frozenset[str]
+    runs: tuple[str, ...] = ()
+    priority: int = 0
+    gang: bool = False
+    per_node: int = 1
+
+
+def entitled(
+    demands: Sequence[Demand], rooms: Rooms, weights: Mapping[str, int], seed: int
+) -> dict[str, int]:
+    """Each service's fair number of replicas, as if the cell were handed out anew.
+
+    ``rooms``: the cell's nodes, empty. ``weights``: by tenant, in any one unit; who has none
+    weighs 1. The order of ``demands`` changes nothing.
+    """
+    filling = _Filling(demands, rooms, weights, seed)
+    while filling.step():
+        pass
+    return filling.granted()
+
+
+def order(
+    demands: Sequence[Demand], rooms: Rooms, weights: Mapping[str, int], seed: int
+) -> list[str]:
+    """Services in the order in which they should look for room, from what runs now.
+
+    First those of tenants with the least share; of one tenant by priority.
+    """
+    used = {tenant: _Used(rooms, weights.get(tenant, 1)) for tenant in _tenants(demands)}
+    for demand in demands:
+        used[demand.tenant].add(demand.need, len(demand.runs))
+    return [
+        demand.service
+        for demand in sorted(
+            demands,
+            key=lambda d: (
+                used[d.tenant].share,
+                ticket(seed, d.tenant),
+                -d.priority,
+                len(d.runs),
+                ticket(seed, d.service),
+            ),
+        )
+    ]
+
+
+def ticket(seed: int, name: str) -> bytes:
+    """A place in the queue of equals that the seed draws."""
+    return hashlib.blake2b(f"{seed}|{name}".encode(), digest_size=8).digest()
+
+
+class _Used:
+    """What a tenant has, and its weighted dominant share."""
+
+    def __init__(self, rooms: Rooms, weight: int) -> None:
+        self.share = Fraction(0)
+        self._rooms = rooms
+        self._weight = max(1, weight)
+        self._amounts: Counter[str] = Counter()
+
+    def add(self, need: Need, count: int = 1) -> None:
+        for name, amount in need.amounts().items():
+            self._amounts[name] += amount * count
+        self.share = max(
+            (
+                Fraction(amount, self._weight * self._rooms.total(name))
+                for name, amount in self._amounts.items()
+                if self._rooms.total(name)
+            ),
+            default=Fraction(0),
+        )
+
+
+class _Filling:
+    """Progressive filling, one replica (or gang) a step."""
+
+    def __init__(
+        self, demands: Sequence[Demand], rooms: Rooms, weights: Mapping[str, int], seed: int
+    ) -> None:
+        self._demands = {demand.service: demand for demand in demands}
+        self._rooms = rooms.copy()
+        self._used = {t: _Used(rooms, weights.get(t, 1)) for t in _tenants(demands)}
+        self._ran = Counter[str]()
+        for demand in demands:
+            self._ran[demand.tenant] += len(demand.runs)
+        self._had = Counter[str]()
+        names = {*self._used, *self._demands}
+        self._tickets = {name: ticket(seed, name) for name in names}
+        self._placed: dict[str, list[str]] = {demand.service: [] for demand in demands}
+        self._open = {demand.service for demand in demands if demand.wanted > 0}
+
+    def granted(self) -> dict[str, int]:
+        return {service: len(self._placed[service]) for service in sorted(self._placed)}
+
+    def step(self) -> bool:
+        """Grant the next replica, or set the next demand aside; False when none is left."""
+        if not self._open:
+            return False
+        demand = self._demands[min(self._open, key=self._turn)]
+        count = demand.wanted if demand.gang else 1
+        placed = self._place(demand, count)
+        if placed:
+            self._placed[demand.service] += placed
+            self._had[demand.tenant] += count
+            self._used[demand.tenant].add(demand.need, count)
+        if not placed or len(self._placed[demand.service]) >= demand.wanted:
+            self._open.discard(demand.service)
+        return True
+
+    def _turn(self, service: str) -> tuple[Fraction, bool, bytes, int, bool, int, bytes]:
+        """Whose turn it is, least first: the tenant's part of the key, then the service's."""
+        demand, have = self._demands[service], len(self._placed[service])
+        return (
+            self._used[demand.tenant].share,
+            self._had[demand.tenant] >= self._ran[demand.tenant],
+            self._tickets[demand.tenant],
+            -demand.priority,
+            have >= len(demand.runs),
+            have,
+            self._tickets[service],
+        )
+
+    def _place(self, demand: Demand, count: int) -> list[str]:
+        """Nodes for so many replicas, or none at all; where it runs already first."""
+        placed: list[str] = []
+        for _ in range(count):
+            here = Counter(self._placed[demand.service] + placed)
+            free = {node for node in demand.nodes if here[node] < demand.per_node}
+            stays = [node for node in demand.runs if here[node] < demand.runs.count(node)]
+            node = self._rooms.first(demand.need, stays, free) or self._rooms.best(
+                demand.need, free
+            )
+            if node is None:
+                for taken in placed:
+                    self._rooms.give_back(taken, demand.need)
+                return []
+            self._rooms.take(node, demand.need)
+            placed.append(node)
+        return placed
+
+
+def _tenants(demands: Sequence[Demand]) -> set[str]:
+    return {demand.tenant for demand in demands}
