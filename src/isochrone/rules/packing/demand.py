@@ -1,9 +1,9 @@
 """What is asked of one node, and what is left of it.
 
-Intuition: a GPU is not a quantity but a thing. A replica that wants a whole one is not helped by two
-halves, and half a GPU without a free core beside it is worth nothing. So a node's rest is kept GPU by
-GPU, and everything in this folder asks only two questions of it: does this still fit, and what would
-fit afterwards.
+Intuition: a GPU is not a quantity but a thing. A replica that wants a whole one is not helped by
+two halves, and half a GPU without a free core beside it is worth nothing. So a node's rest is kept
+GPU by GPU, and everything in this folder asks only two questions of it: does this still fit, and
+what would fit afterwards.
 
 Rules of this file: thousandths and MiB, integers. A demand takes the same part of each of its GPUs.
 What it does not do: choose between nodes (``valuing``, ``cluster``).

@@ -5,8 +5,8 @@ free GPUs that it could not use is broken off. Averaged over the usual demands t
 fragmentation, and a placement is good when it lets little of it arise.
 
 Source: Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation
-Gradient Descent", USENIX ATC 2023, section 3. Here in integers: thousandths of a GPU times millionths
-of the demands.
+Gradient Descent", USENIX ATC 2023, section 3. Here in integers: thousandths of a GPU times
+millionths of the demands.
 
 Rules of this file: the measure looks at cores, memory, models and each GPU by itself. What it does
 not do: look ahead (``valuing`` does).
