@@ -93,13 +93,25 @@ def test_the_order_of_services_and_nodes_changes_nothing() -> None:
     assert gather(turned, {}, [subject(HURRIED), subject(PATIENT)], STAMP) == one
 
 
-def test_the_higher_priority_has_the_place_of_two_that_need_it_alike() -> None:
+def test_a_tenants_higher_priority_has_the_place_of_two_that_need_it_alike() -> None:
     wanted = {"audience": DE, "objective": Objective(latency_ms=20), "replicas": ONE}
     for low, high in (("a", "b"), ("b", "a")):
-        poor = declare(service(low, **wanted))
-        rich = declare(service(high, priority=5, **wanted), OTHER)
-        _, joint = together(HERE, subject(poor), subject(rich))
-        assert placed(HERE, rich, joint).winners == (NEAR.address,)
+        second = declare(service(low, priority=4, **wanted))
+        first = declare(service(high, priority=5, **wanted))
+        _, joint = together(HERE, subject(second), subject(first))
+        assert placed(HERE, first, joint).winners == (NEAR.address,)
+
+
+def test_a_high_priority_is_worth_nothing_against_other_tenants() -> None:
+    loud = declare(service("a", audience=DE, priority=9, replicas=ONE))
+    quiet = declare(service("b", audience=DE, replicas=ONE), OTHER)
+    later = declare(service("c", audience=DE, replicas=ONE, priority=2))
+    inputs, _ = together(HERE, subject(loud), subject(quiet), subject(later))
+    assert {row.service: row.priority for row in inputs.services} == {
+        loud.id: 0,
+        quiet.id: 0,
+        later.id: -7,
+    }
 
 
 def test_what_runs_stays_where_it_is() -> None:
