@@ -105,7 +105,7 @@ def _sites(size: Size, metros: list[Place], draw: np.random.Generator) -> list[W
                     memory_gib_microusd_per_hour=round(2_500 * price),
                     gpu_microusd_per_hour=round(2_000_000 * price),
                 ),
-                gateways=((metro, int(draw.integers(300, 1500))),),
+                gateways=((metro, 500 * int(draw.integers(1, 4))),),
             )
         )
     return sites

@@ -12,6 +12,7 @@ claim's sites, one for each replica, in any order; the same position may come se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -110,8 +111,8 @@ class Case:
     def _pairs(self, chosen: list[int]) -> int:
         cost = 0
         for domain, points in zip(self.claim.domains, PAIRS, strict=True):
-            counts = np.unique(domain[chosen], return_counts=True)[1]
-            cost += points * POINT * int((counts * (counts - 1) // 2).sum())
+            counts = Counter(domain[chosen].tolist()).values()
+            cost += points * POINT * sum(count * (count - 1) // 2 for count in counts)
         return cost
 
     def _moved(self, chosen: list[int]) -> int:

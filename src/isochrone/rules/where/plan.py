@@ -17,13 +17,14 @@ from isochrone.rules.where.ground import Integers
 class Plan:
     """What stands: a set for each case (positions in its claim) and the room that is left.
 
-    ``room`` is changed in place, as sets are put and lifted.
+    ``users``: which cases stand on one of the ground's sites.
     """
 
     def __init__(self, cases: Sequence[Case], room: Integers) -> None:
         self.cases = cases
         self.room = room.copy()
         self.sets: list[list[int]] = [[] for _ in cases]
+        self.users: dict[int, set[int]] = {}
         self.money = [self.worth(n, []) for n in range(len(cases))]
 
     def worth(self, n: int, chosen: Sequence[int]) -> int:
@@ -35,11 +36,15 @@ class Plan:
         self.sets[n] = chosen
         self.money[n] = self.worth(n, chosen)
         np.subtract.at(self.room, self.cases[n].claim.at[chosen], self.cases[n].claim.need)
+        for site in self.sites(n):
+            self.users.setdefault(site, set()).add(n)
 
     def lift(self, n: int) -> list[int]:
         """Take case n's set away; returns it."""
         chosen = self.sets[n]
         np.add.at(self.room, self.cases[n].claim.at[chosen], self.cases[n].claim.need)
+        for site in self.sites(n):
+            self.users[site].discard(n)
         self.sets[n] = []
         return chosen
 

@@ -12,7 +12,7 @@ of steps is bounded, never their time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,16 +55,22 @@ def redo(plan: Plan, alone: Mapping[int, list[int]], room: Integers, chance: Cha
 def _group(plan: Plan, first: int, alone: Mapping[int, list[int]], chance: Chance) -> list[int]:
     """A service that lost something, and some that stand where it would rather be, or could."""
     claim = plan.cases[first].claim
-    sites = set(claim.at[alone[first]].tolist())
-    others = [n for n in alone if n != first and not sites.isdisjoint(plan.sites(n))]
+    others = _users(plan, claim.at[alone[first]].tolist(), first, alone)
     if chance.below(2) or not others:
-        reach = set(claim.at.tolist())
-        others = [n for n in alone if n != first and not reach.isdisjoint(plan.sites(n))]
+        others = _users(plan, claim.at.tolist(), first, alone)
     chance.shuffle(others)
     group = [first, *others[: 1 + chance.below(GROUP_MAX - 1)]]
     if chance.below(2):
         chance.shuffle(group)
     return group
+
+
+def _users(plan: Plan, sites: Iterable[int], but: int, tier: Mapping[int, list[int]]) -> list[int]:
+    """Who else of this priority stands on some of the ground's sites."""
+    users: set[int] = set()
+    for site in sites:
+        users |= plan.users.get(site, set())
+    return sorted(n for n in users if n != but and n in tier)
 
 
 def regroup(plan: Plan, group: Sequence[int], chance: Chance) -> None:
@@ -168,7 +174,7 @@ def _make_way(
 ) -> list[int]:
     """Take replicas off one of the ground's sites until case n has room there."""
     need = plan.cases[n].claim.need
-    others = [other for other in tier if other != n and site in plan.sites(other)]
+    others = _users(plan, (site,), n, tier)
     chance.shuffle(others)
     victims = []
     for other in others:
