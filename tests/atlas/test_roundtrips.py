@@ -2,20 +2,28 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import pytest
 
+from isochrone.atlas import rtt_model
 from isochrone.atlas.cities import all_cities, city
 from isochrone.atlas.roundtrips import (
-    NEIGHBOUR_KM,
-    distance_model_ms,
+    FIBRE_MS_PER_KM,
+    KINDS,
     distances_km,
+    error_ms,
+    error_share,
+    expected,
+    fitted,
+    kinds,
     matrix,
     measured,
+    measured_average_ms,
     measured_metros,
+    measured_places,
+    points_of,
     prior_rtt_ms,
 )
-from isochrone.schema.place import Place, great_circle_km
+from isochrone.schema.place import Place
 
 
 def place(name: str) -> Place:
@@ -49,41 +57,50 @@ def test_inside_a_metro_it_is_one_and_a_half_milliseconds() -> None:
     assert prior_rtt_ms(village, place("frankfurt")) == 1.5
 
 
-def test_a_place_outside_the_table_borrows_its_neighbours_round_trips() -> None:
-    mainz = Place(latitude=50.0, longitude=8.27, country="DE", metro="mainz")
-    assert prior_rtt_ms(mainz, place("singapore")) == prior_rtt_ms(
+def test_a_place_near_a_metro_of_the_table_is_in_it() -> None:
+    offenbach = Place(latitude=50.1, longitude=8.77, country="DE", metro="offenbach-east")
+    assert prior_rtt_ms(offenbach, place("singapore")) == prior_rtt_ms(
         place("frankfurt"), place("singapore")
     )
-    # ... but not for a near neighbour, where the borrowed kilometres would be most of the way.
+    assert KINDS[kinds([offenbach], [place("singapore")])[0, 0]] == "measured"
+
+
+def test_other_places_are_modelled_like_their_neighbours() -> None:
+    mainz = Place(latitude=50.0, longitude=8.27, country="DE", metro="mainz")
     koblenz = Place(latitude=50.36, longitude=7.59, country="DE", metro="koblenz")
-    expected = float(distance_model_ms(distances_km([mainz], [koblenz]))[0, 0])
-    assert prior_rtt_ms(mainz, koblenz) == pytest.approx(expected, abs=0.006)
+    assert 3.0 < prior_rtt_ms(mainz, koblenz) < 12.0
+    far = prior_rtt_ms(mainz, place("singapore"))
+    germans = [measured(metro, "singapore") for metro in ("frankfurt", "dusseldorf", "berlin")]
+    values = [pair.avg_ms for pair in germans if pair is not None]
+    assert 0.9 * min(values) < far < 1.1 * max(values)
+    assert [KINDS[code] for code in kinds([mainz], [koblenz, place("singapore"), mainz])[0]] == [
+        "modelled",
+        "half",
+        "metro",
+    ]
 
 
-def test_far_from_every_measured_city_distance_decides() -> None:
-    island = Place(latitude=-49.35, longitude=70.22, country="TF", metro="kerguelen")
-    km = great_circle_km(island, place("paris"))
-    assert prior_rtt_ms(island, place("paris")) == pytest.approx(
-        4.0 + 0.022 * 2000 + 0.015 * (km - 2000), abs=0.006
-    )
+def test_no_modelled_round_trip_is_faster_than_fibre() -> None:
+    towns = [each.place for each in all_cities() if each.place.metro not in measured_metros()][::20]
+    ms, code = expected(towns, towns)
+    modelled = code == KINDS.index("modelled")
+    assert modelled.sum() > 1000
+    assert (ms >= FIBRE_MS_PER_KM * distances_km(towns, towns) - 0.01)[modelled].all()
 
 
-def test_how_wrong_the_prior_is() -> None:
-    """Leave each city out in turn and predict its round trips: the figures of the docstring."""
-    metros = sorted(measured_metros())
-    places = [place(metro) for metro in metros]
-    km = distances_km(places, places)
-    truth = np.array(
-        [[(pair.avg_ms if (pair := measured(a, b)) else np.nan) for b in metros] for a in metros]
-    )
-    model_error = np.abs(distance_model_ms(km) - truth) / truth
-    upper = np.triu_indices(len(metros), 1)
-    assert 0.13 < np.nanmedian(model_error[upper]) < 0.18
-    to_nearest = km + np.diag(np.full(len(metros), np.inf))
-    neighbour, gap_km = to_nearest.argmin(axis=1), to_nearest.min(axis=1)
-    borrowed = np.abs(truth[neighbour] - truth) / truth
-    fair = (gap_km <= NEIGHBOUR_KM)[:, None] & (gap_km[:, None] <= 0.5 * km)
-    assert 0.05 < np.nanmedian(borrowed[fair]) < 0.08
+def test_errors_are_stated_by_kind_and_grow_with_ignorance() -> None:
+    measured_, half, modelled = (error_share(kind) for kind in ("measured", "half", "modelled"))
+    assert 0 < measured_.median < half.median < modelled.median < 0.2
+    assert measured_.p90 < half.p90 < modelled.p90 < 0.5
+    assert error_share("metro").median == 1.0
+    assert error_ms("half", 100.0) == round(100.0 * half.median, 2)
+
+
+def test_the_packaged_parameters_are_those_of_the_packaged_table() -> None:
+    points = points_of(measured_places())
+    again = rtt_model.fit(points, measured_average_ms())
+    assert again.curve == pytest.approx(fitted().curve, abs=1e-4)
+    assert again.nuggets == pytest.approx(fitted().nuggets, abs=1e-3)
 
 
 def test_hundreds_by_thousands_are_quick() -> None:

@@ -1,18 +1,19 @@
 """What the network expects of a round trip before anybody has measured it.
 
-Three sources, best first:
+Three kinds, best first:
 
-1. *measured*: both metros are in the table of round trips between data centres (one day of 2020,
-   238 cities, averages; no access network on either side);
-2. *neighbour*: a place outside the table takes the round trip of its nearest metro of the table,
-   if that is at most 400 km away and near compared to the distance asked about;
-3. *distance*: 4 ms + 0.022 ms per km, 0.015 ms beyond 2,000 km. Light in fibre needs 0.01, so the
-   cables' detours are a factor of 2.2 nearby and 1.5 far away.
+1. *metro*: the same metro (same name, or at most 25 km apart): 1.5 ms, and never less than that;
+2. *measured*: both places are in metros of the table of round trips between data centres (one day
+   of 2020, 238 cities, averages; no access network on either side), and the table has the pair;
+3. *modelled*: everything else, by the model that was fitted to that table (``rtt_model``): *half*
+   when one of the two places is in a metro of the table, whose own habits are then known.
 
-How wrong it is, left out one by one: a neighbour's value is off by 7 % at the median, the distance
-model by 16 % (measured in the tests). Inside one metro (same name, or at most 25 km apart) and
-never below it: 1.5 ms. A few pairs of the table are faster than light in fibre between their
-centres (Milan-Rome): servers that stood elsewhere than their name; left as they were measured.
+A place at most 25 km from a metro of the table is in that metro. How wrong each kind is stands
+beside the model in the packaged file, measured on cities left out of the fit (``error_share``); a
+measured pair carries how much it varied over its day, which says nothing of other days. A few pairs
+of the table are faster than light in fibre between their centres (Milan-Rome): servers that stood
+elsewhere than their name; left as they were measured. A modelled value is never below light in
+fibre.
 
 All values are rounded to 0.01 ms, which is what the table has. Symmetric: a to b is b to a.
 """
@@ -21,14 +22,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from isochrone.atlas import rtt_model
 from isochrone.atlas.cities import city
 from isochrone.atlas.packaged import read_bytes, read_rows
-from isochrone.schema.place import EARTH_RADIUS_KM, Place
+from isochrone.atlas.rtt_model import RttModel
+from isochrone.schema.place import Place
 
 SAME_METRO_MS = 1.5
 """Round trip inside a metro, two data centres: assumed, not measured; also the least of all."""
@@ -36,21 +40,32 @@ SAME_METRO_MS = 1.5
 METRO_KM = 25.0
 """Places this near to each other are in one metro, whatever their metros are called."""
 
-NEIGHBOUR_KM = 400.0
-"""How far a place may borrow a neighbour's round trips: the error grows from 6.0 % at 30 km to
-6.9 % at 400 km, and 7.7 % at 1,000."""
-
-NEIGHBOUR_SHARE = 0.5
-"""... and the borrowed kilometres are at most this share of the distance asked about, or two
-places of one region would both become the same city."""
-
-BASE_MS, NEAR_MS_PER_KM, FAR_MS_PER_KM, NEAR_KM = 4.0, 0.022, 0.015, 2000.0
-"""The distance model, fitted to the table for the least median relative error."""
+FIBRE_MS_PER_KM: Final = 0.0098
+"""The least that a round trip takes in fibre along the great circle: light there is slower by its
+refractive index, 1.468."""
 
 MISSING = 65_535
 """Marks a pair without measurement in the packaged tables."""
 
+FILE: Final = "rtt_model.json"
+"""The packaged parameters of the model, with its measured errors (``rtt_model_fit`` writes it)."""
+
+Kind = Literal["metro", "measured", "half", "modelled"]
+"""Where an expected round trip comes from."""
+
+KINDS: Final[tuple[Kind, ...]] = ("metro", "measured", "half", "modelled")
+"""The kinds in the order of the codes that ``kinds`` gives."""
+
+ACCESS_MS: Final[dict[str, float]] = {"data-centre": 0.0, "fibre": 2.0, "cable": 10.0}
+"""What the last mile adds to a round trip between data centres, milliseconds; stated, not measured
+here. ``data-centre``: none, what the table has. ``fibre``: a good passive optical network. The
+upstream slot that a home waits for is 0.1 to 1 ms (ITU-T G.984: 125 us frames), the rest is the
+way to the metro's exchange. ``cable``: also DSL and good mobile networks; the idle latencies of
+the FCC's Measuring Broadband America reports, 10 to 30 ms by technology, include the way to the
+test server, so 10 is their better end. Geostationary satellites (600 ms) are not among them."""
+
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int8]
 
 
 class RoundTrip(msgspec.Struct, frozen=True):
@@ -60,6 +75,21 @@ class RoundTrip(msgspec.Struct, frozen=True):
     avg_ms: float
 
 
+class ErrorShare(msgspec.Struct, frozen=True):
+    """How wrong a kind is: |expected - true| over the true value, its median and its 90 %."""
+
+    median: float
+    p90: float
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The packaged file: parameters in the table's order, and errors by kind."""
+
+    curve: tuple[float, ...]
+    nuggets: tuple[float, ...]
+    errors: dict[str, ErrorShare]
+
+
 class _Table:
     """The measured round trips as square arrays; NaN where a pair is missing or is a metro."""
 
@@ -67,13 +97,45 @@ class _Table:
         self.metros = tuple(row["metro"] for row in read_rows("rtt_metros.csv"))
         self.row = {metro: index for index, metro in enumerate(self.metros)}
         self.places = tuple(city(metro).place for metro in self.metros)
+        self.points = points_of(self.places)
         self.avg_ms = _square("rtt_avg.u16.gz", len(self.metros))
         self.min_ms = _square("rtt_min.u16.gz", len(self.metros))
+
+
+class Known:
+    """Places as the table and the model see them: each one's row (or -1) and likeness."""
+
+    def __init__(self, places: Sequence[Place], model: RttModel) -> None:
+        table = _table()
+        self.points = points_of(places)
+        self.metros = np.array([place.metro for place in places], dtype=np.str_)
+        km = rtt_model.distances_km(self.points, table.points)
+        own = np.array([table.row.get(place.metro, -1) for place in places], dtype=np.intp)
+        near = np.where(km.min(axis=1) <= METRO_KM, km.argmin(axis=1), -1)
+        self.rows = np.where(own >= 0, own, near)
+        self.likeness = rtt_model.kernel(km)
+        inside = np.flatnonzero(self.rows >= 0)
+        self.likeness[inside] = model.own_likeness(self.rows[inside])
 
 
 @lru_cache(maxsize=1)
 def _table() -> _Table:
     return _Table()
+
+
+@lru_cache(maxsize=1)
+def fitted() -> Fitted:
+    """The packaged parameters and errors."""
+    return msgspec.json.decode(read_bytes(FILE), type=Fitted)
+
+
+@lru_cache(maxsize=1)
+def model() -> RttModel:
+    """The model of the whole packaged table (0.05 s the first time)."""
+    table, known = _table(), fitted()
+    return rtt_model.solve(
+        table.points, table.avg_ms, np.array(known.curve), np.array(known.nuggets)
+    )
 
 
 def _square(name: str, size: int) -> Floats:
@@ -114,6 +176,11 @@ def measured_least_ms() -> Floats:
     return _table().min_ms.copy()
 
 
+def measured_average_ms() -> Floats:
+    """The average round trips, otherwise as ``measured_least_ms``."""
+    return _table().avg_ms.copy()
+
+
 def prior_rtt_ms(a: Place, b: Place) -> float:
     """The round trip expected between two places, milliseconds, at least 1.5."""
     return float(matrix((a,), (b,))[0, 0])
@@ -124,54 +191,56 @@ def matrix(places_a: Sequence[Place], places_b: Sequence[Place]) -> Floats:
 
     Hundreds by thousands take about 0.1 s.
     """
+    return expected(places_a, places_b)[0]
+
+
+def kinds(places_a: Sequence[Place], places_b: Sequence[Place]) -> Codes:
+    """Where each value of ``matrix`` comes from: positions in ``KINDS``, row by column."""
+    return expected(places_a, places_b)[1]
+
+
+def expected(places_a: Sequence[Place], places_b: Sequence[Place]) -> tuple[Floats, Codes]:
+    """``matrix`` and ``kinds`` in one go."""
     if not places_a or not places_b:
-        return np.empty((len(places_a), len(places_b)))
-    km = distances_km(places_a, places_b)
-    rows_a, gap_a_km = _nearest_rows(places_a)
-    rows_b, gap_b_km = _nearest_rows(places_b)
-    table_ms = _table().avg_ms[np.ix_(rows_a, rows_b)]
-    gap_km = gap_a_km[:, None] + gap_b_km[None, :]
-    near = np.maximum(gap_a_km[:, None], gap_b_km[None, :]) <= NEIGHBOUR_KM
-    usable = (gap_km == 0.0) | (near & (gap_km <= NEIGHBOUR_SHARE * km))
-    same = (_metros(places_a)[:, None] == _metros(places_b)[None, :]) | (km <= METRO_KM)
-    expected = np.where(same, SAME_METRO_MS, distance_model_ms(km))
-    expected = np.where(usable & ~np.isnan(table_ms), table_ms, expected)
-    return expected.clip(SAME_METRO_MS).round(2)
+        shape = (len(places_a), len(places_b))
+        return np.empty(shape), np.empty(shape, dtype=np.int8)
+    a, b = Known(places_a, model()), Known(places_b, model())
+    km = rtt_model.distances_km(a.points, b.points)
+    return settled(a, b, km, model().log_at(km, a.likeness, b.likeness))
 
 
-def distance_model_ms(km: Floats) -> Floats:
-    """The round trip that distance alone suggests, milliseconds."""
-    near: Floats = np.minimum(km, NEAR_KM)
-    model: Floats = BASE_MS + NEAR_MS_PER_KM * near + FAR_MS_PER_KM * (km - near)
-    return model
+def settled(a: Known, b: Known, km: Floats, log_ms: Floats) -> tuple[Floats, Codes]:
+    """Modelled logarithms made round trips, with what is measured or within a metro put in."""
+    inside_a, inside_b = (a.rows >= 0)[:, None], (b.rows >= 0)[None, :]
+    table_ms = _table().avg_ms[np.ix_(a.rows, b.rows)]
+    known = inside_a & inside_b & ~np.isnan(table_ms)
+    same = (a.metros[:, None] == b.metros[None, :]) | (km <= METRO_KM)
+    same |= inside_a & inside_b & (a.rows[:, None] == b.rows[None, :])
+    modelled = np.maximum(np.exp(log_ms), FIBRE_MS_PER_KM * km)
+    ms = np.where(same, SAME_METRO_MS, np.where(known, table_ms, modelled))
+    code = np.where(same, 0, np.where(known, 1, np.where(inside_a | inside_b, 2, 3)))
+    return ms.clip(SAME_METRO_MS).round(2), code.astype(np.int8)
+
+
+def error_share(kind: Kind) -> ErrorShare:
+    """How wrong a kind is, as shares of the true round trip: see the file's beginning.
+
+    ``metro`` is an assumption that was never measured: 1 and 1, which claims nothing.
+    """
+    return fitted().errors.get(kind, ErrorShare(1.0, 1.0))
+
+
+def error_ms(kind: Kind, rtt_ms: float) -> float:
+    """The median error of a round trip of that kind, milliseconds."""
+    return round(error_share(kind).median * rtt_ms, 2)
 
 
 def distances_km(places_a: Sequence[Place], places_b: Sequence[Place]) -> Floats:
     """Great-circle distances, kilometres, row by column."""
-    phi_a, lambda_a = _radians(places_a)
-    phi_b, lambda_b = _radians(places_b)
-    rise = np.sin((phi_a[:, None] - phi_b[None, :]) / 2) ** 2
-    turn = np.sin((lambda_a[:, None] - lambda_b[None, :]) / 2) ** 2
-    haversine = rise + np.cos(phi_a)[:, None] * np.cos(phi_b)[None, :] * turn
-    km: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(haversine, 0.0, 1.0)))
-    return km
+    return rtt_model.distances_km(points_of(places_a), points_of(places_b))
 
 
-def _radians(places: Sequence[Place]) -> tuple[Floats, Floats]:
-    degrees = np.array([(p.latitude, p.longitude) for p in places], dtype=float).reshape(-1, 2)
-    turned = np.radians(degrees)
-    return turned[:, 0], turned[:, 1]
-
-
-def _metros(places: Sequence[Place]) -> NDArray[np.str_]:
-    return np.array([place.metro for place in places], dtype=np.str_)
-
-
-def _nearest_rows(places: Sequence[Place]) -> tuple[NDArray[np.intp], Floats]:
-    """For each place the row of its own metro (gap 0) or else of the nearest one (gap in km)."""
-    table = _table()
-    own = np.array([table.row.get(place.metro, -1) for place in places], dtype=np.intp)
-    km = distances_km(places, table.places)
-    nearest = km.argmin(axis=1)
-    gap_km: Floats = np.where(own >= 0, 0.0, km.min(axis=1))
-    return np.where(own >= 0, own, nearest), gap_km
+def points_of(places: Sequence[Place]) -> Floats:
+    """Latitude and longitude, degrees, a place a row."""
+    degrees = [(place.latitude, place.longitude) for place in places]
+    return np.array(degrees, dtype=float).reshape(-1, 2)
