@@ -9,10 +9,10 @@ from isochrone.controller.inputs import (
     Stamp,
     gather,
     own_ground,
-    seed_of,
     whole_ground,
 )
 from isochrone.controller.offers import CELL_GONE_S, FORGIVE_S, Known, newer, offers_of, present
+from isochrone.rules.rotation import HOUR_MS, is_drawn_fairly
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.plans import CellOffers
 from isochrone.schema.service import AudienceShare, Residency
@@ -89,6 +89,10 @@ def test_the_newer_offers_stand_until_a_cell_is_gone() -> None:
     assert present({"sin": known}, 100.1 + CELL_GONE_S) == {}
 
 
-def test_ties_of_a_service_always_fall_the_same_way() -> None:
-    assert seed_of(VAD.id) == seed_of(VAD.id)
-    assert seed_of(VAD.id) != seed_of("another")
+def test_ties_are_drawn_anew_by_what_the_record_says_and_by_nothing_else() -> None:
+    here = own_ground(world({node(1, "berlin"): seen()}), VAD.id)
+    made = gather("fit", VAD, here, STAMP)
+    later = msgspec.structs.replace(STAMP, at_unix_ms=STAMP.at_unix_ms + HOUR_MS)
+    assert is_drawn_fairly(made)
+    assert gather("fit", VAD, here, later).seed != made.seed
+    assert not is_drawn_fairly(msgspec.structs.replace(made, seed=made.seed + 1))

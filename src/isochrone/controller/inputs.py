@@ -7,7 +7,6 @@ at what is and not at what was expected; clients are never measured, their dista
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -21,6 +20,7 @@ from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
 from isochrone.controller.view import World, free_nodes, rtts_of, sites_of
 from isochrone.rules.expected import service_prior_ms
+from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import (
     AudiencePoint,
     Cleared,
@@ -84,10 +84,12 @@ def gather(
     sites: tuple[Site, ...] = (),
     shapes: tuple[Shape, ...] = (),
     cleared: tuple[Cleared, ...] = (),
+    service_ms: float = 0.0,
 ) -> PlacementInputs:
     """The inputs of one decision; raises InvalidInput for an audience or bloc nobody knows.
 
     ``shapes``: what the cell is asked for in all. ``cleared``: nodes that the service is to leave.
+    ``service_ms``: how long an engine works on a request, where that is known.
     """
     service = declared.service
     audience = audience_of(service)
@@ -100,7 +102,7 @@ def gather(
         cell=stamp.cell,
         epoch=stamp.epoch,
         at_unix_ms=stamp.at_unix_ms,
-        seed=seed_of(declared.id),
+        seed=seed_for(declared.id, service.revision, stamp.epoch, stamp.at_unix_ms),
         blocs_version=blocs_version(),
         blocs=named_blocs((*service.residency.allow, *service.residency.deny)),
         gateways=gateways,
@@ -109,7 +111,7 @@ def gather(
         client_rtt_ms=_rows([p.place for p in audience], [g.place for g in gateways]),
         node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms if repair else {}),
         sites=sites,
-        service_ms=service_prior_ms(service.model),
+        service_ms=service_ms or service_prior_ms(service.model),
         shapes=shapes,
         cleared=cleared,
     )
@@ -125,11 +127,6 @@ def shapes_of(world: World) -> tuple[Shape, ...]:
             counts[need] += sum(site.replicas for site in quota.sites)
     asked = [Shape(resources=need, count=count) for need, count in counts.items() if count > 0]
     return tuple(sorted(asked, key=canonical))
-
-
-def seed_of(service: str) -> int:
-    """The seed that breaks a service's ties: always the same, so that ties do not move it."""
-    return int.from_bytes(hashlib.blake2b(service.encode(), digest_size=6).digest(), "big")
 
 
 def audience_of(service: Service) -> tuple[AudiencePoint, ...]:

@@ -11,7 +11,6 @@ Rules of this file: the seed and the shapes are inputs, on record; nothing depen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -20,6 +19,7 @@ from isochrone.rules.devices import gpu_names
 from isochrone.rules.eligible import price_of
 from isochrone.rules.packing.demand import Demand, Residual, after, demand_of
 from isochrone.rules.packing.fragmentation import Typical, fit_cost, typical_of
+from isochrone.rules.rotation import ticket
 from isochrone.schema.decision import FreeNode, PlacementInputs
 from isochrone.schema.node import Resources
 
@@ -37,9 +37,9 @@ def order_of(inputs: PlacementInputs) -> Callable[[int], Order]:
         free = inputs.nodes[index]
         return (
             price_of(inputs, index),
-            _ticket(inputs.seed, free.node.provider),
+            ticket(inputs.seed, free.node.provider),
             _harm(free, demand, typical) if inputs.kind == "fit" else (0, 0),
-            _ticket(inputs.seed, free.node.address),
+            ticket(inputs.seed, free.node.address),
             free.node.address,
         )
 
@@ -74,7 +74,3 @@ def _residual(free: FreeNode) -> Residual:
         gpu_milli=free.free_gpu_milli,
         models=tuple(name.lower() for name in names[:known]),
     )
-
-
-def _ticket(seed: int, name: str) -> bytes:
-    return hashlib.blake2b(f"{seed}|{name}".encode(), digest_size=8).digest()

@@ -30,7 +30,6 @@ does; here a node is only a test of whether a replica fits), or end anything
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -38,6 +37,7 @@ from fractions import Fraction
 import msgspec
 
 from isochrone.rules.fairness_room import Need, Rooms
+from isochrone.rules.rotation import ticket
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,11 +97,6 @@ def order(
             ),
         )
     ]
-
-
-def ticket(seed: int, name: str) -> bytes:
-    """A place in the queue of equals that the seed draws."""
-    return hashlib.blake2b(f"{seed}|{name}".encode(), digest_size=8).digest()
 
 
 class _Used:

@@ -26,8 +26,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from isochrone.rules.fairness import Demand, ticket
+from isochrone.rules.fairness import Demand
 from isochrone.rules.fairness_room import Need, Rooms
+from isochrone.rules.rotation import ticket
 
 NOTICE_S = 30.0
 """How long a replica serves on after it was told that it must go: long enough to place another one
