@@ -28,7 +28,8 @@ LEASES = 64
 def gateway_side() -> Callable[[int], None]:
     """One request's counting at the gateway, by number."""
     from isochrone.gateway.config import GatewayLimits
-    from isochrone.gateway.dispatch import FINISHED, Dispatcher
+    from isochrone.gateway.demand import Demand
+from isochrone.gateway.dispatch import FINISHED, Dispatcher
     from isochrone.gateway.metrics import Registry
     from isochrone.gateway.tallies import Tallies, Told
     from isochrone.gateway.traffic import Traffic
@@ -38,7 +39,7 @@ def gateway_side() -> Callable[[int], None]:
     tallies = Tallies()
     unused: Any = None
     traffic = Traffic(Registry())
-    dispatcher = Dispatcher(unused, unused, GatewayLimits(), traffic, tallies, unused, unused)
+    dispatcher = Dispatcher(unused, unused, GatewayLimits(), traffic, tallies, unused, unused, Demand())
     flight: Any = SimpleNamespace(committed=True)
     owner: Any = SimpleNamespace(loop=None)
     attempt = Try(owner, flight, unused, time.monotonic(), hedge=False)

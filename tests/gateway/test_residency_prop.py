@@ -24,6 +24,7 @@ from isochrone.fabric.attested import AttestedShelf, Believed
 from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.bearer import Caller
 from isochrone.gateway.config import GatewayLimits
+from isochrone.gateway.demand import Demand
 from isochrone.gateway.dispatch import Dispatcher
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.flight import REFUSALS_MAX, Flight
@@ -192,6 +193,7 @@ class World:
             Tallies(),
             Numbers("boot"),
             AnswerKeeper(random.Random(0)),
+            Demand(),
         )
         routes = [self._replica(number, *row) for number, row in enumerate(rows)]
         route = ServiceRoute(

@@ -3,7 +3,8 @@
     name: speech-detection
     model: {path: ./silero_vad.onnx, engine: onnx, task: tensor}
     resources: {cpus: 0.5, memory: 512MiB}
-    replicas: 2..4
+    replicas: 0..4
+    scaling: {idle: 5m, warm: 1, hold: 20s}
     audience: [Europe]
     objective: {latency_ms: 50, percentile: 95}
     residency: {allow: [EU]}
@@ -17,23 +18,25 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
-import re
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
 from isochrone.client.declared_places import read_audience, read_residency
+from isochrone.client.declared_replicas import (
+    read_priority,
+    read_replicas,
+    read_resources,
+    read_scaling,
+)
 from isochrone.client.yaml_nodes import Field, read_yaml
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.node import Resources
 from isochrone.schema.service import (
     NAME,
     Model,
     ModelFile,
     Objective,
-    ReplicaRange,
     Residency,
     Service,
     Task,
@@ -51,9 +54,11 @@ _TOP = (
     "max_price_usd_per_hour",
     "hedge",
     "answer_checks",
+    "gang",
+    "priority",
+    "scaling",
 )
 _MODEL = ("path", "package", "file", "files", "engine", "task", "options")
-_SIZES_MIB = {"": 1.0, "MIB": 1.0, "GIB": 1024.0, "MB": 1e6 / 2**20, "GB": 1e9 / 2**20}
 _DIGEST_CHUNK_BYTES = 1 << 20
 
 
@@ -104,11 +109,13 @@ def parse_declaration(text: str, source: str, folder: Path) -> Declaration:
         audience=read_audience(fields["audience"]),
         objective=_objective(fields["objective"]),
         residency=read_residency(fields["residency"]) if "residency" in fields else Residency(),
-        resources=_resources(fields["resources"]) if "resources" in fields else Resources(),
-        replicas=_replicas(fields["replicas"]) if "replicas" in fields else ReplicaRange(),
+        resources=read_resources(fields.get("resources")),
+        replicas=read_replicas(fields.get("replicas"), fields.get("gang")),
         max_price_microusd_per_hour=_price(fields.get("max_price_usd_per_hour")),
         hedge=fields["hedge"].flag() if "hedge" in fields else True,
         answer_checks=fields["answer_checks"].flag() if "answer_checks" in fields else False,
+        priority=read_priority(fields.get("priority")),
+        scaling=read_scaling(fields.get("scaling"), fields.get("replicas")),
     )
     lines = {name: field.key_line for name, field in fields.items()}
     return Declaration(service=service, files=files, source=source, lines=lines)
@@ -197,55 +204,6 @@ def _objective(field: Field) -> Objective:
         latency_ms=fields["latency_ms"].number(0.1, 600_000),
         percentile=fields["percentile"].number(50, 99.9) if "percentile" in fields else 95.0,
     )
-
-
-def _resources(field: Field) -> Resources:
-    fields = field.mapping(("cpus", "memory", "gpu", "gflops_min"))
-    default = Resources()
-    cpu_milli = default.cpu_milli
-    if "cpus" in fields:
-        cpu_milli = max(1, round(fields["cpus"].number(0.001, 1024) * 1000))
-    gpu, gpu_count = _gpu(fields["gpu"]) if "gpu" in fields else ("", 0)
-    memory_mib = _memory_mib(fields["memory"]) if "memory" in fields else default.memory_mib
-    gflops_min = math.ceil(fields["gflops_min"].number(0, 1e9)) if "gflops_min" in fields else 0
-    return Resources(
-        cpu_milli=cpu_milli,
-        memory_mib=memory_mib,
-        gpu=gpu,
-        gpu_count=gpu_count,
-        gflops_min=gflops_min,
-    )
-
-
-def _memory_mib(field: Field) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", field.text().strip())
-    if not match or match[2].upper() not in _SIZES_MIB:
-        raise field.wrong(f"{field.text()!r} is not a size.", "Write it like 512MiB or 2GiB.")
-    memory_mib = round(float(match[1]) * _SIZES_MIB[match[2].upper()])
-    if not 1 <= memory_mib <= 16 * 2**20:
-        raise field.wrong("must lie between 1 MiB and 16 TiB.")
-    return memory_mib
-
-
-def _gpu(field: Field) -> tuple[str, int]:
-    """``H100:2`` -> (``H100``, 2); ``1`` -> any model, one."""
-    name, _, count = field.text().strip().partition(":")
-    if name.isdigit() and not count:
-        name, count = "", name
-    if count and not count.isdigit():
-        raise field.wrong(f"{field.text()!r} is not a GPU demand.", "Write it like H100:1.")
-    if not name and not count:
-        return "", 0
-    return name, int(count or 1)
-
-
-def _replicas(field: Field) -> ReplicaRange:
-    match = re.fullmatch(r"(\d+)(?:\s*\.\.\s*(\d+))?", field.text().strip())
-    low = int(match[1]) if match else 0
-    high = int(match[2] or match[1]) if match else 0
-    if not 1 <= low <= high <= 1000:
-        raise field.wrong("must be like `2` or `2..4` (1 to 1000, the smaller first).")
-    return ReplicaRange(min=low, max=high)
 
 
 def _price(field: Field | None) -> int | None:

@@ -7,8 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from isochrone.schema.documents import SERVICE, SERVICE_PLAN, unpack, unseal
-from isochrone.schema.errors import InvalidInput
-from isochrone.schema.service import Service, check_name, service_id
+from isochrone.schema.service import Service, check_name, check_replicas, service_id
 
 REMEMBERED = 4096
 """Checked documents kept in memory: a signature costs 50-100 µs, a look-up 1 µs."""
@@ -43,11 +42,7 @@ def intended(document: bytes) -> Declared:
 def _read(document: bytes, kind: str) -> Declared:
     service, tenant = unseal(unpack(document), kind, Service)
     check_name(service.name)
-    if not 1 <= service.replicas.min <= service.replicas.max <= 1000:
-        raise InvalidInput(
-            f"replicas: {service.replicas.min}..{service.replicas.max} is out of range.",
-            fix="Use 1 <= min <= max <= 1000.",
-        )
+    check_replicas(service)
     return Declared(
         id=service_id(tenant, service.name), tenant=tenant, service=service, document=document
     )

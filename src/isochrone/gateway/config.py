@@ -26,7 +26,9 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cannot take them all. ``attempts_max``: replicas tried for one request. ``deadline_ms``: to the
     answer's first byte; a caller may ask for less with ``isochrone-timeout-ms``. ``hold_ms``: how
     long a request waits for a replica when none is usable (a replacement takes seconds);
-    ``held_max`` of them. ``stream_idle_ms``: silence inside a started answer before it is cut.
+    ``held_max`` of them, ``held_per_service_max`` of one service, with ``held_bytes_max`` of
+    bodies; a service that starts from zero has its own time (``scaling.hold``).
+    ``stream_idle_ms``: silence inside a started answer before it is cut.
     ``store_bytes_max``: model files on disk. ``blob_bytes_max``: one model file.
     ``answer_checks_share``: of a consenting service's requests that are asked again, at most.
     """
@@ -40,6 +42,8 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     deadline_ms: int = 30_000
     hold_ms: int = 2_000
     held_max: int = 1024
+    held_per_service_max: int = 256
+    held_bytes_max: int = 64 * MIB
     stream_idle_ms: int = 60_000
     connections_max: int = 20_000
     channels_max: int = 2_000

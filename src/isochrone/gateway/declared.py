@@ -17,7 +17,7 @@ from isochrone.atlas.audience import audience_points
 from isochrone.rules.residency import Blocs, allowed_countries
 from isochrone.schema.documents import SERVICE, SERVICE_PLAN, unpack, unseal
 from isochrone.schema.errors import InvalidInput, IsochroneError
-from isochrone.schema.service import Model, Service, check_name, service_id
+from isochrone.schema.service import Model, Service, check_name, check_replicas, service_id
 
 DOCUMENT_BYTES_MAX: Final = 256 * 1024
 """Of a packed declaration: far beyond any real one, far below a table's value."""
@@ -61,12 +61,7 @@ def check_declaration(declared: Declared, blocs: Blocs) -> None:
         raise InvalidInput("residency: nothing is left of what it allows.", fix="Deny less.")
     if service.revision < 1:
         raise InvalidInput("revision must be at least 1.")
-    replicas = service.replicas
-    if not 1 <= replicas.min <= replicas.max <= 1000:
-        raise InvalidInput(
-            f"replicas: {replicas.min}..{replicas.max} is out of range.",
-            fix="Use 1 <= min <= max <= 1000.",
-        )
+    check_replicas(service)
     objective = service.objective
     if not (0 < objective.latency_ms <= 600_000 and 50 <= objective.percentile <= 99.9):
         raise InvalidInput(
@@ -78,6 +73,11 @@ def check_declaration(declared: Declared, blocs: Blocs) -> None:
     need = service.resources
     if need.cpu_milli < 1 or need.memory_mib < 1 or need.gpu_count < 0:
         raise InvalidInput("resources must be positive.")
+    if not 1 <= need.gpu_milli <= 1000 or (need.gpu_milli < 1000 and need.gpu_count > 1):
+        raise InvalidInput(
+            "resources: a part of a GPU is 0.001 to 1, and of one GPU only.",
+            fix="Write gpu: H100:0.5 or gpu: H100:2.",
+        )
     audience_points(service.audience)
     check_model(service.model)
 

@@ -20,8 +20,10 @@ from typing import Final
 from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
 from isochrone.gateway.config import GatewayLimits
+from isochrone.gateway.demand import Demand
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
+from isochrone.gateway.holding import Holding
 from isochrone.gateway.numbers import Numbers
 from isochrone.gateway.options import Option
 from isochrone.gateway.tallies import Tallies
@@ -66,6 +68,7 @@ class Dispatcher:
         tallies: Tallies,
         numbers: Numbers,
         answers: AnswerKeeper,
+        demand: Demand,
     ) -> None:
         self.loop = loop
         self.uploads: dict[Flight, Upload] = {}
@@ -76,7 +79,8 @@ class Dispatcher:
         self._numbers = numbers
         self._answers = answers
         self._flights: dict[Flight, None] = {}
-        self._held: dict[Flight, None] = {}
+        self._demand = demand
+        self.holding = Holding(limits, demand, traffic)
         self._hedges = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -105,9 +109,11 @@ class Dispatcher:
         self._flights[flight] = None
         if upload is not None:
             self.uploads[flight] = upload
+        now_s = monotonic()
+        self._demand.arrived(flight, now_s)
         if flight.service.route.answer_checks and not flight.only:
             self._answers.on_arrival(flight)
-        self._advance(flight, monotonic())
+        self._advance(flight, now_s)
         if self._timer is None and self._flights:
             self._arm()
 
@@ -132,9 +138,14 @@ class Dispatcher:
             return
         if move == "send" and self._send_next(flight, now_s, hedge=False):
             return
-        if move == "send" and self._hold(flight, now_s):
+        if move == "send" and self.holding.keep(flight, now_s):
             return
-        self._fail(flight, why_failed(flight, now_s))
+        self._fail(flight, self._why_failed(flight, now_s))
+
+    def _why_failed(self, flight: Flight, now_s: float) -> IsochroneError:
+        if flight.attempts or flight.error is not None or flight.service.legal:
+            return why_failed(flight, now_s)
+        return self.holding.why_not(flight, now_s)
 
     def _send_next(self, flight: Flight, now_s: float, *, hedge: bool) -> bool:
         """Ask the best replica that may be tried; False when there is none."""
@@ -188,8 +199,10 @@ class Dispatcher:
         flight.live.append(attempt)
         flight.tried[option.replica.node] = now_s
         self._fleet.asked(option, attempt, now_s)
-        if self._held:
-            self._held.pop(flight, None)
+        if not flight.began_s:
+            self._demand.began(flight, now_s)
+        if self.holding:
+            self.holding.release(flight, sent=True)
         if attempt.hedge:
             flight.hedged = True
             self._hedges += 1
@@ -200,18 +213,6 @@ class Dispatcher:
             self._traffic.retried(flight.error.code)
         if flight.service.route.hedge and not flight.hedged and flight.body is not None:
             flight.hedge_at_s = now_s + hedge_after_ms(option) / 1000
-
-    def _hold(self, flight: Flight, now_s: float) -> bool:
-        """Keep a request for which no replica can be asked now; False when it may not wait."""
-        if flight.held_until_s == 0.0:
-            if not flight.service.legal or len(self._held) >= self._limits.held_max:
-                return False
-            flight.held_until_s = min(flight.deadline_s, now_s + self._limits.hold_ms / 1000)
-            self._traffic.held()
-        if now_s >= flight.held_until_s:
-            return False
-        self._held[flight] = None
-        return True
 
     # -- what a try reports ----------------------------------------------------------------------
 
@@ -423,8 +424,9 @@ class Dispatcher:
             self._drop(attempt, code or FINISHED)
         flight.caller.in_flight -= 1
         del self._flights[flight]
-        if self._held:
-            self._held.pop(flight, None)
+        if self.holding:
+            self.holding.release(flight, sent=False)
+        self._demand.ended(flight, monotonic())
         if self.uploads:
             self.uploads.pop(flight, None)
 
@@ -445,8 +447,8 @@ class Dispatcher:
             if flight.committed:
                 self._check_idle(flight, now_s)
             elif now_s >= flight.deadline_s:
-                self._fail(flight, why_failed(flight, now_s))
-            elif flight in self._held:
+                self._fail(flight, self._why_failed(flight, now_s))
+            elif flight in self.holding:
                 self._advance(flight, now_s)
             elif self._hedges < hedges_max:
                 self._hedge(flight, now_s)

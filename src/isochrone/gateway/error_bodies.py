@@ -18,7 +18,8 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 
 JSON: Final = ("content-type", "application/json")
 RETRY_AFTER_S: Final = 1
-"""Told with 429 and 503: a replacement serves within seconds, a queue drains faster."""
+"""Told with 429 and 503 when nobody knows better: a replacement serves within seconds, a queue
+drains faster."""
 GATEWAY_HEADER: Final = "isochrone-gateway"
 """With 421: the URL of a gateway that may serve the request."""
 
@@ -80,7 +81,7 @@ def error_answer(path: str, error: IsochroneError) -> Answer:
     """Status, headers and body for an error on ``path`` ("" when it is unknown)."""
     headers = [JSON]
     if error.status in (429, 503):
-        headers.append(("retry-after", str(RETRY_AFTER_S)))
+        headers.append(("retry-after", str(error.retry_after_s or RETRY_AFTER_S)))
     if isinstance(error, NotAllowed):
         headers.append(("allow", error.allow))
     if isinstance(error, Elsewhere) and error.url:

@@ -62,7 +62,9 @@ class Flight:
     body (not the platform's time). ``tried``: node address → when it failed (or was asked).
     ``live``: tries under way, at most two. ``only``: the one node that may be asked ("": any): the
     request is asked again to check an answer (``gateway.replays``). ``allowed_ms``: from its
-    beginning to its deadline. What most requests never need has its default in the class.
+    beginning to its deadline. ``began_s``: when it was first sent to a replica (0.0: not yet), and
+    ``counted``: as an arrival (both are the demand's). What most requests never need has its
+    default in the class.
     """
 
     attempts = 0
@@ -78,6 +80,8 @@ class Flight:
     last_data_s = 0.0
     only = ""
     allowed_ms = 0
+    began_s = 0.0
+    counted = False
 
     def __init__(
         self,

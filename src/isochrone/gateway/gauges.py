@@ -55,6 +55,8 @@ def register(
 
     gauge("in_flight", "Requests in flight.", lambda: dispatcher.in_flight)
     gauge("relays_in_flight", "Relayed requests in flight.", lambda: relays.in_flight)
+    gauge("held", "Requests that wait for a replica.", lambda: len(dispatcher.holding))
+    gauge("held_bytes", "Their bodies.", lambda: dispatcher.holding.kept_bytes)
     gauge("buffered_bytes", "Request bodies kept in memory.", buffered_bytes)
     gauge(
         "nodes",

@@ -12,6 +12,7 @@ from typing import Final
 from isochrone.gateway.bearer import Caller
 from isochrone.gateway.error_bodies import Elsewhere
 from isochrone.gateway.flight import no_replica
+from isochrone.gateway.holding import is_startable
 from isochrone.gateway.routes import RouteBook, RoutedService
 from isochrone.schema.errors import Forbidden, IsochroneError, NotFound, Overloaded
 from isochrone.schema.place import Whereabouts
@@ -81,12 +82,13 @@ class Lookup:
         return service
 
     def find_serving(self, caller: Caller, name: str) -> RoutedService:
-        """As ``find``, and it has a replica that may be asked; raises Overloaded otherwise."""
+        """As ``find``, and it has a replica that may be asked, or starts one when it is asked for;
+        raises Overloaded otherwise."""
         known = caller.serving.get(name)
         if known is not None and caller.admitted_at == self._book.changes:
             return known
         service = self.find(caller, name)
-        if not service.legal:
+        if not service.legal and not is_startable(service):
             raise no_replica(service)
         caller.serving[name] = service
         return service

@@ -25,6 +25,8 @@ from isochrone.gateway.answer_desk import AnswerDesk
 from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.answer_roots import Roots
 from isochrone.gateway.config import GatewayConfig
+from isochrone.gateway.demand import Demand
+from isochrone.gateway.demand_telling import DemandTeller
 from isochrone.gateway.dispatch import Dispatcher
 from isochrone.gateway.doors import DoorKeeper, Hooks
 from isochrone.gateway.fetches import FetchDesk
@@ -122,6 +124,7 @@ class Parts:
         self.tables: CellTables
         self.vantage: GatewayVantage
         self.announced: Announcements
+        self.telling: DemandTeller
         self.files: FileRules
         self.fetches: FetchDesk
         self.doors: DoorKeeper
@@ -148,6 +151,8 @@ class Parts:
             lambda mask: legal_in(mask, self.places.here, self.blocs),
             monotonic,
         )
+        self.telling = DemandTeller(self.demand, fabric, config.cell, self.key.address, self.boot)
+        self.dispatcher.holding.hurry = self.telling.soon
         self.files = FileRules(self.book, self.tables, self.announced, self.blocs)
         self.fetches = FetchDesk(
             self.store,
@@ -185,6 +190,7 @@ class Parts:
         """The dispatcher, and whoever checks the answers that it got."""
         config, chances = self.config, secrets.SystemRandom()
         self.numbers = Numbers(self.boot)
+        self.demand = Demand()
         self.keeper = keeper = AnswerKeeper(chances)
         self.dispatcher = Dispatcher(
             self.loop,
@@ -194,6 +200,7 @@ class Parts:
             self.tallies,
             self.numbers,
             keeper,
+            self.demand,
         )
         self.replays = Replays(
             self.loop,

@@ -192,6 +192,7 @@ class Gateway(Parts):
             self.standby.run(self.kept, lambda: self.signer.epoch, self.fleet, self.leases),
             self.hand.run(),
             self.rounds.check_answers(),
+            self.telling.run(),
             self.vantage.run(),
         ):
             self._tasks.append(self.loop.create_task(work))

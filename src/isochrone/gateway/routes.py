@@ -180,7 +180,10 @@ class RouteBook:
         consents = newest.answer_checks
         if declared is not None and declared.revision >= newest.revision:
             consents = declared.answer_checks
-        newest = msgspec.structs.replace(newest, residency=residency, answer_checks=consents)
+        starting = next((route.starting for route in routes if route.starting is not None), None)
+        newest = msgspec.structs.replace(
+            newest, residency=residency, answer_checks=consents, starting=starting
+        )
         replicas = tuple(
             sorted((r for route in routes for r in route.replicas), key=lambda r: r.lease)
         )

@@ -34,6 +34,12 @@ class Traffic:
         )
         self._hedges = registry.counter("isochrone_hedges_total", "Second copies sent.")
         self._held = registry.counter("isochrone_held_total", "Requests that waited for a replica.")
+        self._released = registry.counter(
+            "isochrone_held_released_total", "Requests that waited for a replica and were sent."
+        )
+        self._expired = registry.counter(
+            "isochrone_held_expired_total", "Requests that waited for a replica in vain."
+        )
         self._cut = registry.counter("isochrone_cut_total", "Started answers that broke off.")
         self._cancelled = registry.counter(
             "isochrone_cancelled_total", "Requests whose client hung up."
@@ -78,6 +84,10 @@ class Traffic:
     def held(self) -> None:
         """A request waits for a replica."""
         self._held.add()
+
+    def released(self, *, sent: bool) -> None:
+        """A request waits no more: it was sent, or its time or its client is gone."""
+        (self._released if sent else self._expired).add()
 
     def cut(self) -> None:
         """A started answer broke off."""

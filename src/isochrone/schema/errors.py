@@ -21,11 +21,13 @@ class IsochroneError(Exception):
     ``code``: stable, lower-case words joined by ``_``. ``status``: HTTP status, 400-599.
     ``retry``: ``here`` (same place, later), ``elsewhere`` (another replica or gateway) or
     ``never`` (the request itself must change). ``fix`` may be empty when the message says all.
+    ``retry_after_s``: whole seconds after which it is worth while; 0: nothing is known of that.
     """
 
     code: str = "internal"
     status: int = 500
     retry: Retry = "never"
+    retry_after_s: int = 0
 
     def __init__(
         self,

@@ -20,10 +20,26 @@ class ReplicaRoute(msgspec.Struct, frozen=True, kw_only=True):
     cell: str
 
 
+class Starting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway needs of a service that follows demand, while nothing of it serves.
+
+    ``hold_s``: how long a request may be held for a replica that starts. ``starts_s``: how long the
+    last starts took, from the demand to an answering replica, and ``start_s`` what to expect
+    without them, in seconds. ``why_not``: why no replica can start now, as ``code: words``; empty:
+    one can.
+    """
+
+    hold_s: float
+    start_s: float
+    starts_s: tuple[float, ...] = ()
+    why_not: str = ""
+
+
 class ServiceRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A service as a gateway needs it: who may call it, where it may run, its replicas here.
 
     ``answer_checks``: the tenant consents that answers are checked (``schema.service``).
+    ``starting``: told by the home cell of a service that follows demand.
     """
 
     service: str
@@ -37,6 +53,7 @@ class ServiceRoute(msgspec.Struct, frozen=True, kw_only=True):
     hedge: bool
     replicas: tuple[ReplicaRoute, ...]
     answer_checks: bool = False
+    starting: Starting | None = None
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):

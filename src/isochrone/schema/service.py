@@ -15,6 +15,12 @@ from isochrone.schema.place import Evidence
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """Service names: a DNS label (RFC 1123), 1-63 characters."""
 
+REPLICAS_MAX = 1000
+PRIORITY_MAX = 9
+IDLE_S_MAX = 7 * 86_400.0
+HOLD_S_MAX = 600.0
+"""Ten minutes: longer no client, and no proxy on its way, keeps a request open."""
+
 Task = Literal["tensor", "embeddings", "completions", "chat"]
 
 
@@ -137,6 +143,31 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     answer_checks: bool = False
     priority: int = 0
     scaling: Scaling = Scaling()
+
+    @property
+    def follows_demand(self) -> bool:
+        """Whether its replicas follow demand; a ``min`` of 0 says so by itself."""
+        return self.scaling.follow or self.replicas.min == 0
+
+
+def check_replicas(service: Service) -> None:
+    """Raises InvalidInput unless its numbers of replicas and its scaling can be meant."""
+    replicas, scaling = service.replicas, service.scaling
+    if not (0 <= replicas.min <= replicas.max <= REPLICAS_MAX and replicas.max >= 1):
+        raise InvalidInput(
+            f"replicas: {replicas.min}..{replicas.max} is out of range.",
+            fix=f"Use 0 <= min <= max, and a max of 1 to {REPLICAS_MAX}.",
+        )
+    if not (1 <= scaling.idle_s <= IDLE_S_MAX and 0 <= scaling.hold_s <= HOLD_S_MAX):
+        raise InvalidInput(
+            "scaling: a time is out of range.",
+            fix=f"Use an idle time of 1 s to a week and hold requests for 0-{HOLD_S_MAX:g} s.",
+        )
+    if not 0 <= scaling.warm <= REPLICAS_MAX or not 0 <= service.priority <= PRIORITY_MAX:
+        raise InvalidInput(
+            "scaling.warm or priority is out of range.",
+            fix=f"Use 0-{REPLICAS_MAX} warm nodes and a priority of 0-{PRIORITY_MAX}.",
+        )
 
 
 def service_id(tenant: str, name: str) -> str:
