@@ -29,7 +29,7 @@ def gateway_side() -> Callable[[int], None]:
     """One request's counting at the gateway, by number."""
     from isochrone.gateway.config import GatewayLimits
     from isochrone.gateway.demand import Demand
-from isochrone.gateway.dispatch import FINISHED, Dispatcher
+    from isochrone.gateway.dispatch import FINISHED, Dispatcher
     from isochrone.gateway.metrics import Registry
     from isochrone.gateway.tallies import Tallies, Told
     from isochrone.gateway.traffic import Traffic
@@ -39,7 +39,8 @@ from isochrone.gateway.dispatch import FINISHED, Dispatcher
     tallies = Tallies()
     unused: Any = None
     traffic = Traffic(Registry())
-    dispatcher = Dispatcher(unused, unused, GatewayLimits(), traffic, tallies, unused, unused, Demand())
+    limits = GatewayLimits()
+    dispatcher = Dispatcher(unused, unused, limits, traffic, tallies, unused, unused, Demand())
     flight: Any = SimpleNamespace(committed=True)
     owner: Any = SimpleNamespace(loop=None)
     attempt = Try(owner, flight, unused, time.monotonic(), hedge=False)
