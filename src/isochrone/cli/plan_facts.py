@@ -52,8 +52,14 @@ PRICES_NOTE = (
 )
 
 
-MODEL_ERROR = "a modelled round trip is off by 7 to 16 % at the median."
-"""``atlas.roundtrips``: left out one by one, a neighbour's value 7 %, the distance model 16 %."""
+KIND_WORDS: dict[roundtrips.Kind, str] = {
+    "metro": "in a site's own metro (1.5 ms assumed)",
+    "measured": "measured",
+    "half": "modelled from one measured end",
+    "modelled": "modelled",
+}
+LEAST_TOLD = 0.005
+"""Kinds of round trip that fewer people have are left out of the sentence."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,15 +235,20 @@ class Planner:
         return tuple(rows[:FURTHER_MAX])
 
     def error_note(self, sites: Sequence[PlanSite]) -> str:
-        """How the round trips to these sites are known, and how wrong they may be."""
-        known = roundtrips.measured_metros()
-        ends = [point.place.metro in known for point in self.audience]
-        weight = sum(point.weight for point, end in zip(self.audience, ends, strict=True) if end)
-        measured = sum(site.place.metro in known for site in sites)
-        return (
-            f"measured between data centres for {weight:.0%} of the audience and {measured} of "
-            f"{len(sites)} sites, modelled elsewhere; {MODEL_ERROR}"
-        )
+        """How the round trips to the nearest sites are known, and how wrong each kind may be."""
+        places = [point.place for point in self.audience]
+        ms, codes = roundtrips.expected(places, [site.place for site in sites])
+        nearest = codes[np.arange(len(codes)), ms.argmin(axis=1)]
+        weights = np.array([point.weight for point in self.audience])
+        told = []
+        for code, kind in enumerate(roundtrips.KINDS):
+            share = float(weights[nearest == code].sum())
+            if share < LEAST_TOLD:
+                continue
+            error = roundtrips.error_share(kind)
+            wrong = f" (off by {error.median:.0%} at the median, {error.p90:.0%} for one in ten)"
+            told.append(f"{share:.0%} {KIND_WORDS[kind]}{'' if kind == 'metro' else wrong}")
+        return f"of the audience, {', '.join(told)}."
 
     def _standing(self, chosen: Sequence[PlanSite]) -> tuple[Floats, NDArray[np.int64]]:
         """Each point's best round trip to the chosen, and how many of them meet the objective."""

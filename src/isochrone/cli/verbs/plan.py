@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from isochrone.cli.plan_ground import PlanSite
 
 ACCESS_MS = 2.0
-"""The last mile's round trip unless said otherwise: fibre to the home. Cable and good mobile
-networks have 10 and more; 0 is a user in a data centre."""
+"""The last mile's round trip unless said otherwise: fibre to the home (``roundtrips.ACCESS_MS``;
+that module would load numpy for ``--help``). Cable and good mobile networks have 10 and more."""
 
 
 @click.command("plan")
