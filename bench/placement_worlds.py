@@ -15,6 +15,7 @@ import numpy as np
 from isochrone.atlas.blocs import countries
 from isochrone.atlas.cities import all_cities
 from isochrone.atlas.roundtrips import matrix, measured_places
+from isochrone.rules.where.state import Machines
 from isochrone.schema.node import Offer, Resources
 from isochrone.schema.place import Place
 from isochrone.schema.where import WhereClaim, WhereInputs, WhereService, WhereSite
@@ -70,6 +71,44 @@ def world(size: Size, seed: int) -> WhereInputs:
         claims=tuple(claims),
         services=tuple(services),
     )
+
+
+def machines(size: Size, seed: int) -> tuple[WhereInputs, Machines]:
+    """The same world on single machines, each of them partly used by others already."""
+    made = world(size, seed)
+    draw = np.random.default_rng([seed, 1])
+    count = size.sites * size.nodes_per_site
+    site = np.repeat(np.arange(size.sites), size.nodes_per_site)
+    free = draw.beta(0.7, 0.7, (count, 2))
+    gpus = np.array([bool(s.device) for s in made.sites])[site][:, None]
+    rows = Machines(
+        site=site,
+        cpu_milli=np.rint(free[:, 0] * ROOM[0] / 500).astype(np.int64) * 500,
+        memory_mib=np.rint(free[:, 1] * ROOM[1] / 512).astype(np.int64) * 512,
+        gpu_milli=draw.choice([0, 500, 1000], (count, 2), p=[0.6, 0.1, 0.3]) * gpus,
+    )
+    room = rows.room(size.sites)
+    sites = tuple(
+        msgspec.structs.replace(
+            old, cpu_milli=int(free[0]), memory_mib=int(free[1]), gpu_milli=int(free[2])
+        )
+        for old, free in zip(made.sites, room, strict=True)
+    )
+    services = tuple(msgspec.structs.replace(old, held=()) for old in made.services)
+    return msgspec.structs.replace(made, sites=sites, services=services), rows
+
+
+def with_slots(inputs: WhereInputs, rows: Machines) -> WhereInputs:
+    """The inputs with each claim's slots counted: machines that have room for one replica."""
+    claims = []
+    for claim in inputs.claims:
+        need = claim.resources
+        asked = (need.cpu_milli, need.memory_mib, need.gpu_count, need.gpu_milli)
+        fitting = rows.site[rows.fits(asked, slice(None))]
+        counts = np.bincount(fitting, minlength=len(inputs.sites))
+        slots = np.minimum(counts, claim.slots)
+        claims.append(msgspec.structs.replace(claim, slots=tuple(slots.tolist())))
+    return msgspec.structs.replace(inputs, claims=tuple(claims))
 
 
 def _cities(count: int, draw: np.random.Generator) -> list[Place]:

@@ -41,6 +41,13 @@ that can be afforded is left undone to save money."""
 LONE_POINTS = 15_000
 """All replicas on one provider: more than the dearest exchange, less than a replica short."""
 
+KEPT_CELLS = 8192
+"""Costs that a case remembers, since a search asks for the same sets again: sites times sets, 64 KiB
+a case."""
+
+KEPT_SETS = 4096
+"""... and sets whose own cost it remembers."""
+
 PAIRS = (PROVIDER_POINTS, METRO_POINTS, NETWORK_POINTS)
 
 
@@ -70,6 +77,8 @@ class Case:
         self.nobody: Integers = weights * (MISSED_POINTS + LATENCY_POINTS * LATENCY_CAP)
         self.nobody_spare = _backup(self.nobody)
         self.held, self.held_total = self._held(order)
+        self._of: dict[tuple[int, ...], int] = {}
+        self._each: dict[tuple[int, ...], Integers] = {}
         self.two = service.least >= 2 and len(np.unique(claim.domains[0])) >= 2
 
     def _held(self, order: Sequence[int]) -> tuple[Integers, int]:
@@ -82,6 +91,13 @@ class Case:
             if here is not None:
                 held[here] += replicas
         return held, sum(replicas for _, replicas in self.service.held)
+
+    def hold(self, chosen: Sequence[int]) -> None:
+        """From now on this set is what runs: to keep it saves the cost of moving."""
+        self.held = np.bincount(list(chosen), minlength=len(self.claim.at)).astype(np.int64)
+        self.held_total = len(chosen)
+        self._of.clear()
+        self._each.clear()
 
     # -- one set -----------------------------------------------------------------------------------
 
@@ -99,6 +115,15 @@ class Case:
 
     def of(self, chosen: Sequence[int]) -> int:
         """The cost of a set."""
+        key = tuple(sorted(chosen))
+        cost = self._of.get(key)
+        if cost is None:
+            if len(self._of) >= KEPT_SETS:
+                self._of.clear()
+            cost = self._of[key] = self._cost(chosen)
+        return cost
+
+    def _cost(self, chosen: Sequence[int]) -> int:
         best, spare = self.audience(chosen)
         return int(best.sum() + spare.sum()) + self.beside(chosen)
 
@@ -151,11 +176,23 @@ class Case:
     # -- a set and one more ------------------------------------------------------------------------
 
     def each_with(self, chosen: Sequence[int]) -> Integers:
-        """The cost of a set with one more replica, for each of the claim's sites."""
+        """The cost of a set with one more replica, for each of the claim's sites (read only)."""
+        key = tuple(sorted(chosen))
+        each = self._each.get(key)
+        if each is None:
+            while self._each and (len(self._each) + 1) * len(self.claim.at) > KEPT_CELLS:
+                del self._each[next(iter(self._each))]
+            each = self._each[key] = self._each_cost(chosen)
+        return each
+
+    def _each_cost(self, chosen: Sequence[int]) -> Integers:
         best, spare = self.audience(chosen)
         reached = np.minimum(self.reach, best).sum(axis=1)
-        first = _backup(best)
-        reached += np.minimum(np.maximum(self.spare, first), spare).sum(axis=1)
+        if chosen:
+            second = np.maximum(self.spare, _backup(best))
+            reached += np.minimum(second, spare, out=second).sum(axis=1)
+        else:
+            reached += spare.sum()
         total: Integers = reached[self.claim.spot]
         total += self.claim.own
         spread = list(chosen)

@@ -113,7 +113,7 @@ class Claim:
         if len(claim.slots) != len(ground.sites):
             raise InvalidInput("A claim must say of each site how many replicas it can hold.")
         slots = integers(claim.slots)[ground.order] if len(ground.sites) else integers([])
-        asked = claim.resources
+        self.resources = asked = claim.resources
         self.need = integers([asked.cpu_milli, asked.memory_mib, asked.gpu_count * asked.gpu_milli])
         self.at: Integers = np.flatnonzero(slots > 0)
         self.slots = slots[self.at]

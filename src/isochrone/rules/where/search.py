@@ -43,6 +43,12 @@ def grow(case: Case, limit: Integers, start: Sequence[int] = ()) -> list[int]:
     return chosen
 
 
+def one_more(case: Case, limit: Integers, start: Sequence[int]) -> list[int]:
+    """A set with one more replica where it helps most, whatever that costs, if there is room."""
+    found = _best(case, start, allowed(case, limit, start))
+    return list(start) if found is None else [*start, found[1]]
+
+
 def exchange(case: Case, limit: Integers, chosen: list[int]) -> list[int]:
     """Single steps (one more, one less, one for another) while the cost falls."""
     cost = case.of(chosen)
