@@ -117,6 +117,7 @@ class CellInTest:
         self.routes: list[RoutingTable] = []
         self.controllers: dict[int, subprocess.Popen[bytes]] = {}
         self.failing: set[str] = set()
+        self.slow: set[str] = set()
         self._boot = "1"
         self._ending = contextlib.AsyncExitStack()
 
@@ -278,6 +279,8 @@ class CellInTest:
 
     def _status(self, lease: Lease) -> LeaseStatus:
         state = "serving" if lease.desired == "serving" else "ended"
+        if lease.node in self.slow and state == "serving":
+            state = "warming"
         if lease.node in self.failing and state == "serving":
             return LeaseStatus(
                 lease=lease.id, revision=lease.revision, state="failed", reason="broken model"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import msgspec
 
 from isochrone.atlas.audience import audience_points
 from isochrone.controller import home
 from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp
+from isochrone.controller.joint import decided_together
 from isochrone.controller.joint_inputs import Subject, gather
-from isochrone.controller.view import World
+from isochrone.controller.view import World, held
 from isochrone.rules import where
 from isochrone.rules.placement import decide, replay
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Capacity
+from isochrone.schema.plans import QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
 from isochrone.schema.where import WhereDecision, WhereInputs
 
@@ -47,18 +52,13 @@ def together(here: World, *subjects: Subject) -> tuple[WhereInputs, WhereDecisio
     return inputs, where.decide(inputs)
 
 
-def placed(here: World, declared: Declared, joint: WhereDecision | None = None) -> Decision:
-    grants = {row.service: row.grants for row in joint.services} if joint else {}
+def joint_of(here: World, *subjects: Subject) -> home.Joint:
+    return asyncio.run(decided_together(here, {}, subjects, STAMP))
+
+
+def placed(here: World, declared: Declared, joint: home.Joint | None = None) -> Decision:
     seen_now = home.situation(here, {}, declared, {})
-    inputs = home.inputs_for(
-        here,
-        {},
-        declared,
-        STAMP,
-        seen_now,
-        grants.get(declared.id, ()),
-        digest(joint) if joint else "",
-    )
+    inputs = home.inputs_for(here, {}, declared, STAMP, seen_now, joint)
     made = decide(inputs)
     assert replay(canonical(made), canonical(inputs)) == canonical(made)
     return made
@@ -79,12 +79,13 @@ def test_together_they_reach_more_people_than_one_after_the_other() -> None:
     second = placed(taken, HURRIED)
     assert missed(first) + missed(second) > 0.9, "and the other's people wait"
 
-    inputs, joint = together(HERE, subject(PATIENT), subject(HURRIED))
+    joint = joint_of(HERE, subject(PATIENT), subject(HURRIED))
     decisions = [placed(HERE, declared, joint) for declared in (PATIENT, HURRIED)]
     assert [d.winners for d in decisions] == [(FAR.address,), (NEAR.address,)]
     assert sum(map(missed, decisions)) == 0
-    assert {d.joint for d in decisions} == {digest(joint)}
-    assert where.replay(canonical(joint), canonical(inputs)) == canonical(joint)
+    assert {d.joint for d in decisions} == {joint.digest} == {digest(joint.decision)}
+    again = where.replay(canonical(joint.decision), canonical(joint.inputs))
+    assert again == canonical(joint.decision)
 
 
 def test_the_order_of_services_and_nodes_changes_nothing() -> None:
@@ -98,7 +99,7 @@ def test_a_tenants_higher_priority_has_the_place_of_two_that_need_it_alike() -> 
     for low, high in (("a", "b"), ("b", "a")):
         second = declare(service(low, priority=4, **wanted))
         first = declare(service(high, priority=5, **wanted))
-        _, joint = together(HERE, subject(second), subject(first))
+        joint = joint_of(HERE, subject(second), subject(first))
         assert placed(HERE, first, joint).winners == (NEAR.address,)
 
 
@@ -117,8 +118,8 @@ def test_a_high_priority_is_worth_nothing_against_other_tenants() -> None:
 def test_what_runs_stays_where_it_is() -> None:
     runs = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, FAR),))
     quiet = declare(service("c", audience=DE, objective=Objective(latency_ms=200), replicas=ONE))
-    inputs, joint = together(runs, subject(PATIENT), subject(quiet))
-    held = {row.service: row.held for row in inputs.services}
+    joint = joint_of(runs, subject(PATIENT), subject(quiet))
+    held = {row.service: row.held for row in joint.inputs.services}
     assert held[PATIENT.id]
     assert not held[quiet.id]
     assert placed(runs, PATIENT, joint).winners == (FAR.address,)
@@ -161,10 +162,10 @@ def test_a_cell_in_trouble_keeps_what_it_holds_and_gets_nothing_new() -> None:
 
 def test_who_gets_nothing_is_told_that_others_have_the_room() -> None:
     narrow = world({NEAR: seen()})
-    _, joint = together(narrow, subject(PATIENT), subject(HURRIED))
+    joint = joint_of(narrow, subject(PATIENT), subject(HURRIED))
     loser = (
         PATIENT
-        if not next(r for r in joint.services if r.service == PATIENT.id).grants
+        if not next(r for r in joint.decision.services if r.service == PATIENT.id).grants
         else HURRIED
     )
     decision = placed(narrow, loser, joint)
@@ -178,3 +179,62 @@ def test_audience_points_are_shared_and_weights_are_whole() -> None:
     assert len(inputs.points) == len(points)
     assert all(sum(share for _, share in row.audience) == 1_000_000 for row in inputs.services)
     assert msgspec.json.decode(canonical(inputs), type=WhereInputs) == inputs
+
+
+def test_measured_service_times_take_the_place_of_guesses() -> None:
+    measured = msgspec.structs.replace(HERE, service_ms={PATIENT.id: 31.27})
+    inputs, _ = together(measured, subject(PATIENT), subject(HURRIED))
+    assert {row.service: row.service_us for row in inputs.services} == {
+        PATIENT.id: 31_300,
+        HURRIED.id: 2_000,
+    }
+    seen_now = home.situation(measured, {}, PATIENT, {})
+    alone = home.inputs_for(measured, {}, PATIENT, STAMP, seen_now)
+    assert alone.service_ms == 31.3
+
+
+def test_fifty_services_on_a_thousand_machines_take_well_under_a_second() -> None:
+    metros = ("frankfurt", "paris", "madrid", "singapore", "tokyo", "chicago", "sydney", "london")
+    nodes = {
+        node(n, metros[n % 8], n % 60, capacity=MUCH if n % 3 else FEW): CLOSE
+        for n in range(1, 1001)
+    }
+    many = [
+        subject(declare(service(f"s{n}", audience=(AudienceShare(where=country),))))
+        for n, country in enumerate(["DE", "FR", "US", "JP", "GB"] * 10)
+    ]
+    here = world(nodes)
+    began_s = time.monotonic()
+    _, joint = together(here, *many)
+    assert time.monotonic() - began_s < 2.0, "half a second on one core of a small machine"
+    assert all(sum(site.replicas for _, site in row.grants) == 2 for row in joint.services)
+
+
+def test_a_late_comer_is_granted_what_another_leaves_for_it() -> None:
+    """The machine is full of a service that is granted another one by the same decision."""
+    full = world({NEAR: CLOSE, FAR: DISTANT}, (lease("l1", PATIENT, NEAR),))
+    joint = joint_of(full, subject(PATIENT), subject(HURRIED))
+    assert placed(full, PATIENT, joint).winners == (FAR.address,)
+    assert placed(full, HURRIED, joint).winners == (NEAR.address,)
+    assert placed(full, HURRIED).winners == (FAR.address,), "alone it sees a full machine"
+
+
+def test_a_cell_that_replicas_leave_is_waited_for() -> None:
+    standing = home.restored(placed(HERE, PATIENT), "d", 0.0)
+    leaving = (lease("l1", PATIENT, NEAR), lease("l2", PATIENT, FAR))
+    for leases, moving in ((leaving, {"fra"}), (leaving[:1], set())):
+        here = world({NEAR: CLOSE, FAR: DISTANT}, leases)
+        rows = [("fra", row) for row in held(here)]
+        assert home.in_motion(rows, {PATIENT.id: standing}) == moving
+    short = QuotaAnswer(cell="fra", service=HURRIED.id, accepted=True, unmet=("no_capacity: full",))
+    told = {"fra": short}
+    seen_now = home.situation(HERE, {}, HURRIED, told, in_motion=frozenset({"fra"}))
+    assert not seen_now.troubled
+    assert home.situation(HERE, {}, HURRIED, told).troubled == {"fra"}
+    room = msgspec.structs.replace(short, unmet=("making_room: another replica moves",))
+    assert not home.situation(HERE, {}, HURRIED, {"fra": room}).troubled
+
+
+def test_demand_says_how_many_where_it_is_followed() -> None:
+    inputs, _ = together(HERE, subject(PATIENT, wanted=0), subject(HURRIED))
+    assert [(row.least, row.most) for row in inputs.services] == [(0, 0), (1, 1)]

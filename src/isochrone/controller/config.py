@@ -8,6 +8,7 @@ import msgspec
 
 from isochrone.controller.liveness import SETTLE_S
 from isochrone.fabric.attested import VALID_MS
+from isochrone.rules.fairness_preemption import NOTICE_S
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.settlement import NO_CHAIN, Deployment
@@ -28,7 +29,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``allow_operators``: keys of gateways; those and the validators are believed about where others
     are, nobody else (``fabric.attested``). ``accounts``: key → the bonded account that it works
     for, as the chain says (absent: as it says itself). ``attested_valid_ms``: how long what they
-    measured holds.
+    measured holds. ``notice_s``: how long a replica serves on that must make room for a tenant.
     """
 
     key_path: str
@@ -45,6 +46,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     allow_operators: tuple[str, ...] = ()
     accounts: dict[str, str] = {}
     attested_valid_ms: int = VALID_MS
+    notice_s: float = NOTICE_S
     ready_file: str = ""
     log_level: str = "INFO"
 

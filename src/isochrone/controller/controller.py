@@ -23,11 +23,15 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.controller.coldstarts import ColdStarts
 from isochrone.controller.config import ControllerConfig
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared, intended
+from isochrone.controller.demand import DemandBoard
 from isochrone.controller.ending import end_tasks
+from isochrone.controller.fairness import FairTurns
 from isochrone.controller.fitting import Fitting
+from isochrone.controller.following import Following
 from isochrone.controller.granting import Granting
 from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp, gather, whole_ground
@@ -83,7 +87,8 @@ class Controller:
         self.leading = Leading(fabric, tables.leadership, me, Shelf(state / "leadership"))
         self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
         self._holding = Holding(config.cell, tables, self.leading.may_act)
-        self._fitting = Fitting(tables, self.leading, self._records)
+        self._turns = FairTurns(time.monotonic, notice_s=config.notice_s)
+        self._fitting = Fitting(tables, self.leading, self._records, self._turns)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
         shelf, self._feed = open_shelf(
@@ -96,6 +101,10 @@ class Controller:
         self._lookout = Lookout(config.cell, tables, board, config.settle_s, self._proof)
         self._world = self._lookout.look()
         self._money = Money(config, key, fabric, self.leading.may_act)
+        self._demand = DemandBoard()
+        self._hurry = asyncio.Event()
+        self._demand.on_wait.append(self._hurry.set)
+        following = Following(self._demand, ColdStarts())
         self._granting = Granting(
             fabric,
             self.leading,
@@ -104,6 +113,7 @@ class Controller:
             config.warm_s,
             self.address,
             self._money.inviting,
+            following,
         )
         self._said = ""
         self._loops: list[asyncio.Task[None]] = []
@@ -140,11 +150,12 @@ class Controller:
         self.leading.on_lead.append(self._wake.set)
         await self._feed.start(self._fabric)
         await self._neighbours.listen()
+        await self._fabric.subscribe("iso.*.demand.*", self._demand.receive)
         await self._fabric.respond(f"iso.{self._config.cell}.quota", self._on_quota)
         await self._fabric.respond(f"iso.{self._config.cell}.plan", self._on_plan)
         self._loops = [
             asyncio.create_task(_loop("repair", self._repair, self._until_woken)),
-            asyncio.create_task(_loop("home", self._work_home, _pause(HOME_EVERY_S))),
+            asyncio.create_task(_loop("home", self._work_home, self._until_asked)),
             asyncio.create_task(_loop("keep", self._tables.keep, _pause(KEEP_EVERY_S))),
         ]
         if self._config.ledger.settles:
@@ -167,6 +178,14 @@ class Controller:
             await asyncio.sleep(COALESCE_S)
         self._wake.clear()
 
+    async def _until_asked(self) -> None:
+        """The home loop's pause; shorter when somebody waits for a replica."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOME_EVERY_S):
+                await self._hurry.wait()
+            await asyncio.sleep(COALESCE_S)
+        self._hurry.clear()
+
     async def _repair(self) -> None:
         """Look; as the leader fit this cell's quotas, publish routes and offers."""
         self._world = self._lookout.look()
@@ -176,10 +195,13 @@ class Controller:
             return
         if self._tables.doubt():
             await self._tables.reseed()
-        self._holding.unmet = await self._fitting.work(self._lookout.look(), self._granting.missing)
-        self._world = self._lookout.look()
+        self._holding.unmet = await self._fitting.work(
+            self._lookout.look(), self._granting.missing, self._granting.lacks
+        )
+        seen = self._lookout.look()
+        self._world = msgspec.structs.replace(seen, held_back=self._turns.held_back)
         epoch = self.leading.epoch
-        await self._routes.tell(self._world, epoch)
+        await self._routes.tell(self._world, epoch, self._granting.starting(self._world))
         self._neighbours.tell(self._world, epoch)
 
     def _learn_epochs(self) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from isochrone.controller import fit
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
+from isochrone.controller.fairness import FairTurns
+from isochrone.controller.fairness_ground import FairGround
 from isochrone.controller.inputs import Stamp, gather, own_ground
 from isochrone.controller.leading import Leading
 from isochrone.controller.making_room import MAKING_ROOM, MakingRoom
@@ -25,12 +27,14 @@ from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.rules.making_room import Move, clearing
 from isochrone.rules.reconcile import Action, Held, plan_leases
-from isochrone.schema.decision import PlacementInputs
+from isochrone.schema.decision import Cleared, PlacementInputs
 from isochrone.schema.errors import Conflict, IsochroneError
 from isochrone.schema.lease import Quota
 
 WRITES_AT_ONCE = 32
 """Leases written side by side: the store's fsyncs overlap, and a flood cannot fill its queue."""
+
+NOTHING: Mapping[str, int] = {}
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +47,12 @@ class Fitting:
         tables: Tables,
         leading: Leading,
         records: Records,
+        turns: FairTurns,
         *,
         clock: Callable[[], float] = time.monotonic,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        self._turns = turns
         self._leases = tables.leases
         self._leading = leading
         self._records = records
@@ -60,13 +66,14 @@ class Fitting:
         self._room = MakingRoom(clock)
 
     async def work(
-        self, world: World, missing: Sequence[Declared] = ()
+        self, world: World, missing: Sequence[Declared] = (), lacks: Mapping[str, int] = NOTHING
     ) -> Mapping[str, tuple[str, ...]]:
         """One pass over all quotas; returns what could not be placed, by service.
 
-        ``missing``: services at home here that no cell could be granted whole.
+        ``missing``: services at home here that no cell could be granted whole, ``lacks`` by how
+        many replicas.
         """
-        for id_ in sorted(world.quotas):
+        for id_ in self._turns.order(world.quotas):
             if not self._leading.may_act():
                 break
             try:
@@ -76,17 +83,47 @@ class Fitting:
         await self._sweep(world)
         self._forget(world)
         self._make_room(world, missing)
+        await self._take_turns(world, missing, lacks)
         return {id_: self._why(id_, made) for id_, made in self._fits.items() if made.unmet}
 
     def _why(self, service: str, made: fit.Fit) -> tuple[str, ...]:
         """Why replicas are missing, as home is told; with a prospect it need not look elsewhere."""
         if self._room.is_made_for(service):
             return (f"{MAKING_ROOM}: another replica moves to make room for it",)
+        if self._turns.is_made_for(service):
+            return (f"{MAKING_ROOM}: replicas of tenants above their fair share have notice",)
         return made.unmet
+
+    async def _take_turns(
+        self, world: World, missing: Sequence[Declared], lacks: Mapping[str, int]
+    ) -> None:
+        """Fairness between tenants; a notice is a decision on record before it comes true."""
+        short = {id_ for id_, made in self._fits.items() if made.unmet}
+        wanting = {declared.id: declared for declared in missing}
+        begun = self._turns.work(world, short, wanting, lacks, FairGround(world))
+        for service in sorted({notice.victim.service for notice in begun}):
+            quota, grant = world.quotas.get(service), world.granted.get(service)
+            if quota is None or grant is None:
+                continue
+            held = self._observe(world, service, self._clock())
+            told = self._turns.announced(service)
+            inputs = fit.look(world, quota, grant, held, self._stamp(world), told)
+            await self._records.keep(await decided(inputs), inputs)
+            log.warning("%s: %s", service, "; ".join(f"{row.node}: {row.reason}" for row in told))
+
+    def _cleared(self, world: World, service: str) -> tuple[Cleared, ...]:
+        """The nodes that a service must leave, or must not come to, for others' sake."""
+        fair = self._turns.cleared(world, service)
+        left = {row.node for row in fair}
+        return (*(row for row in self._room.cleared(service) if row.node not in left), *fair)
 
     def _make_room(self, world: World, missing: Sequence[Declared]) -> None:
         short = (world.granted[id_] for id_, made in self._fits.items() if made.unmet)
-        waiting = {declared.id: declared for declared in (*missing, *short)}
+        waiting = {
+            declared.id: declared
+            for declared in (*missing, *short)
+            if declared.id not in self._turns.held_back and not self._turns.is_made_for(declared.id)
+        }
 
         def look(declared: Declared) -> PlacementInputs:
             made = self._fits.get(declared.id)
@@ -95,11 +132,11 @@ class Fitting:
             ground = own_ground(world, declared.id)
             return gather("sites", declared, ground, self._stamp(world))
 
-        move = self._room.work(world, waiting, look, lambda move: self._cleared(world, move))
+        move = self._room.work(world, waiting, look, lambda move: self._after(world, move))
         if move is not None:
             log.info("%s leaves %s: %s waits for room", move.service, move.node, move.waits)
 
-    def _cleared(self, world: World, move: Move) -> tuple[PlacementInputs, int] | None:
+    def _after(self, world: World, move: Move) -> tuple[PlacementInputs, int] | None:
         """What the moved service's fit would look at, and how many seats it has."""
         made, quota = self._fits.get(move.service), world.quotas.get(move.service)
         if made is None or made.unmet or quota is None:
@@ -161,7 +198,7 @@ class Fitting:
         held: list[Held],
         standing: fit.Fit | None,
     ) -> fit.Fit:
-        cleared = self._room.cleared(grant.id)
+        cleared = self._cleared(world, grant.id)
         if standing is not None and fit.stands(world, quota, grant, held, standing, cleared):
             return standing
         if not fit.is_wanted(quota, grant):

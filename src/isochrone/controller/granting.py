@@ -16,19 +16,21 @@ import msgspec
 from isochrone.controller import home
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
+from isochrone.controller.following import Following
 from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.inviting import Inviting
-from isochrone.controller.joint import Joint, decided_together
+from isochrone.controller.joint import decided_together
 from isochrone.controller.joint_inputs import Subject
 from isochrone.controller.leading import Leading
 from isochrone.controller.records import Records
-from isochrone.controller.view import World
+from isochrone.controller.view import World, held
 from isochrone.fabric.connection import Fabric
 from isochrone.schema.digests import decode, digest
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.lease import Quota
 from isochrone.schema.plans import CellOffers, QuotaAnswer
+from isochrone.schema.routing import Starting
 
 REPEAT_S = 2.0
 """How often an unchanged quota is sent again: a cell that lost it has it back within that."""
@@ -54,7 +56,8 @@ class Sent(msgspec.Struct):
 class Granting:
     """Decisions and quotas of the services at home here. ``controller``: our own address.
 
-    ``missing``: those of them for which too few replicas could be granted.
+    ``missing``: those of them for which too few replicas could be granted,
+    ``lacks`` by how many.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Granting:
         warm_s: float,
         controller: str,
         inviting: Inviting,
+        following: Following,
         *,
         clock: Callable[[], float] = time.monotonic,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -77,14 +81,18 @@ class Granting:
         self._warm_s = warm_s
         self._controller = controller
         self._inviting = inviting
+        self._following = following
         self._clock = clock
         self._unix_ms = unix_ms
         self._standings: dict[str, home.Standing] = {}
         self._seen: dict[str, home.Situation] = {}
+        self._moving_s: dict[str, float] = {}
         self._answers: dict[str, dict[str, QuotaAnswer]] = {}
         self._sent: dict[tuple[str, str], Sent] = {}
         self._refused: dict[str, int] = {}
+        self._unmet: dict[str, tuple[str, ...]] = {}
         self.missing: tuple[Declared, ...] = ()
+        self.lacks: dict[str, int] = {}
         self._epoch = 0
         self._began_s = float("-inf")
 
@@ -92,6 +100,7 @@ class Granting:
         """One pass over our services: decide what is due, send what is due."""
         if self._epoch != self._leading.epoch:
             self._begin_epoch()
+        self._following.work(world, others, self._granted(world))
         due = self._due(world, others)
         if due:
             await self._decide_due(world, others, due)
@@ -100,7 +109,43 @@ class Granting:
             for id_, declared in sorted(world.services.items())
             if home.is_missing(self._standings.get(id_), declared)
         )
+        self.lacks = {
+            declared.id: home.lacking(self._standings.get(declared.id), declared)
+            for declared in self.missing
+        }
         await self._send_due(world, others)
+
+    def _granted(self, world: World) -> dict[str, int]:
+        """How many replicas the decisions in force have, of services that follow demand."""
+        found = {}
+        for id_, declared in world.services.items():
+            if declared.service.follows_demand:
+                standing = self._standings.get(id_) or self._restored(declared, self._clock())
+                found[id_] = home.granted(standing) if standing is not None else 0
+        return found
+
+    def starting(self, world: World) -> dict[str, Starting]:
+        """What gateways are to know of the services that follow demand."""
+        found = {}
+        for id_, declared in world.services.items():
+            told = self._following.starting(declared, self._why_not(declared))
+            if told is not None:
+                found[id_] = told
+        return found
+
+    def _why_not(self, declared: Declared) -> str:
+        """Why no replica of a service can start though it is asked for; empty: one can."""
+        standing = self._standings.get(declared.id)
+        if not self._following.targets.get(declared.id) or standing is None or not standing.wanted:
+            return ""
+        if not standing.sites:
+            return "; ".join(self._unmet.get(declared.id, ())) or "no_capacity: no node can take it"
+        answers = self._answers.get(declared.id, {})
+        said = [answers[cell] for cell, _ in standing.sites if cell in answers]
+        if len(said) < len(standing.sites) or any(answer.replicas for answer in said):
+            return ""
+        unmet = [home.hopeless(answer) for answer in said]
+        return "; ".join(dict.fromkeys(unmet)) if all(unmet) else ""
 
     def _begin_epoch(self) -> None:
         """A new epoch numbers its quotas anew and trusts no memory of an earlier one."""
@@ -108,22 +153,36 @@ class Granting:
         self._began_s = self._clock()
         self._standings, self._answers, self._sent = {}, {}, {}
         self._refused = {}
+        self._following.begin()
 
     def _due(self, world: World, others: Others) -> dict[str, str]:
         """The services that are due for a decision, and why; looks at all of them."""
         now_s, due = self._clock(), {}
+        in_motion = self._in_motion(world, others, now_s)
         for id_, declared in sorted(world.services.items()):
             standing = self._standings.get(id_) or self._restored(declared, now_s)
             short = home.is_missing(standing, declared)
             answers = self._answers.get(id_, {})
-            self._seen[id_] = home.situation(world, others, declared, answers, short)
+            self._seen[id_] = home.situation(world, others, declared, answers, short, in_motion)
             if standing is not None:
                 standing = self._standings[id_] = home.observe(standing, self._seen[id_], now_s)
-            reason = home.reason_to_decide(standing, declared, world.doubt, now_s)
+            reason = home.reason_to_decide(
+                standing, declared, world.doubt, now_s, self._following.targets.get(id_)
+            )
             if reason and self._refused.get(id_) != declared.service.revision:
                 due[id_] = reason
         warm = now_s - self._began_s >= self._warm_s
         return due if world.sight.known and warm else {}
+
+    def _in_motion(self, world: World, others: Others, now_s: float) -> frozenset[str]:
+        """Cells that replicas of ours are leaving, and have not been for too long."""
+        rows = [(world.cell, row) for row in held(world)]
+        rows += [(cell, row) for cell, offers in others.items() for row in offers.replicas]
+        cells = home.in_motion(rows, self._standings)
+        self._moving_s = {cell: self._moving_s.get(cell, now_s) for cell in cells}
+        return frozenset(
+            cell for cell, at_s in self._moving_s.items() if now_s - at_s < home.MOTION_MOST_S
+        )
 
     async def _decide_due(self, world: World, others: Others, due: Mapping[str, str]) -> None:
         """Decide what is due, and with it whatever should give way or may gain."""
@@ -141,16 +200,19 @@ class Granting:
                 self._refused[id_] = declared.service.revision
                 log.error("%s cannot be placed: %s", id_, error.sentence())
 
-    async def _together(self, world: World, others: Others) -> Joint | None:
+    async def _together(self, world: World, others: Others) -> home.Joint | None:
         """The decision on all services together; None when there is nothing to weigh."""
         subjects = [
             Subject(
                 declared=declared,
                 standing=self._standings.get(id_),
                 troubled=self._seen[id_].troubled,
+                wanted=self._following.targets.get(id_),
             )
             for id_, declared in sorted(world.services.items())
-            if not declared.service.deleted and self._refused.get(id_) != declared.service.revision
+            if not declared.service.deleted
+            and self._refused.get(id_) != declared.service.revision
+            and self._following.targets.get(id_) != 0
         ]
         if len(subjects) < 2 or world.doubt:
             return None
@@ -160,12 +222,16 @@ class Granting:
             log.warning("services are decided one by one: %s", error.sentence())
             return None
 
-    def _why_too(self, service: str, joint: Joint | None) -> str:
-        """Why a service that is not due is decided all the same."""
+    def _why_too(self, service: str, joint: home.Joint | None) -> str:
+        """Why a service that is not due is decided all the same.
+
+        To go elsewhere, not to have less: what runs is taken from a tenant by its cell alone,
+        after a notice (``fairness``).
+        """
         standing = self._standings.get(service)
         if joint is None or standing is None or service not in joint.grants:
             return ""
-        if self._clock() - standing.decided_s < home.PAUSE_S:
+        if sum(site.replicas for _, site in joint.grants[service]) < home.granted(standing):
             return ""
         same = home.sorted_sites(joint.grants[service]) == home.sorted_sites(standing.sites)
         return "" if same else "all services are better off together"
@@ -185,23 +251,16 @@ class Granting:
         others: Others,
         declared: Declared,
         reason: str,
-        joint: Joint | None,
+        joint: home.Joint | None,
     ) -> None:
         standing, seen = self._standings.get(declared.id), self._seen[declared.id]
-        granted = joint is not None and declared.id in joint.grants
-        inputs = home.inputs_for(
-            world,
-            others,
-            declared,
-            self._stamp(world),
-            seen,
-            joint.grants[declared.id] if joint is not None and granted else (),
-            joint.digest if joint is not None and granted else "",
-        )
+        wanted = self._following.targets.get(declared.id)
+        stamp = self._stamp(world)
+        inputs = home.inputs_for(world, others, declared, stamp, seen, joint, wanted)
         decision = await decided(inputs)
-        made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock())
+        made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock(), wanted)
         if is_new:
-            if joint is not None and granted:
+            if joint is not None and inputs.joint:
                 await self._records.keep_joint(joint.decision, joint.inputs)
             await self._records.keep(decision, inputs)
             log.info(
@@ -213,6 +272,7 @@ class Granting:
                 "".join(f"; {text}" for text in decision.unmet),
             )
         self._standings[declared.id] = made
+        self._unmet[declared.id] = decision.unmet
 
     async def _send_due(self, world: World, others: Others) -> None:
         due: list[Awaitable[None]] = []

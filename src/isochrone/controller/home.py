@@ -7,7 +7,8 @@ dead node is no reason; a cell that says it cannot place what it was granted is 
 2. a granted cell cannot place its grant and has said so for ``TROUBLE_S``, or is gone;
 3. nodes or cells appeared that the standing decision did not know, or nodes that may take the
    service only now (after ``CALM_S`` without more of them, as nodes come in crowds), or any change
-   at all while replicas are missing, also of where there is room.
+   at all while replicas are missing, also of where there is room;
+4. the service follows demand, and that asks for another number of replicas.
 
 Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
 margin, and when the sites come out the same, the decision of before stands and is the one on
@@ -20,7 +21,8 @@ quota of nothing, which withdraws it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -33,7 +35,8 @@ from isochrone.rules.devices import choose
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
 from isochrone.schema.lease import Quota, Site
 from isochrone.schema.node import Resources
-from isochrone.schema.plans import CellOffers, QuotaAnswer
+from isochrone.schema.plans import CellOffers, HeldReplica, QuotaAnswer
+from isochrone.schema.where import WhereDecision, WhereInputs
 
 TROUBLE_S = 3.0
 """How long a cell may say "I cannot place this" before its service is placed anew: a node that
@@ -41,6 +44,10 @@ restarts is back sooner."""
 
 CALM_S = 1.0
 """New nodes are waited for until none came for so long; a decision per node would be noise."""
+
+MOTION_MOST_S = 600.0
+"""How long a cell may be waited for in which replicas are about to leave: the largest models are
+fetched and loaded in less."""
 
 PAUSE_S = 3.0
 """Between two decisions of one revision: quotas of the last one must arrive and be answered."""
@@ -63,6 +70,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     ``known``: the situation it was made in (None: made before this process led). Instants are
     monotonic seconds; ``changed_s``: when the situation last changed, ``now``: what it is.
+    ``wanted``: how many replicas demand asked for when it was made.
     """
 
     revision: int
@@ -73,6 +81,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     known: Situation | None
     now: Situation
     changed_s: float
+    wanted: int | None = None
+
+
+class Joint(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision on all services together, its inputs, its digest, and what each one is granted.
+
+    ``rooms``: nodes by address as if none of the services ran there: what they share out.
+    """
+
+    decision: WhereDecision
+    inputs: WhereInputs
+    digest: str
+    grants: Mapping[str, tuple[tuple[str, Site], ...]]
+    rooms: Mapping[str, FreeNode]
 
 
 def restored(decision: Decision, digest: str, now_s: float) -> Standing:
@@ -87,6 +109,7 @@ def restored(decision: Decision, digest: str, now_s: float) -> Standing:
         known=None,
         now=nowhere,
         changed_s=now_s,
+        wanted=sum(site.replicas for _, site in decision.sites),
     )
 
 
@@ -96,9 +119,13 @@ def situation(
     declared: Declared,
     answers: Mapping[str, QuotaAnswer],
     missing: bool = False,
+    in_motion: frozenset[str] = frozenset(),
 ) -> Situation:
     """What there is now for a service: nodes alive anywhere that it may run on, cells present,
-    cells in trouble with it; while replicas are ``missing``, where there is room."""
+    cells in trouble with it; while replicas are ``missing``, where there is room.
+
+    A cell ``in_motion`` is not in trouble for want of room: what holds it is about to leave.
+    """
     own, lawful = world.sight.nodes, Lawful(declared)
     nodes = {
         (address, node.revision)
@@ -112,7 +139,11 @@ def situation(
             if free.alive and lawful(free.node)
         }
     sure = {cell for cell, offers in others.items() if offers.trustworthy} | {world.cell}
-    troubled = {cell for cell in sure & set(answers) if _in_trouble(answers[cell])}
+    troubled = {
+        cell for cell in sure & set(answers) if _in_trouble(answers[cell], cell in in_motion)
+    }
+    if declared.id in world.held_back:
+        troubled.add(world.cell)
     return Situation(
         nodes=frozenset(nodes),
         cells=frozenset((world.cell, *others)),
@@ -134,17 +165,50 @@ def _room(world: World, others: Mapping[str, CellOffers], need: Resources) -> fr
 
 
 def is_missing(standing: Standing | None, declared: Declared) -> bool:
-    """Whether the standing decision has fewer replicas than the declaration asks for at least."""
+    """Whether the standing decision has fewer replicas than the declaration, or the demand that it
+    follows, asks for at least."""
+    return lacking(standing, declared) > 0
+
+
+def lacking(standing: Standing | None, declared: Declared) -> int:
+    """How many replicas it has too few."""
     if standing is None or declared.service.deleted:
-        return False
-    return sum(site.replicas for _, site in standing.sites) < declared.service.replicas.min
+        return 0
+    least = declared.service.replicas.min
+    if declared.service.follows_demand and standing.wanted is not None:
+        least = standing.wanted
+    return max(0, least - granted(standing))
 
 
-def _in_trouble(answer: QuotaAnswer) -> bool:
+def granted(standing: Standing) -> int:
+    """How many replicas the decision has sites for."""
+    return sum(site.replicas for _, site in standing.sites)
+
+
+def _in_trouble(answer: QuotaAnswer, in_motion: bool) -> bool:
     """Whether a cell says that it cannot do what it was asked; silence is not an answer."""
     refused = not answer.accepted and answer.code not in ("stale", "unavailable")
-    hopeless = [text for text in answer.unmet if not text.startswith(MAKING_ROOM)]
-    return refused or bool(hopeless)
+    return refused or (bool(hopeless(answer)) and not in_motion)
+
+
+def hopeless(answer: QuotaAnswer) -> str:
+    """Why a cell cannot place what it was granted; empty: it can, or is making room for it."""
+    return "; ".join(text for text in answer.unmet if not text.startswith(MAKING_ROOM))
+
+
+def in_motion(
+    rows: Iterable[tuple[str, HeldReplica]], standings: Mapping[str, Standing]
+) -> frozenset[str]:
+    """The cells in which one of our services has more replicas than it was granted there: it is
+    leaving, make before break, and the room is promised to others. ``rows``: cell and replica."""
+    more: Counter[tuple[str, str]] = Counter()
+    for cell, row in rows:
+        if row.service in standings and row.alive and row.desired != "ended":
+            more[cell, row.service] += 1
+    for service, standing in standings.items():
+        for cell, site in standing.sites:
+            more[cell, service] -= site.replicas
+    return frozenset(cell for (cell, _), count in more.items() if count > 0)
 
 
 def observe(standing: Standing, seen: Situation, now_s: float) -> Standing:
@@ -157,16 +221,30 @@ def observe(standing: Standing, seen: Situation, now_s: float) -> Standing:
 
 
 def reason_to_decide(
-    standing: Standing | None, declared: Declared, doubt: str, now_s: float
+    standing: Standing | None,
+    declared: Declared,
+    doubt: str,
+    now_s: float,
+    wanted: int | None = None,
 ) -> str:
-    """Why a decision is due now, in words; empty when the standing one stands."""
+    """Why a decision is due now, in words; empty when the standing one stands.
+
+    ``wanted``: how many replicas demand asks for, of a service that follows it.
+    """
     if declared.service.deleted:
         return ""
     if standing is None:
         return "first decision"
     if standing.revision != declared.service.revision:
         return f"revision {declared.service.revision} was declared"
-    if doubt or standing.known is None or now_s - standing.decided_s < PAUSE_S:
+    if doubt or standing.known is None:
+        return ""
+    calm = now_s - standing.decided_s >= PAUSE_S
+    # Users wait for more: at once. Less can wait until the last quotas have been answered.
+    due = calm or (wanted or 0) > (standing.wanted or 0)
+    if wanted is not None and wanted != standing.wanted and due:
+        return f"demand asks for {wanted} replicas"
+    if not calm:
         return ""
     return _changed(standing, standing.known, is_missing(standing, declared), now_s)
 
@@ -195,20 +273,46 @@ def inputs_for(
     declared: Declared,
     stamp: Stamp,
     seen: Situation,
-    grants: tuple[tuple[str, Site], ...] = (),
-    joint: str = "",
+    joint: Joint | None = None,
+    wanted: int | None = None,
 ) -> PlacementInputs:
     """What the decision on a service's sites looks at; raises InvalidInput (audience, blocs).
 
-    Nothing new is put into cells that cannot place what they were granted. ``grants``: the sites
-    that the decision of digest ``joint`` gave it among all services.
+    Nothing new is put into cells that cannot place what they were granted. ``joint``: a decision on
+    all services: its sites are followed, and what the others leave to this one counts as free,
+    since they are granted their places with it. ``wanted``: by demand.
     """
-    inputs = gather("sites", declared, whole_ground(world, others, declared.id), stamp)
+    inputs = gather(
+        "sites",
+        declared,
+        whole_ground(world, others, declared.id),
+        stamp,
+        service_ms=world.service_time_ms(declared.id, declared.service.model),
+    )
     nodes = tuple(
         msgspec.structs.replace(node, alive=False) if _hopeless(node, seen.troubled) else node
         for node in inputs.nodes
     )
-    return msgspec.structs.replace(inputs, nodes=nodes, grants=grants, joint=joint)
+    inputs = msgspec.structs.replace(inputs, nodes=nodes, wanted=wanted)
+    if joint is None or declared.id not in joint.grants:
+        return inputs
+    return msgspec.structs.replace(
+        inputs,
+        nodes=tuple(_shared(node, joint.rooms.get(node.node.address)) for node in nodes),
+        grants=joint.grants[declared.id],
+        joint=joint.digest,
+    )
+
+
+def _shared(free: FreeNode, room: FreeNode | None) -> FreeNode:
+    if room is None:
+        return free
+    return msgspec.structs.replace(
+        free,
+        free_cpu_milli=room.free_cpu_milli,
+        free_memory_mib=room.free_memory_mib,
+        free_gpu_milli=room.free_gpu_milli,
+    )
 
 
 def _hopeless(node: FreeNode, troubled: frozenset[str]) -> bool:
@@ -216,7 +320,12 @@ def _hopeless(node: FreeNode, troubled: frozenset[str]) -> bool:
 
 
 def stand(
-    standing: Standing | None, decision: Decision, digest: str, seen: Situation, now_s: float
+    standing: Standing | None,
+    decision: Decision,
+    digest: str,
+    seen: Situation,
+    now_s: float,
+    wanted: int | None = None,
 ) -> tuple[Standing, bool]:
     """The standing after a decision, and whether it replaces the one before (is to be recorded)."""
     same = (
@@ -225,7 +334,10 @@ def stand(
         and sorted_sites(standing.sites) == sorted_sites(decision.sites)
     )
     if standing is not None and same:
-        return msgspec.structs.replace(standing, known=seen, now=seen, decided_s=now_s), False
+        kept = msgspec.structs.replace(
+            standing, known=seen, now=seen, decided_s=now_s, wanted=wanted
+        )
+        return kept, False
     made = Standing(
         revision=decision.service_revision,
         decision=digest,
@@ -235,6 +347,7 @@ def stand(
         known=seen,
         now=seen,
         changed_s=now_s,
+        wanted=wanted,
     )
     return made, True
 

@@ -15,27 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from isochrone.controller.home import Joint
 from isochrone.controller.inputs import Stamp
-from isochrone.controller.joint_inputs import Subject, gather
+from isochrone.controller.joint_inputs import Subject, gather, shared
+from isochrone.controller.joint_sites import Machine
 from isochrone.controller.view import World
 from isochrone.rules.where import decide
 from isochrone.schema.digests import digest
-from isochrone.schema.lease import Site
 from isochrone.schema.plans import CellOffers
 from isochrone.schema.where import WhereDecision, WhereInputs
-
-Sites = tuple[tuple[str, Site], ...]
-
-
-class Joint(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision on all services together, its inputs, its digest, and what each one is granted."""
-
-    decision: WhereDecision
-    inputs: WhereInputs
-    digest: str
-    grants: Mapping[str, Sites]
 
 
 async def decided_together(
@@ -43,14 +31,15 @@ async def decided_together(
 ) -> Joint:
     """Decide on all subjects, beside the loop; raises InvalidInput for what nothing understands."""
 
-    def work() -> tuple[WhereInputs, WhereDecision]:
+    def work() -> tuple[WhereInputs, WhereDecision, list[Machine]]:
         inputs = gather(world, others, subjects, stamp)
-        return inputs, decide(inputs)
+        return inputs, decide(inputs), shared(world, others, subjects)
 
-    inputs, decision = await asyncio.to_thread(work)
+    inputs, decision, machines = await asyncio.to_thread(work)
     return Joint(
         decision=decision,
         inputs=inputs,
         digest=digest(decision),
         grants={placed.service: placed.grants for placed in decision.services},
+        rooms={machine.free.node.address: machine.free for machine in machines},
     )

@@ -11,7 +11,6 @@ do: choose nodes, which each service's own placement does, and finally each cell
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from isochrone.controller.home import Standing
 from isochrone.controller.inputs import Stamp, audience_of, named_blocs, whole_ground
 from isochrone.controller.joint_sites import (
     Alike,
+    Machine,
     as_empty,
     has_room,
     machines_of,
@@ -33,7 +33,7 @@ from isochrone.controller.joint_sites import (
 )
 from isochrone.controller.view import World, held
 from isochrone.rules.eligible import eligibilities, legal_gateways
-from isochrone.rules.expected import service_prior_ms
+from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import GatewaySite, PlacementInputs
 from isochrone.schema.digests import canonical
 from isochrone.schema.place import Place
@@ -49,11 +49,13 @@ PPM = 1_000_000
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """A service to be decided on. ``troubled``: cells that could not place what it was granted."""
+    """A service to be decided on. ``troubled``: cells that could not place what it was granted.
+    ``wanted``: how many replicas demand asks for; None: as many as it declares."""
 
     declared: Declared
     standing: Standing | None
     troubled: frozenset[str]
+    wanted: int | None = None
 
 
 def gather(
@@ -62,15 +64,13 @@ def gather(
     """The inputs of one joint decision; raises InvalidInput for what nothing understands."""
     subjects = sorted(subjects, key=lambda subject: subject.declared.id)
     ground = whole_ground(world, others, "")
-    rows = [*held(world), *(row for offers in others.values() for row in offers.replicas)]
-    needs = {one.declared.id: one.declared.service.resources for one in subjects}
-    sites = sites_of(machines_of(ground.nodes, rows, needs))
+    sites = sites_of(shared(world, others, subjects))
     gateways = ground.gateways
     points, audiences = _audiences(subjects)
     claims = _Claims(gateways, sites, stamp)
     highest = _highest(subjects)
     services = tuple(
-        _service(subject, claims, sites, audiences[subject.declared.id], highest)
+        _service(world, subject, claims, sites, audiences[subject.declared.id], highest)
         for subject in subjects
     )
     ways = ways_to(gateways, sites, ground.rtt_ms)
@@ -78,7 +78,7 @@ def gather(
         cell=stamp.cell,
         epoch=stamp.epoch,
         at_unix_ms=stamp.at_unix_ms,
-        seed=_number(f"{stamp.cell}|{stamp.epoch}|{stamp.at_unix_ms}"),
+        seed=seed_for(stamp.cell, 0, stamp.epoch, stamp.at_unix_ms),
         gateways=tuple(gateway.cell for gateway in gateways),
         points=points,
         client_us=_microseconds(matrix(points, [g.place for g in gateways]) if points else ()),
@@ -86,6 +86,15 @@ def gather(
         claims=tuple(claims.rows),
         services=services,
     )
+
+
+def shared(
+    world: World, others: Mapping[str, CellOffers], subjects: Sequence[Subject]
+) -> list[Machine]:
+    """The machines of all cells as if none of the subjects ran there."""
+    rows = [*held(world), *(row for offers in others.values() for row in offers.replicas)]
+    needs = {one.declared.id: one.declared.service.resources for one in subjects}
+    return machines_of(whole_ground(world, others, "").nodes, rows, needs)
 
 
 class _Claims:
@@ -191,6 +200,7 @@ def _highest(subjects: Sequence[Subject]) -> dict[str, int]:
 
 
 def _service(
+    world: World,
     subject: Subject,
     claims: _Claims,
     sites: Sequence[Alike],
@@ -202,21 +212,21 @@ def _service(
         service=id_,
         revision=service.revision,
         claim=claims.number(subject),
-        least=service.replicas.min,
-        most=max(service.replicas.min, service.replicas.max),
+        least=service.replicas.min if subject.wanted is None else subject.wanted,
+        most=service.replicas.max if subject.wanted is None else subject.wanted,
         gang=service.replicas.gang,
         budget=service.max_price_microusd_per_hour,
         priority=service.priority - highest[subject.declared.tenant],
         objective_us=max(1, round(service.objective.latency_ms * 1000)),
         percentile=service.objective.percentile,
-        service_us=round(service_prior_ms(service.model) * 1000),
+        service_us=round(world.service_time_ms(id_, service.model) * 1000),
         audience=audience,
         held=_held(subject, sites),
     )
 
 
 def _held(subject: Subject, sites: Sequence[Alike]) -> tuple[tuple[int, int], ...]:
-    """Where its replicas are, or were granted while they are not all there yet."""
+    """Where its replicas are; where they were granted, while they are on their way there."""
     id_ = subject.declared.id
     there = {
         number: sum(machine.holds[id_] for machine in site.machines)
@@ -224,7 +234,7 @@ def _held(subject: Subject, sites: Sequence[Alike]) -> tuple[tuple[int, int], ..
     }
     standing = subject.standing
     granted = sum(site.replicas for _, site in standing.sites) if standing else 0
-    if standing is not None and sum(there.values()) < granted:
+    if standing is not None and sum(there.values()) != granted:
         there = _granted(standing, sites, subject.troubled)
     return tuple((number, count) for number, count in sorted(there.items()) if count)
 
@@ -247,7 +257,3 @@ def _granted(
 
 def _microseconds(rows: Iterable[Iterable[float]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(round(float(ms) * 1000) for ms in row) for row in rows)
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -18,7 +18,7 @@ from isochrone.fabric.stream import RouteStream
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.plans import CellOffers
-from isochrone.schema.routing import RoutingTable
+from isochrone.schema.routing import RoutingTable, Starting
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class RoutesTeller:
         self._state = routes.State()
         self._epoch = 0
 
-    async def tell(self, world: World, epoch: int) -> None:
-        """Publish if there is something to say."""
+    async def tell(self, world: World, epoch: int, starting: Mapping[str, Starting]) -> None:
+        """Publish if there is something to say. ``starting``: of services at home here."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._state = routes.State(await self._last())
         before = self._state.table
-        self._state, table = routes.step(self._state, world, epoch, self._clock())
+        self._state, table = routes.step(self._state, world, epoch, self._clock(), starting)
         if table is None:
             return
         data = msgspec.json.encode(table)

@@ -13,12 +13,14 @@ replica" instead of "unknown"), and by every cell that holds a quota of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from isochrone.controller.declared import Declared
 from isochrone.controller.view import World
 from isochrone.schema.lease import Lease
-from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute
+from isochrone.schema.routing import ReplicaRoute, RoutingTable, ServiceRoute, Starting
 
 REPEAT_S = 2.0
 """How often an unchanged table is told again: a gateway that missed it waits no longer."""
@@ -31,13 +33,19 @@ class State(msgspec.Struct, frozen=True):
     told_s: float = float("-inf")
 
 
-def step(state: State, world: World, epoch: int, now_s: float) -> tuple[State, RoutingTable | None]:
-    """The table to publish now, if any.
+def step(
+    state: State,
+    world: World,
+    epoch: int,
+    now_s: float,
+    starting: Mapping[str, Starting] | None = None,
+) -> tuple[State, RoutingTable | None]:
+    """The table to publish now, if any. ``starting``: of services at home here, by id.
 
     In doubt nothing changes: replicas that serve keep their routes, and gateways, who see the
     nodes themselves, decide. But a replica that has just begun to serve is added.
     """
-    services = services_of(world)
+    services = services_of(world, starting or {})
     if world.doubt and state.table is not None:
         services = _only_grown(state.table.services, services)
     table = state.table
@@ -51,7 +59,9 @@ def step(state: State, world: World, epoch: int, now_s: float) -> tuple[State, R
     return State(table, now_s), table
 
 
-def services_of(world: World) -> tuple[ServiceRoute, ...]:
+def services_of(
+    world: World, starting: Mapping[str, Starting] | None = None
+) -> tuple[ServiceRoute, ...]:
     """Every service that this cell speaks of, with its serving replicas here, by id."""
     known = {id_: d for id_, d in world.granted.items() if world.quotas[id_].sites}
     for id_, home in world.services.items():
@@ -61,13 +71,15 @@ def services_of(world: World) -> tuple[ServiceRoute, ...]:
     for key in sorted(world.leases):
         by_service.setdefault(world.leases[key].service, []).append(world.leases[key])
     return tuple(
-        _service(known[id_], by_service.get(id_, []), world)
+        _service(known[id_], by_service.get(id_, []), world, (starting or {}).get(id_))
         for id_ in sorted(known)
         if not known[id_].service.deleted
     )
 
 
-def _service(known: Declared, leases: list[Lease], world: World) -> ServiceRoute:
+def _service(
+    known: Declared, leases: list[Lease], world: World, starting: Starting | None
+) -> ServiceRoute:
     service = known.service
     rows = (_replica(lease, world) for lease in leases)
     return ServiceRoute(
@@ -82,6 +94,7 @@ def _service(known: Declared, leases: list[Lease], world: World) -> ServiceRoute
         hedge=service.hedge,
         replicas=tuple(row for row in rows if row is not None),
         answer_checks=service.answer_checks,
+        starting=starting,
     )
 
 

@@ -22,7 +22,7 @@ settlement is a release: its provider earned until then, and is owed and fined n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -49,18 +49,21 @@ def preempt(
     fair: Mapping[str, int],
     seed: int,
     leaving: Sequence[Victim] = (),
+    asking: Collection[str] | None = None,
 ) -> tuple[Victim, ...]:
     """The replicas that must go, by node and service; empty when none may or need.
 
     ``rooms``: the cell's nodes, empty; what runs is put there here. ``fair``: ``entitled`` of the
     same demands. ``leaving``: victims chosen before that have not gone yet: they count as gone and
-    their place as taken by whom they leave it to.
+    their place as taken by whom they leave it to. ``asking``: the services that may have room made
+    for them now (None: all).
     """
     trial = _Trial(demands, rooms, fair, seed)
     for victim in leaving:
         trial.leaves(victim)
     for demand in sorted(demands, key=lambda d: _urgency(d, fair, seed)):
-        trial.serve(demand)
+        if asking is None or demand.service in asking:
+            trial.serve(demand)
     return tuple(sorted(trial.victims, key=lambda v: (v.node, v.service)))
 
 

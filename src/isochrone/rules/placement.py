@@ -143,15 +143,22 @@ def _wanted(inputs: PlacementInputs) -> tuple[int, int]:
     if inputs.joint:
         granted = sum(max(0, site.replicas) for _, site in inputs.grants)
         return granted, granted
-    return inputs.service.replicas.min, max(
-        inputs.service.replicas.min, inputs.service.replicas.max
-    )
+    return _least(inputs), max(_least(inputs), _most(inputs))
+
+
+def _least(inputs: PlacementInputs) -> int:
+    """What the service should have at least: what demand asks for, else what was declared."""
+    return inputs.service.replicas.min if inputs.wanted is None else inputs.wanted
+
+
+def _most(inputs: PlacementInputs) -> int:
+    return inputs.service.replicas.max if inputs.wanted is None else inputs.wanted
 
 
 def _nothing(inputs: PlacementInputs) -> _Picture:
     least = _wanted(inputs)[0]
     if inputs.kind == "sites":
-        least = max(least, inputs.service.replicas.min)
+        least = max(least, _least(inputs))
     return _Picture(winners=(), wanted=least)
 
 
@@ -176,7 +183,7 @@ def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
     )
     choice = choose(options, limits, costs)
     winners = tuple(usable[n] for n in choice.chosen)
-    wanted = least if inputs.kind == "fit" else max(least, service.replicas.min)
+    wanted = least if inputs.kind == "fit" else max(least, _least(inputs))
     paid = _paid([option.price for option in options[:wanted]], limits.budget)
     return _Picture(winners, wanted, paid, choice, tuple(usable), costs.unit)
 

@@ -9,8 +9,8 @@ a usable lease gets one, each lease that nobody wants any more goes. The order o
    take it, the lease stays: a node that was only frozen goes on where it was.
 3. Make before break: what works but is not wanted any more drains when every wanted seat serves;
    an outdated model drains when its successor on the same node does. On a node too full for both
-   (``tight``) it makes room first, one node at a time, while all others serve. What is withdrawn
-   drains at once.
+   (``tight``) it makes room first, one node at a time, while all others serve. What is withdrawn,
+   or had notice to make room for another tenant, drains at once.
 4. A failed lease stands for ``RETRY_S`` as a mark that keeps its node from being tried again.
 
 In doubt about the view (rule 4 of reliability) nothing is drained, ended or forgotten; masks hold
@@ -276,10 +276,10 @@ def _fate(book: _Book, row: Held, kept: bool) -> tuple[ActionKind | None, str]:
 
 
 def _may_leave(book: _Book, row: Held) -> bool:
-    """Make before break."""
-    if book.wanted.withdrawn:
-        return True
+    """Make before break; what had notice leaves whatever serves instead."""
     node = row.lease.node
+    if book.wanted.withdrawn or node in book.wanted.yields:
+        return True
     if node in book.seats:
         return book.serves(node) or book.makes_room(node)
     return bool(book.seats) and all(book.serves(seat) for seat in book.seats)

@@ -37,7 +37,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     ``service``: the declaration in force; ``service_id`` is its network-wide id. ``barred``: nodes
     where it must not run, whatever they hold. ``tight``: seats too full for an old and a new
-    replica side by side. ``replicas``: how many were granted, at least as many as seats.
+    replica side by side. ``yields``: nodes that it leaves for somebody else, whatever serves
+    instead. ``replicas``: how many were granted, at least as many as seats.
     ``decision``: digest of the record of the fit.
     """
 
@@ -47,6 +48,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     seats: tuple[Seat, ...] = ()
     barred: frozenset[str] = frozenset()
     tight: frozenset[str] = frozenset()
+    yields: frozenset[str] = frozenset()
     replicas: int = 0
     decision: str = ""
     withdrawn: bool = False
@@ -116,6 +118,7 @@ def wanted_of(inputs: PlacementInputs, decision: Decision, decision_digest: str)
         seats=seats,
         barred=frozenset(barred),
         tight=frozenset(seat.node for seat in seats if _is_tight(nodes[seat.node], need)),
+        yields=frozenset(row.node for row in inputs.cleared if row.at_once),
         replicas=max(len(seats), sum(site.replicas for site in inputs.sites)),
         decision=decision_digest,
     )

@@ -61,10 +61,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cleared(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that the service is to leave, and why: somebody needs the room."""
+    """A node that the service is to leave, and why: somebody needs the room.
+
+    ``at_once``: also when nothing else serves instead; else only after another replica does.
+    """
 
     node: str
     reason: str
+    at_once: bool = False
 
 
 class AudiencePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +88,7 @@ class PlacementInputs(msgspec.Struct, frozen=True, kw_only=True):
     ``grants``: for sites, the cells, metros and providers that a decision on all services together
     has given this one, whose digest is ``joint``. ``shapes``: what the cell is asked for in all
     (how full a node may become, so that the others still fit). ``cleared``: nodes to be left.
+    ``wanted``: for sites, how many replicas demand asks for; None: as the declaration says.
     """
 
     kind: Literal["sites", "fit"]
@@ -106,6 +111,7 @@ class PlacementInputs(msgspec.Struct, frozen=True, kw_only=True):
     joint: str = ""
     shapes: tuple[Shape, ...] = ()
     cleared: tuple[Cleared, ...] = ()
+    wanted: int | None = None
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
