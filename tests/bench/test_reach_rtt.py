@@ -24,9 +24,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         out = csv.writer(file)
         out.writerow(["id", "city", "iso2", "latitude", "longitude", "geo_suspect"])
         for index, (latitude, longitude) in enumerate(points):
-            out.writerow(
-                [100 + index, "x", "XX"[: index % 2 + 1], latitude, longitude, index == 48]
-            )
+            out.writerow([100 + index, "x", "AA", latitude, longitude, int(index == 48)])
     with pairs.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["src", "dst", "rtt_min_ms", "rtt_avg_ms"])
