@@ -1,0 +1,140 @@
+"""The maps of ``isochrone plan``: what they are made of, and that they stand alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from isochrone.atlas.borders import country_at
+from isochrone.cli import isochrone
+from isochrone.cli.isochrones import field
+from isochrone.cli.world import grid, project
+from isochrone.schema.place import Place
+
+SERVICE = """\
+name: chat
+model: {engine: upstream, task: chat}
+audience: [Europe]
+objective: {latency_ms: 90}
+"""
+
+
+def drawn(folder: Path, name: str) -> Path:
+    (folder / "service.yaml").write_text(SERVICE, encoding="utf-8")
+    image = folder / name
+    done = CliRunner().invoke(
+        isochrone,
+        ["plan", "-f", str(folder / "service.yaml"), "--map", str(image)],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.output
+    assert f"The map is in {image}." in done.output
+    return image
+
+
+def test_the_picture_shows_land_sea_bands_and_sites(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    pixels = imread(drawn(tmp_path, "plan.png"))
+    assert pixels.shape[:2] == (1185, 1800)
+    red, green, blue = (pixels[..., :3] * 255).round().astype(np.int64).reshape(-1, 3).T
+    seen = set(np.unique(red << 16 | green << 8 | blue).tolist())
+    for colour in ("0b3c6f", "1f78b4", "66b7c9", "c5e3d0", "f7f4ec", "dfe9ef", "e4572e"):
+        assert int(colour, 16) in seen, colour
+
+
+class Elements(HTMLParser):
+    """Every element is closed by its own end, and none asks the network for anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.asked: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        self.asked += [
+            v for k, v in attrs if k in ("src", "href") and not (v or "").startswith("#")
+        ]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
+    page = drawn(tmp_path, "plan.html").read_text(encoding="utf-8")
+    elements = Elements()
+    elements.feed(page)
+    assert elements.open == []
+    assert elements.asked == []
+    assert "@import" not in page
+    assert set(re.findall(r"https?://[\w./]+", page)) == {"http://www.w3.org/2000/svg"}
+    assert len(page) < 2_000_000
+    data = json.loads(page.partition("const DATA = ")[2].partition(";\n")[0])
+    names = [row[0] for row in data["cities"]]
+    assert "London, GB" in names
+    assert all(0 <= row[1] <= 1400 and row[3] > 0 for row in data["cities"])
+    assert len(data["sites"]) >= 2
+
+
+def test_the_page_escapes_what_a_declaration_could_say() -> None:
+    from isochrone.cli.plan_page import _embedded
+
+    assert "</script>" not in _embedded({"city": "</script><b>"})
+    assert json.loads(_embedded({"city": "</script>"})) == {"city": "</script>"}
+
+
+def test_the_projection_keeps_areas() -> None:
+    """A cell of one degree takes the same share of the map as of the globe, wherever it is."""
+    for north in (-50.0, 0.0, 35.0, 70.0):
+        corners = np.array([[10, north], [11, north], [11, north + 1], [10, north + 1]], float)
+        x, y = project(corners).T
+        area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+        bands = np.sin(np.radians([north, north + 1]))
+        assert area == pytest.approx(np.radians(1) * (bands[1] - bands[0]), rel=2e-3)
+
+
+def test_the_grid_is_on_land_or_a_step_from_it() -> None:
+    lattice = grid()
+    paris = [p for p in lattice.places if p.latitude == 49 and p.longitude == 2]
+    assert [place.country for place in paris] == ["FR"]
+    assert not [p for p in lattice.places if p.latitude == 40 and p.longitude == -40]
+    for place in lattice.places[::997]:
+        near = {
+            country_at(place.latitude + north, place.longitude + east)
+            for north in (-2, -1, 0, 1, 2)
+            for east in (-2, -1, 0, 1, 2)
+            if abs(north) + abs(east) <= 2
+        }
+        assert place.country in near
+
+
+def test_a_field_with_many_sites_looks_at_the_near_ones_only() -> None:
+    """The same times as looking at all of them, when time is distance."""
+    from isochrone.atlas.roundtrips import distances_km
+
+    rng = np.random.default_rng(1)
+    sites = [
+        Place(latitude=float(a), longitude=float(b), country="", metro="")
+        for a, b in rng.uniform([-50, -180], [70, 180], (60, 2))
+    ]
+
+    def by_distance(rows: object, columns: object) -> np.ndarray:
+        return distances_km(rows, columns) / 50  # type: ignore[arg-type]
+
+    few = field(sites, by_distance, 2.0)
+    lattice = grid()
+    full = by_distance(lattice.places, sites).min(axis=1) + 2.0
+    wrong = few[lattice.rows, lattice.columns] - full
+    assert (wrong >= -1e-9).all()
+    assert (wrong > 1e-9).mean() < 0.01
