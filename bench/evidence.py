@@ -179,8 +179,8 @@ def _people(reach: Facts) -> str:
                 for ms in (50, 25, 10)
             ),
         ]
-        for key in known
-        if "measured" in known[key]
+        for key in SETS
+        if "measured" in known.get(key, ())
     ]
     people = max((row["people"] for row in known.values()), default=0.0)
     return (
@@ -286,7 +286,7 @@ def _detours(reach: Facts) -> str:
             percent(told[name]["share"]),
             f"{told[name]['median_saving_ms']:.1f} ms",
         ]
-        for name in told
+        for name in sorted(told, key=lambda name: (len(name), name))
     ]
     return (
         "## Detours\n\nBetween how many pairs of measured cities "
