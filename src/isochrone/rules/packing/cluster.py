@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from isochrone.rules.packing.demand import WHOLE_MILLI, Demand, Residual
 from isochrone.rules.packing.fragmentation import PPM, Typical
+from isochrone.rules.packing.holes import Table
 from isochrone.rules.packing.valuing import Kinds, Numbers, Value
 from isochrone.schema.errors import InvalidInput
 
@@ -54,7 +55,9 @@ class _Known:
 class Cluster:
     """The nodes of a site. ``nodes``: what is free of each, in the order that breaks ties."""
 
-    def __init__(self, nodes: Sequence[Residual], typical: Typical) -> None:
+    def __init__(
+        self, nodes: Sequence[Residual], typical: Typical, table: Table | None = None
+    ) -> None:
         self.width = max([1, *(len(node.gpu_milli) for node in nodes)])
         self._kinds = sorted({node.models for node in nodes})
         self.cpu = np.array([node.cpu_milli for node in nodes], dtype=np.float64)
@@ -64,13 +67,20 @@ class Cluster:
             self.free[index, : len(node.gpu_milli)] = node.gpu_milli
         self.kind = np.array([self._kinds.index(node.models) for node in nodes], dtype=np.int64)
         self.lost: Flags = np.zeros(len(nodes), dtype=bool)
-        self.learn(typical)
+        self.learn(typical, table)
 
-    def learn(self, typical: Typical) -> None:
-        """Value nodes by these usual demands from now on."""
-        self._value = Value(typical, self._kinds, self.width)
+    def learn(self, typical: Typical, table: Table | None = None) -> None:
+        """Value nodes by these usual demands, and this waste of holes, from now on."""
+        self._value = self._valued(typical, table)
         self._forget()
         self._waste = self._classes(np.arange(len(self.cpu)))
+
+    def _valued(self, typical: Typical, table: Table | None) -> Value:
+        return Value(typical, self._kinds, self.width, table)
+
+    def _rated(self, after: Numbers, before: Numbers) -> Numbers:
+        """The cost of placements that change the waste of a node from ``before`` to ``after``."""
+        return np.floor((after - before) / STEP)
 
     def residual(self, node: int) -> Residual:
         """What is left of a node."""
@@ -250,7 +260,7 @@ class Cluster:
             free,
             self.kind[where],
         )
-        steps = np.floor((wastes - self._waste[where]) / STEP)
+        steps = self._rated(wastes, self._waste[where])
         # The last write wins: from the worst to the best, and of equal ones the first GPU last.
         order = np.lexsort((-np.arange(len(rows)), -steps))
         cost[rows[order]], after[rows[order]] = steps[order], wastes[order]

@@ -24,11 +24,14 @@ END_PPM = 36_000
 """Of a million demands that come, so often waiting ends. Larger: holes are closed at once, whatever
 rest that leaves; smaller: holes are kept open for a fit that may never come."""
 
+Table = tuple[int, ...]
+"""The waste of a hole of 0, 1 ... 1,000 thousandths, in thousandths x ``DETAIL``."""
+
 DETAIL = 1_000
 """Waste is counted in thousandths of a thousandth."""
 
 
-def hole_waste(typical: Typical, end_ppm: int = END_PPM) -> tuple[int, ...]:
+def hole_waste(typical: Typical, end_ppm: int = END_PPM) -> Table:
     """The expected waste of a hole of 0 to 1,000 thousandths, in thousandths x ``DETAIL``."""
     rates: Counter[int] = Counter()
     for demand, share in zip(typical.demands, typical.shares_ppm, strict=True):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from isochrone.rules.packing.demand import WHOLE_MILLI, Demand
 from isochrone.rules.packing.fragmentation import PPM, Typical
-from isochrone.rules.packing.holes import DETAIL, hole_waste
+from isochrone.rules.packing.holes import DETAIL, Table, hole_waste
 
 Numbers = NDArray[np.float64]
 Kinds = NDArray[np.int64]
@@ -45,10 +45,17 @@ MASS_FLOOR = 1
 class Value:
     """The waste of nodes under the usual demands. ``kinds[k]``: the GPU models of nodes of kind k.
 
+    ``table``: the waste of holes, where it was learnt (``rehearsal``).
     Each node's GPUs stand in one row of ``width`` columns; a node with fewer has zeros there.
     """
 
-    def __init__(self, typical: Typical, kinds: Sequence[tuple[str, ...]], width: int) -> None:
+    def __init__(
+        self,
+        typical: Typical,
+        kinds: Sequence[tuple[str, ...]],
+        width: int,
+        table: Table | None = None,
+    ) -> None:
         demands = typical.demands
         groups = sorted({demand.models for demand in demands})
         pairs = sorted({(demand.models, demand.gpu_milli) for demand in demands})
@@ -76,7 +83,7 @@ class Value:
         self._all = float(share.sum())
         mass = share * asked
         self._mass = np.floor(mass * PPM / max(1.0, float(mass.sum())))
-        table = hole_waste(typical)
+        table = table or hole_waste(typical)
         self._holes = np.array(table, dtype=np.float64) * (PPM // DETAIL)
         self._begun = np.floor(np.sqrt(np.arange(width * WHOLE_MILLI + 1.0) * WHOLE_MILLI) * PPM)
 
@@ -85,22 +92,29 @@ class Value:
 
         ``cpu``, ``memory``, ``kind``: one a node; ``free``: nodes x ``width``, thousandths.
         """
-        total = free.sum(axis=1)
+        waste: Numbers = (
+            HOLES_WEIGHT * self._holes[free.astype(np.int64)].sum(axis=1)
+            + STARVED_WEIGHT * self.starved(cpu, memory, free, kind)
+            + FRAGMENTED_WEIGHT * self.fragmented(cpu, memory, free, kind)
+            + BEGUN_WEIGHT * self._begun[free.sum(axis=1).astype(np.int64)]
+        )
+        return waste
+
+    def fragmented(self, cpu: Numbers, memory: Numbers, free: Numbers, kind: Kinds) -> Numbers:
+        """What the usual demands cannot use now, in thousandths x millionths."""
         free_of = (free[:, None, :] * self._accept[kind])[:, self._pair_group, :]
         fits = free_of >= np.maximum(self._pair_milli, 1.0)
         usable = (free_of * fits).sum(axis=2)[:, self._pair]
         number = fits.sum(axis=2)[:, self._pair]
         fit = (cpu[:, None] >= self._cpu) & (memory[:, None] >= self._memory)
         fit &= number >= self._count
-        fragmented = total * self._all - (usable * fit) @ self._useful
+        fragmented: Numbers = free.sum(axis=1) * self._all - (usable * fit) @ self._useful
+        return fragmented
+
+    def starved(self, cpu: Numbers, memory: Numbers, free: Numbers, kind: Kinds) -> Numbers:
+        """What each usual demand, coming alone, would strand for lack of cores or memory."""
         reach = np.minimum(cpu[:, None] * self._by_gpu, memory[:, None] * self._by_gpu_memory)
-        starved = np.maximum(0.0, total[:, None] - np.floor(reach))
-        starved *= self._reached[kind][:, self._group]
-        whole = free.astype(np.int64)
-        waste: Numbers = (
-            HOLES_WEIGHT * self._holes[whole].sum(axis=1)
-            + STARVED_WEIGHT * (starved @ self._mass)
-            + FRAGMENTED_WEIGHT * fragmented
-            + BEGUN_WEIGHT * self._begun[total.astype(np.int64)]
-        )
-        return waste
+        stranded = np.maximum(0.0, free.sum(axis=1)[:, None] - np.floor(reach))
+        stranded *= self._reached[kind][:, self._group]
+        starved: Numbers = stranded @ self._mass
+        return starved
