@@ -154,6 +154,11 @@ def measured_metros() -> frozenset[str]:
     return frozenset(_table().row)
 
 
+def in_table(place: Place) -> bool:
+    """Whether a place is in a metro with measured round trips."""
+    return bool(Known((place,), model()).rows[0] >= 0)
+
+
 def measured(metro_a: str, metro_b: str) -> RoundTrip | None:
     """The measured round trip between two metros, or None (also for a metro and itself)."""
     table = _table()
