@@ -30,5 +30,6 @@ out smaller than its sum; the cell says so, and the next decision has its new of
 """
 
 from isochrone.rules.where.deciding import RULE, decide, replay
+from isochrone.rules.where.margins import margins, winning_price
 
-__all__ = ["RULE", "decide", "replay"]
+__all__ = ["RULE", "decide", "margins", "replay", "winning_price"]

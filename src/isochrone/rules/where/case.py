@@ -42,8 +42,8 @@ LONE_POINTS = 15_000
 """All replicas on one provider: more than the dearest exchange, less than a replica short."""
 
 KEPT_CELLS = 8192
-"""Costs that a case remembers, since a search asks for the same sets again: sites times sets, 64 KiB
-a case."""
+"""Costs that a case remembers, since a search asks for the same sets again: sites times sets, so
+64 KiB a case."""
 
 KEPT_SETS = 4096
 """... and sets whose own cost it remembers."""

@@ -21,11 +21,14 @@ from isochrone.rules.where.ground import Integers
 from isochrone.rules.where.plan import Plan
 from isochrone.rules.where.search import allowed, best_set, without
 
-TRIES = 80
+TRIES = 500
 """Moves for each service that lost something to others ..."""
 
-TRIES_MAX = 600
-"""... and in all: a move takes about a millisecond."""
+TRIES_MAX = 2000
+"""... in all, where services have some tens of sites; such a move takes a fifth of a millisecond."""
+
+CELLS_MAX = 10_000_000
+"""... and where they have thousands: moves times the sites, and spots times points, of a service."""
 
 GROUP_MAX = 5
 """Services lifted together."""
@@ -33,7 +36,7 @@ GROUP_MAX = 5
 CHAIN_MAX = 4
 """Services that make way for each other."""
 
-CHAIN_CHOICE = 3
+CHAIN_CHOICE = 12
 """A chain goes to one of the so many best sites that are full."""
 
 
@@ -41,7 +44,7 @@ def redo(plan: Plan, alone: Mapping[int, list[int]], room: Integers, chance: Cha
     """Improve the sets of the cases in ``alone``, which says what each would take of ``room``."""
     best = {n: plan.worth(n, chosen) for n, chosen in alone.items()}
     losers = [n for n in alone if plan.money[n] > best[n]]
-    for _ in range(min(TRIES_MAX, TRIES * len(losers))):
+    for _ in range(_tries(plan, losers)):
         losers = [n for n in alone if plan.money[n] > best[n]]
         if not losers:
             break
@@ -50,6 +53,12 @@ def redo(plan: Plan, alone: Mapping[int, list[int]], room: Integers, chance: Cha
             regroup(plan, _group(plan, first, alone, chance), chance)
         else:
             chain(plan, first, alone, room, chance)
+
+
+def _tries(plan: Plan, losers: Sequence[int]) -> int:
+    cells = sum(plan.cases[n].reach.size + len(plan.cases[n].claim.at) for n in losers)
+    affordable = CELLS_MAX * len(losers) // max(1, cells)
+    return min(TRIES * len(losers), TRIES_MAX, affordable)
 
 
 def _group(plan: Plan, first: int, alone: Mapping[int, list[int]], chance: Chance) -> list[int]:
