@@ -23,7 +23,7 @@ from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.demand import Demand
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.flight import Flight, may_hedge, may_spend, next_move, why_failed
-from isochrone.gateway.holding import Holding
+from isochrone.gateway.holding import Holding, is_startable
 from isochrone.gateway.numbers import Numbers
 from isochrone.gateway.options import Option
 from isochrone.gateway.tallies import Tallies
@@ -143,9 +143,10 @@ class Dispatcher:
         self._fail(flight, self._why_failed(flight, now_s))
 
     def _why_failed(self, flight: Flight, now_s: float) -> IsochroneError:
-        if flight.attempts or flight.error is not None or flight.service.legal:
-            return why_failed(flight, now_s)
-        return self.holding.why_not(flight, now_s)
+        error = flight.error
+        if is_startable(flight.service) and (error is None or error.retry == "elsewhere"):
+            return self.holding.why_not(flight, now_s)
+        return why_failed(flight, now_s)
 
     def _send_next(self, flight: Flight, now_s: float, *, hedge: bool) -> bool:
         """Ask the best replica that may be tried; False when there is none."""

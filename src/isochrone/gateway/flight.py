@@ -73,7 +73,7 @@ class Flight:
     over = False
     hedged = False
     hedge_at_s = 0.0
-    held_until_s = 0.0
+    held_from_s = 0.0
     error: IsochroneError | None = None
     error_s = 0.0
     reroute_s = -1.0

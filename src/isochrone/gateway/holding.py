@@ -63,12 +63,12 @@ class Holding:
             if is_startable(service):
                 self.hurry()  # whoever is refused counts, too
             return False
-        if flight.held_until_s == 0.0:
+        if not flight.held_from_s:
             if not self._has_room(flight):
                 return False
-            flight.held_until_s = min(flight.deadline_s, now_s + wait_s)
+            flight.held_from_s = now_s
             self._traffic.held()
-        if now_s >= flight.held_until_s:
+        if now_s >= min(flight.deadline_s, flight.held_from_s + wait_s):
             return False
         if flight not in self._held:
             size_bytes = len(flight.body or b"")
@@ -95,7 +95,7 @@ class Holding:
     def why_not(self, flight: Flight, now_s: float) -> IsochroneError:
         """What a request is told that found no replica at all."""
         service, starting = flight.service, flight.service.route.starting
-        if service.legal or starting is None or not is_startable(service):
+        if starting is None or not is_startable(service):
             return no_replica(service)
         name = service.route.name
         if starting.why_not:
