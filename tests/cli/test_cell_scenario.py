@@ -155,6 +155,17 @@ def test_a_no_keeps_nothing_and_a_dry_run_does_not_ask(home: Home) -> None:
     assert "undecided" not in home.good("status")
 
 
+def test_a_live_plan_is_of_the_nodes_that_are_there(home: Home) -> None:
+    path = str(home.declare("planned"))
+    answer = home.json("plan", "--live", "-f", path)
+    there = {node["metro"] for node in home.json("nodes")}
+    assert answer["live"]
+    assert {site["metro"] for site in answer["chosen"]["sites"]} <= there
+    assert len(answer["central"]["sites"]) > 0
+    assert "nodes that are there" in home.good("plan", "--live", "-f", path)
+    assert "planned" not in home.good("status")
+
+
 def test_more_replicas_than_nodes_is_said_and_the_rest_serves(home: Home) -> None:
     path = str(home.declare("many", "1..2", "3..4"))
     said = home.bad("apply", "-y", "--wait", "30", "-f", path)

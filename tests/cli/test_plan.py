@@ -104,6 +104,19 @@ def test_own_sites_are_the_only_candidates_at_their_own_price(tmp_path: Path) ->
     assert set(prices) <= {"berlin", "munich", "paris"}
 
 
+def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None:
+    sites, rtt = tmp_path / "sites.csv", tmp_path / "rtt.csv"
+    sites.write_text("city,usd_per_hour\nParis,1\nMadrid,1\n", encoding="utf-8")
+    rtt.write_text("src,dst,rtt_ms\nBerlin,Paris,3.5\n", encoding="utf-8")
+    berlin = GERMAN.replace("[DE]", "[berlin]").replace("2..6", "1..1")
+    options = ("--sites", str(sites), "--access-ms", "1")
+    without = facts(tmp_path, berlin, *options)
+    answer = facts(tmp_path, berlin, *options, "--rtt", str(rtt))
+    assert without["chosen"]["round_trip_p50_ms"] > 5
+    assert answer["chosen"]["round_trip_p50_ms"] == 4.5
+    assert "1 own measurements" in answer["model_error"]
+
+
 def test_a_site_can_be_taken_out(tmp_path: Path) -> None:
     first = facts(tmp_path, GERMAN)["chosen"]["sites"][0]
     answer = facts(tmp_path, GERMAN, "--remove", first["metro"])
@@ -125,6 +138,7 @@ def test_people_read_a_table(tmp_path: Path) -> None:
         (GERMAN, ("--add-site", "Atlantis"), "No city 'Atlantis'"),
         (GERMAN, ("--map", "plan.gif"), "neither a PNG nor an HTML file"),
         (GERMAN, ("--sites", "nowhere.csv"), "nowhere.csv cannot be read"),
+        (GERMAN, ("--rtt", "nowhere.csv"), "nowhere.csv cannot be read"),
         (GERMAN + "max_price_usd_per_hour: 0.1\n", (), "line 7: `max_price_usd_per_hour`"),
         (GERMAN + "residency: {allow: [AQ]}\n", (), "line 7: `residency`"),
     ],

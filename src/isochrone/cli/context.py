@@ -21,6 +21,7 @@ from isochrone.client.admin import AdminClient
 from isochrone.schema.admin import ServiceView
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.service import Service
 
 ROLES = ("tenant", "provider", "operator", "validator")
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
@@ -127,6 +128,15 @@ def require_service(client: AdminClient, name: str) -> ServiceView:
         f"You have no service {name[:80]!r} at this gateway.",
         fix=f"Did you mean {', '.join(near)}?" if near else yours,
     )
+
+
+def next_revision(client: AdminClient, service: Service) -> Service:
+    """A declaration as the gateway takes it: the next revision, at home where it is already."""
+    home_cell = client.door().cell
+    known = [view for view in client.services() if view.name == service.name]
+    revision = max((view.revision for view in known), default=0) + 1
+    kept_home = next((view.home_cell for view in known if not view.deleted), home_cell)
+    return msgspec.structs.replace(service, revision=revision, home_cell=kept_home)
 
 
 Command = Callable[..., Any]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from isochrone.atlas import roundtrips
 from isochrone.atlas.audience import audience_points
+from isochrone.atlas.measurements import Measurement, overlay
 from isochrone.atlas.sites import central_regions, usual_regions
 from isochrone.cli.plan_ground import PlanSite, RoundTrips, cloud_sites, inputs_of
 from isochrone.rules import coverage, placement
@@ -130,17 +131,18 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planner:
-    """Works out pictures of one service. ``round_trips``: expected ones, without access."""
+    """Works out pictures of one service. ``round_trips``: expected ones, without access.
+
+    ``own``: a user's measurements, which are laid over what is expected.
+    """
 
     def __init__(
-        self,
-        service: Service,
-        access_ms: float,
-        round_trips: RoundTrips = roundtrips.matrix,
+        self, service: Service, access_ms: float, own: tuple[Measurement, ...] = ()
     ) -> None:
         self.service = service
         self.access_ms = access_ms
-        self.round_trips = round_trips
+        self.round_trips: RoundTrips = overlay(own).matrix if own else roundtrips.matrix
+        self._own = len(own)
         self.audience = audience_points(service.audience, FINE_POINTS)
 
     def rtt_ms(self, audience: Sequence[AudiencePoint], sites: Sequence[PlanSite]) -> Floats:
@@ -248,7 +250,8 @@ class Planner:
             error = roundtrips.error_share(kind)
             wrong = f" (off by {error.median:.0%} at the median, {error.p90:.0%} for one in ten)"
             told.append(f"{share:.0%} {KIND_WORDS[kind]}{'' if kind == 'metro' else wrong}")
-        return f"of the audience, {', '.join(told)}."
+        laid_over = f" {self._own} own measurements are laid over them." if self._own else ""
+        return f"of the audience, {', '.join(told)}.{laid_over}"
 
     def _standing(self, chosen: Sequence[PlanSite]) -> tuple[Floats, NDArray[np.int64]]:
         """Each point's best round trip to the chosen, and how many of them meet the objective."""

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import msgspec
 
-from isochrone.cli.context import admin, gateway_option, output_option
+from isochrone.cli.context import admin, gateway_option, next_revision, output_option
 from isochrone.cli.plan_table import print_cold_starts, print_plan
 from isochrone.cli.tables import mib, print_json
 from isochrone.client.admin import AdminClient
@@ -25,7 +24,6 @@ from isochrone.client.declaration import Declaration, read_declaration
 from isochrone.schema.admin import ReplicaView, ServiceAccepted
 from isochrone.schema.errors import IsochroneError, TheirFault, Timeout
 from isochrone.schema.plans import Plan
-from isochrone.schema.service import Service
 
 POLL_S = 0.2
 
@@ -99,7 +97,7 @@ class _Run:
 
     def plan(self) -> None:
         """Ask for the plan and show it; raises TheirFault with the line when it is hopeless."""
-        self._service = _next_revision(self._client, self._service)
+        self._service = next_revision(self._client, self._service)
         try:
             self._plan = self._client.plan(self._service)
         except IsochroneError as error:
@@ -157,14 +155,6 @@ class _Run:
             print_json({"plan": self._plan, "accepted": accepted, "replicas": replicas})
         elif self._replicas:
             print_cold_starts(self._replicas)
-
-
-def _next_revision(client: AdminClient, service: Service) -> Service:
-    home_cell = client.door().cell
-    known = [view for view in client.services() if view.name == service.name]
-    revision = max((view.revision for view in known), default=0) + 1
-    kept_home = next((view.home_cell for view in known if not view.deleted), home_cell)
-    return msgspec.structs.replace(service, revision=revision, home_cell=kept_home)
 
 
 def _with_line(declaration: Declaration, error: IsochroneError) -> IsochroneError:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from isochrone.cli.context import admin, gateway_option, output_option
+from isochrone.cli.context import admin, gateway_option, next_revision, output_option
 from isochrone.cli.tables import print_json
 from isochrone.client.declaration import Declaration, read_declaration
-from isochrone.schema.errors import TheirFault
+from isochrone.schema.errors import InvalidInput, TheirFault
 
 if TYPE_CHECKING:
+    from isochrone.atlas.measurements import Measurement
     from isochrone.cli.plan_ground import PlanSite
 
 ACCESS_MS = 2.0
@@ -36,6 +37,7 @@ that module would load numpy for ``--help``). Cable and good mobile networks hav
     show_default=True,
     help="Round trip of the users' last mile.",
 )
+@click.option("--rtt", "measured", metavar="FILE.csv", help="Own measurements: src,dst,rtt_ms.")
 @click.option("--add-site", "added", multiple=True, metavar="CITY", help="What if: one more site.")
 @click.option("--remove", "removed", multiple=True, metavar="CITY", help="What if: without it.")
 @click.option("--map", "image", metavar="FILE", help="Draw it: FILE.png or FILE.html.")
@@ -46,6 +48,7 @@ def command(
     sites: str | None,
     live: bool,
     access_ms: float,
+    measured: str | None,
     added: tuple[str, ...],
     removed: tuple[str, ...],
     image: str | None,
@@ -65,7 +68,7 @@ def command(
     from isochrone.cli.plan_ground import candidates, own_sites
 
     service = declaration.service
-    planner = Planner(service, access_ms)
+    planner = Planner(service, access_ms, own=_measurements(measured))
     ground = own_sites(Path(sites), service) if sites else candidates(service)
     if live:
         chosen, rule, unmet = _live(declaration, gateway, key)
@@ -105,6 +108,18 @@ def command(
         click.echo(f"The map is in {image}.")
 
 
+def _measurements(path: str | None) -> tuple[Measurement, ...]:
+    """A user's own round trips; none without a file."""
+    if path is None:
+        return ()
+    from isochrone.atlas import measurements
+
+    try:
+        return measurements.read(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}.", fix="Name a CSV file.") from error
+
+
 def _live(
     declaration: Declaration, gateway: str | None, key: str | None
 ) -> tuple[list[PlanSite], str, tuple[str, ...]]:
@@ -113,7 +128,7 @@ def _live(
     from isochrone.cli.plan_ground import PlanSite
 
     with admin(gateway, key=key) as client:
-        plan = client.plan(declaration.service)
+        plan = client.plan(next_revision(client, declaration.service))
     return (
         [
             PlanSite(
