@@ -28,7 +28,7 @@ from isochrone.rules.scaling.speed import Speed
 from isochrone.schema.demand import LATE_S
 from isochrone.schema.plans import CellOffers, HeldReplica
 from isochrone.schema.routing import Starting
-from isochrone.schema.service import Service
+from isochrone.schema.service import Model, Service
 
 STEP_S = 1.0
 """Between two steps: as often as gateways tell."""
@@ -39,9 +39,15 @@ WINDOW_S = 60.0
 START_LEAST_S = 3.0
 """A start is never planned shorter: decisions, orders and routes take about as long to and fro."""
 
-PRIOR_SLOTS = 8
-"""Requests that a replica works on at once before anything was measured; how much slower each gets
-is measured, so this only bounds how many may be in it."""
+SLOTS = {"onnx": 1, "llamacpp": 2, "upstream": 32}
+"""Requests that an engine works on at once where the model's option ``concurrency`` does not say
+(the engines' own defaults, ``engines.options``)."""
+
+SLOTS_MAX = 64
+
+CROWDING = 0.05
+"""How much slower each further request on a replica makes all: a batch is nearly free, but not
+quite. Only a prior of its shape; the time itself is measured."""
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +104,7 @@ class Following:
     def _step(self, declared: Declared, rows: list[HeldReplica], granted: int) -> None:
         now_s = self._clock()
         policy = self._policy(declared.service)
+        slots = policy.prior.slots
         one = self._followed.get(declared.id)
         if one is None or one.revision != declared.service.revision:
             self._board.take(declared.id)  # what came before we watched; who waits is still seen
@@ -116,7 +123,7 @@ class Following:
             return
         seconds = max(STEP_S, now_s - one.stepped_s)
         taken = self._board.take(declared.id)
-        seen = _observed(taken, seconds, ready, len(rows) - ready)
+        seen = _observed(taken, seconds, ready, len(rows) - ready, slots)
         one.state, target = scaling.step(policy, one.state, seen, now_s)
         one.stepped_s = now_s
         wanted = target.replicas
@@ -135,7 +142,7 @@ class Following:
         return scaling.Policy(
             least=service.replicas.min,
             most=service.replicas.max,
-            prior=Speed(slots=PRIOR_SLOTS, base_s=service_prior_ms(service.model) / 1000),
+            prior=_prior(service.model),
             wait_s=LATE_S,
             late_max=1 - service.objective.percentile / 100,
             start_s=start_s,
@@ -157,12 +164,26 @@ class Following:
         )
 
 
-def _observed(taken: Taken, seconds: float, ready: int, starting: int) -> scaling.Observed:
+def _prior(model: Model) -> Speed:
+    """What an engine is taken for before it was measured."""
+    told = model.options.get("concurrency", "")
+    slots = int(told) if told.isascii() and told.isdigit() and len(told) < 3 else 0
+    slots = min(slots, SLOTS_MAX) or SLOTS.get(model.engine, 1)
+    base_s = service_prior_ms(model) / 1000
+    return Speed(slots=slots, base_s=base_s, each_s=base_s * CROWDING if slots > 1 else 0.0)
+
+
+def _observed(
+    taken: Taken, seconds: float, ready: int, starting: int, slots: int
+) -> scaling.Observed:
+    """``slots`` of one replica: what gateways see of its requests beyond these is waiting in its
+    queue, which is no time of service."""
+    busy_s = min(taken.busy_ms / 1000, ready * slots * seconds)
     return scaling.Observed(
         seconds=seconds,
         arrivals=taken.arrivals,
         completed=taken.completed,
-        busy_request_s=taken.busy_ms / 1000,
+        busy_request_s=busy_s,
         late=taken.late,
         in_flight=taken.in_flight,
         waiting=taken.waiting,
