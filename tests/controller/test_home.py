@@ -10,12 +10,13 @@ from isochrone.controller.home import (
     TROUBLE_S,
     Situation,
     Standing,
+    is_missing,
     observe,
     quotas_for,
     reason_to_decide,
 )
 from isochrone.schema.lease import Site
-from isochrone.schema.service import ReplicaRange
+from isochrone.schema.service import ReplicaRange, Scaling
 
 from .worlds import declare, service
 
@@ -121,3 +122,24 @@ def test_a_deleted_service_is_withdrawn_everywhere() -> None:
     assert (quotas["iad"].sites, quotas["iad"].revision) == ((), 4)
     unknown = quotas_for(deleted, None, frozenset({"iad"}), "fra", 7)
     assert unknown["iad"].sites == (), "also when its decision is not known any more"
+
+
+def test_demand_for_more_is_met_at_once_and_for_less_after_a_pause() -> None:
+    known = declare(
+        service(replicas=ReplicaRange(min=0, max=4), scaling=Scaling(follow=True)),
+    )
+    now = standing(wanted=2, decided_s=100.0)
+    assert reason_to_decide(now, known, "", 100.1, 2) == ""
+    assert reason_to_decide(now, known, "", 100.1, 3) == "demand asks for 3 replicas"
+    assert reason_to_decide(now, known, "", 100.1, 0) == ""
+    assert reason_to_decide(now, known, "", 100.1 + PAUSE_S, 0) == "demand asks for 0 replicas"
+    assert reason_to_decide(now, known, "in doubt", 100.1, 3) == "", "nothing moves in doubt"
+
+
+def test_what_is_missing_is_counted_from_demand() -> None:
+    known = declare(
+        service(replicas=ReplicaRange(min=0, max=4), scaling=Scaling(follow=True)),
+    )
+    assert not is_missing(standing(wanted=2), known)
+    assert is_missing(standing(wanted=3), known)
+    assert not is_missing(standing(wanted=0, sites=()), known)

@@ -172,6 +172,24 @@ def test_a_fit_looks_at_its_own_cell_only() -> None:
 # -- choice --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wanted", [0, 1, 3])
+def test_demand_says_how_many(wanted: int) -> None:
+    service = {"replicas": ReplicaRange(min=0, max=4)}
+    made = inputs([node(number) for number in range(1, 6)], **service)
+    decision = decide(msgspec.structs.replace(made, wanted=wanted))
+    assert len(decision.winners) == wanted
+    assert decision.unmet == ()
+    inputs_bytes = canonical(msgspec.structs.replace(made, wanted=wanted))
+    assert replay(canonical(decision), inputs_bytes) == canonical(decision)
+
+
+def test_less_than_demand_asks_for_is_said() -> None:
+    made = inputs([node(1), node(2)], replicas=ReplicaRange(min=0, max=4))
+    decision = decide(msgspec.structs.replace(made, wanted=3))
+    assert len(decision.winners) == 2
+    assert codes(decision) == ["too_few_replicas"]
+
+
 def test_near_people_wins_over_cheap() -> None:
     made = inputs([node(1, price=900), node(2)], node_ms=[[80, 2]], replicas=ONE)
     assert winners(decide(made)) == {2}
