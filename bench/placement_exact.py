@@ -3,15 +3,16 @@
 The same problem as ``isochrone.rules.where`` states, from the same arrays (``Case``). Replicas are
 whole numbers; who is nearest is left to the program: a point costs the step from each distinct
 cost to the next unless a replica is nearer than that (u), and the backup's step unless two are (v).
-Points that have the same nearest spots share these variables. (A backup's cost grows with the
-cost itself, so that each of its steps is at one of the first's, which is dearer.) Pairs are convex in counts, so their
-steps are variables of at most one. Solved to a relative gap of 1e-6.
+A backup's cost grows with the cost itself, so each of its steps is at one of the first's, which is
+dearer. Points that have the same nearest spots share these variables. Pairs are convex in counts,
+so their steps are variables of at most one. Solved to a relative gap of 1e-6.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import highspy
 import msgspec
@@ -231,6 +232,6 @@ def _steps(
     base = costs[0]
     if base:
         steps[frozenset()] += base
-    for low, high in zip(costs, costs[1:], strict=False):
+    for low, high in pairwise(costs):
         prefix = frozenset(np.flatnonzero(table <= low).tolist())
         steps[prefix] += high - low

@@ -110,8 +110,9 @@ def _placed(
 
 def _contended(ground: Ground, plan: Plan, n: int) -> tuple[int, set[int]]:
     """How much better a case would stand alone, and on which of the ground's sites."""
-    case = plan.cases[n]
-    alone = best_set(case, case.claim.limit(ground.room))
+    case, alone = plan.cases[n], plan.alone[n]
+    if case.service.priority < max(other.service.priority for other in plan.cases):
+        alone = best_set(case, case.claim.limit(ground.room))
     better = case.of(plan.sets[n]) - case.of(alone)
     if better <= 0:
         return 0, set()

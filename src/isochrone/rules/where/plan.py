@@ -17,13 +17,15 @@ from isochrone.rules.where.ground import Integers
 class Plan:
     """What stands: a set for each case (positions in its claim) and the room that is left.
 
-    ``users``: which cases stand on one of the ground's sites.
+    ``alone``: for each case the set it would have if those of lower or equal priority did not
+    exist. ``users``: which cases stand on one of the ground's sites.
     """
 
     def __init__(self, cases: Sequence[Case], room: Integers) -> None:
         self.cases = cases
         self.room = room.copy()
         self.sets: list[list[int]] = [[] for _ in cases]
+        self.alone: dict[int, list[int]] = {}
         self.users: dict[int, set[int]] = {}
         self.money = [self.worth(n, []) for n in range(len(cases))]
 

@@ -25,10 +25,10 @@ TRIES = 500
 """Moves for each service that lost something to others ..."""
 
 TRIES_MAX = 2000
-"""... in all, where services have some tens of sites; such a move takes a fifth of a millisecond."""
+"""... in all, where services have tens of sites and a move takes a fifth of a millisecond."""
 
 CELLS_MAX = 10_000_000
-"""... and where they have thousands: moves times the sites, and spots times points, of a service."""
+"""... and where they have thousands: moves times a service's sites, and spots times points."""
 
 GROUP_MAX = 5
 """Services lifted together."""

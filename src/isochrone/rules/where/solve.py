@@ -33,6 +33,7 @@ def solve(cases: Sequence[Case], room: Integers, seed: int) -> Plan:
 def _tier(plan: Plan, tier: list[int], seed: int) -> None:
     room = plan.room.copy()
     alone = {n: best_set(plan.cases[n], plan.limit(n)) for n in tier}
+    plan.alone |= alone
     wanted = _wanted(plan, alone)
     tight = {site for site in wanted if (wanted[site] > plan.room[site]).any()}
     regret = {n: _regret(plan, n, chosen, tight) for n, chosen in alone.items()}
