@@ -1,6 +1,7 @@
 """A plan as facts: where, how fast for whom, how much, beside what is usual, and what is next.
 
-Three *pictures* of one service: the sites that the shipped rule chooses, the three usual regions of
+Three *pictures* of one service: the sites that the shipped rule chooses (``rules.placement``; for a
+service that meets no other, ``rules.where`` chooses the same), the three usual regions of
 a hyperscaler, and twenty centralised GPU regions, each with what its audience can expect. The
 choice looks at sixty points of the audience, as the network does; the picture is then worked out
 on every city of the atlas, so that a share within 10 ms means people and not points.
