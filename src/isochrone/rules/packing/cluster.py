@@ -97,10 +97,16 @@ class Cluster:
         """The waste of all nodes, in thousandths of a GPU x 10^9."""
         return float(self._waste[~self.lost].sum())
 
-    def wastes(self, nodes: Kinds) -> Numbers:
-        """The waste of these nodes."""
-        found: Numbers = self._waste[nodes]
-        return found
+    def without(self, placed: Sequence[tuple[Placement, Demand]]) -> Numbers:
+        """What each placement's end, alone, would change of the waste (negative: less of it)."""
+        nodes = np.array([placement.node for placement, _ in placed], dtype=np.int64)
+        free = self.free[nodes]
+        for row, (placement, demand) in enumerate(placed):
+            free[row, list(placement.gpus)] += demand.gpu_milli
+        cpu = self.cpu[nodes] + [demand.cpu_milli for _, demand in placed]
+        memory = self.memory[nodes] + [demand.memory_mib for _, demand in placed]
+        change: Numbers = self._value.waste(cpu, memory, free, self.kind[nodes])
+        return change - self._waste[nodes]
 
     def place(self, demand: Demand, among: Flags | None = None) -> Placement | None:
         """Take the demand where it adds least. ``among``: the nodes it may go to (all).
@@ -127,6 +133,10 @@ class Cluster:
         if demand.gpu_count == 1:
             return Placement(node=node, gpus=(int(known.gpu[node]),))
         return Placement(node=node, gpus=self._tightest(node, demand))
+
+    def cost(self, node: int, demand: Demand) -> float:
+        """What the demand would add on this node, in steps; ``NEVER``: it does not fit."""
+        return float(self._reckoned(demand).cost[node])
 
     def place_gang(
         self, demand: Demand, count: int, among: Flags | None = None
