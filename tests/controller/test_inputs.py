@@ -1,4 +1,4 @@
-"""What a placement looks at: priors first, measurements for repairs, every cell's nodes once."""
+"""What a placement looks at: the measured, else the prior; every cell's nodes once."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ def told(**changes: object) -> CellOffers:
     return msgspec.structs.replace(offers_of(there, 1, 1, "0xc1"), **changes)
 
 
-def test_first_placements_start_from_the_prior_and_repairs_from_measurements() -> None:
-    first = gather("sites", VAD, own_ground(HERE, VAD.id), STAMP)
+def test_a_measured_node_is_measured_and_others_have_the_prior() -> None:
+    unseen = world({A: seen(), B: msgspec.structs.replace(seen(), rtt_ms=0.0)})
+    first = gather("sites", VAD, own_ground(unseen, VAD.id), STAMP)
     repair = gather("fit", VAD, own_ground(HELD, VAD.id), STAMP)
-    assert first.node_rtt_ms[0][0] == 1.5, "inside a metro, by the atlas"
-    assert repair.node_rtt_ms == ((4.0, 4.0),), "as the gateways measured"
+    assert first.node_rtt_ms[0][0] == 4.0, "as the gateways measured"
+    assert first.node_rtt_ms[0][1] == pytest.approx(10.68, abs=0.02), "by the atlas"
+    assert repair.node_rtt_ms == ((4.0, 4.0),)
     assert first.client_rtt_ms == repair.client_rtt_ms
 
 

@@ -1,8 +1,9 @@
 """What a placement looks at, gathered from the world, the other cells' offers and the atlas.
 
-First placements start from the atlas's prior for every distance. Once replicas run, the round
-trip that a cell's gateways *measured* to a node replaces the prior for it, so that a repair looks
-at what is and not at what was expected; clients are never measured, their distance stays a prior.
+The round trip that a cell's gateways *measured* to a node replaces the atlas's prior for it: a
+node that is measured is measured, whether or not it runs anything yet. Clients are never measured;
+what is expected of their way to a gateway is the prior, corrected by what gateways measured to each
+other (``ways``). The record holds the numbers that were used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from isochrone.atlas.blocs import blocs, blocs_version
 from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
 from isochrone.controller.view import World, free_nodes, rtts_of, sites_of
+from isochrone.controller.ways import client_rows, ways_of, whole_steps
 from isochrone.rules.expected import service_prior_ms
 from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import (
@@ -33,12 +35,8 @@ from isochrone.schema.digests import canonical
 from isochrone.schema.lease import Site
 from isochrone.schema.node import Resources
 from isochrone.schema.place import Place
-from isochrone.schema.plans import CellOffers
+from isochrone.schema.plans import CellOffers, GatewayWay
 from isochrone.schema.service import AudienceShare, Service
-
-STEP_MS = 0.5
-"""Measured round trips are compared in steps: between machines of a metro they wander by tenths of
-a millisecond, which nobody feels, and which would decide every tie in favour of the same one."""
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,16 +48,25 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a service could go: gateways and nodes of the cells, round trips that were measured."""
+    """Where a service could go: gateways and nodes of the cells, round trips that were measured.
+
+    ``rtt_ms``: from a node's cell's gateways to it. ``ways``: between gateways.
+    """
 
     gateways: tuple[GatewaySite, ...]
     nodes: tuple[FreeNode, ...]
     rtt_ms: Mapping[str, float]
+    ways: tuple[GatewayWay, ...] = ()
 
 
 def own_ground(world: World, service: str) -> Ground:
     """This cell's ground for a service."""
-    return Ground(gateways=sites_of(world), nodes=free_nodes(world, service), rtt_ms=rtts_of(world))
+    return Ground(
+        gateways=sites_of(world),
+        nodes=free_nodes(world, service),
+        rtt_ms=rtts_of(world),
+        ways=ways_of(world),
+    )
 
 
 def whole_ground(world: World, others: Mapping[str, CellOffers], service: str) -> Ground:
@@ -72,6 +79,7 @@ def whole_ground(world: World, others: Mapping[str, CellOffers], service: str) -
         gateways=tuple(g for ground in grounds for g in ground.gateways),
         nodes=_once(node for ground in grounds for node in ground.nodes),
         rtt_ms={node: ms for ground in grounds for node, ms in ground.rtt_ms.items()},
+        ways=tuple(way for ground in grounds for way in ground.ways),
     )
 
 
@@ -94,7 +102,6 @@ def gather(
     service = declared.service
     audience = audience_of(service)
     gateways, nodes = ground.gateways, ground.nodes
-    repair = any(node.holds for node in nodes)
     return PlacementInputs(
         kind=kind,
         service=service,
@@ -108,8 +115,8 @@ def gather(
         gateways=gateways,
         audience=audience,
         nodes=nodes,
-        client_rtt_ms=_rows([p.place for p in audience], [g.place for g in gateways]),
-        node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms if repair else {}),
+        client_rtt_ms=client_rows([p.place for p in audience], gateways, ground.ways),
+        node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms),
         sites=sites,
         service_ms=service_ms or service_prior_ms(service.model),
         shapes=shapes,
@@ -151,7 +158,7 @@ def _told_ground(offers: CellOffers, service: str) -> Ground:
         )
         for free in offers.nodes
     )
-    return Ground(gateways=offers.gateways, nodes=nodes, rtt_ms=offers.rtt_ms)
+    return Ground(gateways=offers.gateways, nodes=nodes, rtt_ms=offers.rtt_ms, ways=offers.ways)
 
 
 def _once(nodes: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
@@ -172,11 +179,6 @@ def named_blocs(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _rows(rows: list[Place], columns: list[Place]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(ms) for ms in row) for row in matrix(rows, columns))
-
-
-def whole_steps(rtt_ms: float) -> float:
-    """A measured round trip to the next half of a millisecond."""
-    return round(rtt_ms / STEP_MS) * STEP_MS
 
 
 def _node_rows(

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
 from isochrone.controller.home import Standing
 from isochrone.controller.inputs import Stamp, audience_of, named_blocs, whole_ground
@@ -32,6 +31,7 @@ from isochrone.controller.joint_sites import (
     where_site,
 )
 from isochrone.controller.view import World, held
+from isochrone.controller.ways import client_rows
 from isochrone.rules.eligible import eligibilities, legal_gateways
 from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import GatewaySite, PlacementInputs
@@ -81,7 +81,7 @@ def gather(
         seed=seed_for(stamp.cell, 0, stamp.epoch, stamp.at_unix_ms),
         gateways=tuple(gateway.cell for gateway in gateways),
         points=points,
-        client_us=_microseconds(matrix(points, [g.place for g in gateways]) if points else ()),
+        client_us=_microseconds(client_rows(points, gateways, ground.ways)),
         sites=tuple(where_site(site, ways[number]) for number, site in enumerate(sites)),
         claims=tuple(claims.rows),
         services=services,
@@ -235,19 +235,25 @@ def _held(subject: Subject, sites: Sequence[Alike]) -> tuple[tuple[int, int], ..
     standing = subject.standing
     granted = sum(site.replicas for _, site in standing.sites) if standing else 0
     if standing is not None and sum(there.values()) != granted:
-        there = _granted(standing, sites, subject.troubled)
+        there = _granted(standing, sites, subject)
     return tuple((number, count) for number, count in sorted(there.items()) if count)
 
 
-def _granted(
-    standing: Standing, sites: Sequence[Alike], troubled: frozenset[str]
-) -> dict[int, int]:
+def _granted(standing: Standing, sites: Sequence[Alike], subject: Subject) -> dict[int, int]:
+    """The granted replicas on the cheapest machines that a grant may mean."""
     left: Counter[tuple[str, str, str]] = Counter()
     for cell, site in standing.sites:
-        if cell not in troubled:
+        if cell not in subject.troubled:
             left[cell, site.metro, site.provider] += site.replicas
+    need = subject.declared.service.resources
+
+    def price(number: int) -> tuple[int, int]:
+        offer = sites[number].machines[0].free.node.offer
+        return offer.price_microusd_per_hour(need), number
+
     found: dict[int, int] = {}
-    for number, site_ in enumerate(sites):
+    for number in sorted(range(len(sites)), key=price):
+        site_ = sites[number]
         node = site_.machines[0].free.node
         key = (node.cell, node.place.metro, node.provider)
         found[number] = min(left[key], len(site_.machines))

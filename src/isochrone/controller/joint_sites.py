@@ -19,7 +19,7 @@ from statistics import median_low
 import msgspec
 
 from isochrone.atlas.roundtrips import matrix
-from isochrone.controller.inputs import whole_steps
+from isochrone.controller.ways import whole_steps
 from isochrone.rules.devices import WHOLE, choose, gpu_names
 from isochrone.schema.decision import FreeNode, GatewaySite
 from isochrone.schema.digests import canonical

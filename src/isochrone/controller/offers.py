@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from isochrone.controller.view import World, free_nodes, held, rtts_of, sites_of
+from isochrone.controller.ways import ways_of
 from isochrone.schema.plans import CellOffers
 
 TELL_S = 1.0
@@ -45,6 +46,7 @@ def offers_of(world: World, epoch: int, sequence: int, controller: str) -> CellO
         replicas=held(world),
         granted=granted,
         controller=controller,
+        ways=ways_of(world),
     )
 
 

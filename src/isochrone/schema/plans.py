@@ -100,6 +100,14 @@ class HeldReplica(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class GatewayWay(msgspec.Struct, frozen=True, kw_only=True):
+    """A round trip that a gateway measured to another one, both by address; milliseconds."""
+
+    gateway: str
+    peer: str
+    rtt_ms: float
+
+
 class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     """What a cell has: its gateways' site, its nodes and what is free on each, its replicas.
 
@@ -108,7 +116,8 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     round trip from the cell's gateways to a node, where one was measured. ``trustworthy`` False:
     the cell doubts its own view; nobody should move anything because of it. ``granted``: the
     services it holds a quota of. ``controller``: address of the controller that leads it, whom the
-    homes of its services invite to charge. The greater ``(epoch, sequence)`` of a cell wins.
+    homes of its services invite to charge. ``ways``: what its gateways measured to other cells'
+    gateways. The greater ``(epoch, sequence)`` of a cell wins.
     """
 
     cell: str
@@ -121,6 +130,7 @@ class CellOffers(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[HeldReplica, ...]
     granted: tuple[str, ...] = ()
     controller: str = ""
+    ways: tuple[GatewayWay, ...] = ()
 
 
 class QuotaAnswer(msgspec.Struct, frozen=True, kw_only=True):
