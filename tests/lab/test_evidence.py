@@ -10,6 +10,7 @@ from isochrone.lab.evidence import FailedTry, Seen, figures
 from isochrone.lab.faults import Freeze, Kill, Replacement
 from isochrone.lab.records import Record
 from isochrone.lab.settling import Settled
+from isochrone.lab.sleeping import Woken
 from isochrone.lab.trials import Cut, Slowed
 
 FROZEN_AT_S = 1000.0
@@ -71,9 +72,13 @@ SETTLED = Settled(
 )
 
 
+WOKEN = Woken(woken_callers=8, woken_answered=8, woken_ms=900.0, slept_again=True)
+
+
 def result(one: Seen, **changes: object) -> dict[str, object]:
     made = figures(one, nodes=3, services=1, violations=0, identical=True)
-    return {**made, "nodes_proven": 4, **msgspec.structs.asdict(SETTLED), **changes}
+    asleep, books = msgspec.structs.asdict(WOKEN), msgspec.structs.asdict(SETTLED)
+    return {**made, "nodes_proven": 4, **asleep, **books, **changes}
 
 
 GOOD = seen(
@@ -124,6 +129,8 @@ def test_failures_violations_and_differing_replays_are_problems() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("woken_answered", 7),
+        ("slept_again", False),
         ("nodes_proven", 0),
         ("watches_opened", 0),
         ("epochs_settled", 0),
@@ -133,7 +140,7 @@ def test_failures_violations_and_differing_replays_are_problems() -> None:
         ("audit_agrees", False),
     ],
 )
-def test_an_epoch_that_paid_or_audited_nothing_is_a_problem(key: str, value: object) -> None:
+def test_what_a_run_did_not_show_is_a_problem(key: str, value: object) -> None:
     assert len(problems(result(GOOD, **{key: value}))) == 1
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from isochrone.atlas.cities import city
 from isochrone.client.declaration import read_declaration
-from isochrone.lab import evidence
+from isochrone.lab import evidence, sleeping
 from isochrone.lab.callers import Target
 from isochrone.lab.cases import save_cases
 from isochrone.lab.crowd import Crowd
@@ -62,6 +62,7 @@ class Act:
         self._plans: dict[str, Plan] = {}
         self._keys: dict[str, str] = {}
         self._central_key = ""
+        self._sleeper_key = ""
         self.world: World = default_world(seed)
         self.network = Network(self.world, folder, central_metro=CENTRAL_METRO, epoch_s=EPOCH_S)
         self.crowd = Crowd(folder / "callers", folder / "cases", seed)
@@ -120,8 +121,10 @@ class Act:
         )
         self._tell_limits(figures)
         await self.crowd.stop()
+        woken = await self._wake()
         settled = await self._settling.settle(broken[0])
-        return figures | {"nodes_proven": proven} | msgspec.structs.asdict(settled)
+        asleep, books = msgspec.structs.asdict(woken), msgspec.structs.asdict(settled)
+        return figures | {"nodes_proven": proven} | asleep | books
 
     async def stop(self) -> None:
         """End every process of the demonstration."""
@@ -213,7 +216,8 @@ class Act:
             self._plans[name] = msgspec.json.decode(again, type=_Applied).plan
             key = await self.tenant.run("keys", "create", "--service", name)
             self._keys[name] = key.strip()
-        await self._settling.deposit(self._names)
+        self._sleeper_key = await sleeping.declare(self.tenant, self._folder)
+        await self._settling.deposit((*self._names, sleeping.NAME))
         await self._deploy_central()
 
     async def _deploy_central(self) -> None:
@@ -296,6 +300,17 @@ class Act:
             self._story.say(f"{name}: {len(rows)} decisions replayed, identical: {same}")
             identical = identical and same
         return identical
+
+    async def _wake(self) -> sleeping.Woken:
+        self._story.chapter("A service at zero, and its first callers")
+        url = self.network.client_url(HOME_METRO, HOME_CELL)
+        woken = await sleeping.wake(self.tenant, url, self._sleeper_key)
+        self._story.say(
+            f"{sleeping.NAME} had gone to zero replicas. {woken.woken_callers} callers at once "
+            f"were held; {woken.woken_answered} were answered, all after {woken.woken_ms:.0f} ms. "
+            f"Then it went {'back to zero' if woken.slept_again else 'NOT back to zero'}."
+        )
+        return woken
 
     def _tell_limits(self, figures: dict[str, Any]) -> None:
         self._story.chapter("Promised and measured")

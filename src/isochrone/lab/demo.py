@@ -117,6 +117,10 @@ def problems(result: dict[str, Any]) -> list[str]:
         found.append("Traffic did not leave the link that slowed down.")
     if result["replace_ms"] is None:
         found.append("A replica of the killed node was not replaced.")
+    if result["woken_answered"] < result["woken_callers"]:
+        found.append("First callers of a service at zero got no answer.")
+    if not result["slept_again"]:
+        found.append("A service that nobody calls did not go back to zero.")
     if not result["nodes_proven"]:
         found.append("No node was proven to be where its service must stay.")
     if not result["watches_opened"]:
