@@ -48,12 +48,6 @@ FINE_POINTS = 6_000
 FURTHER_MAX = 200
 """Further sites in JSON, those that add most."""
 
-PRICES_NOTE = (
-    "Independent prices: neocloud medians of 2026-08-22 by GPU, times the country's index by AWS's "
-    "own list; hyperscaler: AWS on-demand list of 2026-01-21, before discounts."
-)
-
-
 KIND_WORDS: dict[roundtrips.Kind, str] = {
     "metro": "in a site's own metro (1.5 ms assumed)",
     "measured": "measured",

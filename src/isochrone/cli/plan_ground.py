@@ -170,6 +170,29 @@ def hyperscaler_price(need: Resources, region: CloudRegion) -> int | None:
     return None if unit is None else round(unit * units)
 
 
+def prices_note(need: Resources) -> str:
+    """What the prices of a plan rest on, and their bias, in a few sentences."""
+    aws = "hyperscaler: AWS on-demand list of 2026-01-21, before discounts"
+    index = "times the country's index by AWS's own list"
+    if not need.gpu_count:
+        return f"Independent prices: one neocloud's list price of cores and memory, {index}; {aws}."
+    gpu = gpu_prices.gpu_named(need.gpu)
+    named = gpu if need.gpu else f"{gpu} (no model is named)"
+    general, market = gpu_prices.ask(gpu, "neocloud"), gpu_prices.ask(gpu, "marketplace")
+    if general is None:
+        return f"Prices of {named}; {aws}."
+    note = (
+        f"Independent prices of {named}: median of {general.rows} offers of {general.providers} "
+        f"neoclouds ({', '.join(general.dates)}), {index}; {aws}."
+    )
+    if market is None:
+        return note
+    low = f"${market.microusd_per_hour / 1_000_000:.2f}"
+    return (
+        f"{note} A marketplace's cheapest offers have a median of {low}, which no plan counts on."
+    )
+
+
 def planned(service: Service) -> Service:
     """The service as it is planned: a place's proof comes with the machine, so it is assumed."""
     residency = msgspec.structs.replace(service.residency, evidence="declared")

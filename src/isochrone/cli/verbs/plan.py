@@ -64,8 +64,8 @@ def command(
         from isochrone.cli.plan_map import require_map
 
         require_map(Path(image))
-    from isochrone.cli.plan_facts import PRICES_NOTE, PlanFacts, Planner, changed
-    from isochrone.cli.plan_ground import candidates, own_sites
+    from isochrone.cli.plan_facts import PlanFacts, Planner, changed
+    from isochrone.cli.plan_ground import candidates, own_sites, prices_note
 
     service = declaration.service
     planner = Planner(service, access_ms, own=_measurements(measured))
@@ -83,7 +83,7 @@ def command(
         objective=service.objective,
         access_ms=access_ms,
         model_error=planner.error_note(chosen),
-        prices=PRICES_NOTE,
+        prices=prices_note(service.resources),
         candidates=len(ground),
         chosen=planner.picture("this plan", chosen),
         what_if=planner.picture("what if", what_if) if added or removed else None,
