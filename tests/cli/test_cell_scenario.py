@@ -242,8 +242,9 @@ def test_explain_names_the_winner_and_takes_a_prefix(home: Home) -> None:
     assert "sites over all cells" in whole
     for prefix in (node[:8], node[2:9].upper()):
         one = home.good("explain", SERVICE, "--node", prefix)
-        assert "chosen:" in one
         assert [row.split()[0] for row in one.splitlines() if row.startswith("  ")] == [node, node]
+        assert ": chosen, nearest to" in one
+        assert home.good("explain", "--node", prefix) == one, "as its provider"
     assert "considered" in home.bad("explain", SERVICE, "--node", "0x" + "0" * 40)
 
 

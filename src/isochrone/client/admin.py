@@ -130,6 +130,10 @@ class AdminClient:
         """Decision records of a service, newest last."""
         return self._get(f"/decisions/{quote(service)}", list[Decision])
 
+    def considered(self, node: str) -> list[Decision]:
+        """The newest decisions that looked at the signer's nodes whose address begins so."""
+        return self._get(f"/considered/{quote(node)}", list[Decision])
+
     def inputs(self, sha256: str) -> bytes:
         """The canonical bytes of a decision's inputs."""
         return self._call("GET", f"/inputs/{quote(sha256)}")

@@ -19,6 +19,7 @@ from isochrone.gateway.admin_declarations import DeclarationDesk
 from isochrone.gateway.admin_guard import Guard
 from isochrone.gateway.admin_ledger import LedgerDesk
 from isochrone.gateway.body_reader import BodyReader
+from isochrone.gateway.considered import accounts_of, considered
 from isochrone.gateway.declared import DOCUMENT_BYTES_MAX
 from isochrone.gateway.error_bodies import (
     JSON,
@@ -105,11 +106,12 @@ class AdminApi:
             self._only(exchange, "GET")
             self._signer(exchange)
             exchange.respond(200, [JSON], _encode(self._views.place(rest)))
-        elif kind in ("decisions", "inputs", "consent") and rest:
+        elif kind in ("decisions", "considered", "inputs", "consent") and rest:
             self._only(exchange, "GET")
             signer = self._signer(exchange)
             works = {
                 "decisions": self._decisions,
+                "considered": self._considered,
                 "inputs": self._inputs,
                 "consent": self._consent,
             }
@@ -235,6 +237,12 @@ class AdminApi:
         found.sort(key=lambda decision: decision.at_unix_ms)
         exchange.respond(200, [JSON], _encode(found))
 
+    async def _considered(self, exchange: Exchange, signer: str, start: str) -> None:
+        table = await self._tables.decisions()
+        records = (entry.value for entry in table.entries.values())
+        found = considered(records, start, lambda account: self._guard.may_see(signer, account))
+        exchange.respond(200, [JSON], _encode(found))
+
     async def _inputs(self, exchange: Exchange, signer: str, sha256: str) -> None:
         check_sha256(sha256)
         entry = (await self._tables.inputs()).entries.get(sha256)
@@ -243,7 +251,7 @@ class AdminApi:
                 f"The inputs {sha256[:12]}… are not kept in {self._cell}.",
                 fix="Ask a gateway of the cell that decided.",
             )
-        if not any(self._guard.may_see(signer, tenant) for tenant in _tenants(entry.value)):
+        if not any(self._guard.may_see(signer, account) for account in accounts_of(entry.value)):
             raise Forbidden("Those inputs belong to another account.")
         exchange.respond(200, [JSON], entry.value)
 
@@ -295,23 +303,6 @@ class AdminApi:
         raise InvalidInput(
             f"{name[:80]!r} is no service.", fix="Give its name, or <tenant address>.<name>."
         )
-
-
-class _Part(msgspec.Struct):
-    service: str
-
-
-class _Record(msgspec.Struct):
-    """What says whose a record is: one service's inputs, or those of all services of a home."""
-
-    tenant: str = ""
-    services: tuple[_Part, ...] = ()
-
-
-def _tenants(content: bytes) -> frozenset[str]:
-    record = msgspec.json.decode(content, type=_Record)
-    together = (part.service.partition(".")[0] for part in record.services)
-    return frozenset(filter(None, (record.tenant, *together)))
 
 
 def _query(exchange: Exchange) -> Mapping[str, str]:

@@ -1,19 +1,89 @@
 """A decision in words, for people who want to know why it is so.
 
-Made of the record alone. Lines about one node are indented and carry its whole address.
+Made of the record alone; what would have won (``tell``) also of its inputs. Lines about one node
+are indented and carry its whole address.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from isochrone.schema.decision import Candidate, Coverage, Decision
+
+if TYPE_CHECKING:
+    from isochrone.rules.fates import Fate
 
 
 def explain(decision: Decision) -> list[str]:
     """The lines: what was decided, the winners, who is served how, who lost by how much, who was
     excluded by which rule, and what could not be met."""
     return list(_lines(decision))
+
+
+def tell(fate: Fate) -> list[str]:
+    """One node's fate: at which moment, what became of it and why, what would have won."""
+    return list(_told(fate))
+
+
+def _told(fate: Fate) -> Iterator[str]:
+    what = "sites over all cells" if fate.kind == "sites" else f"nodes of {fate.cell}"
+    yield f"{fate.service} revision {fate.service_revision}: {what}"
+    yield f"decided by {fate.cell} at {_moment(fate.at_unix_ms)}, epoch {fate.epoch}, {fate.rule}"
+    where = f"({fate.cell}/{fate.metro}), {_price(fate.price_microusd_per_hour)}"
+    if fate.outcome == "chosen":
+        yield f"  {fate.node} {where}: chosen, {fate.detail}"
+    elif fate.outcome == "excluded":
+        yield f"  {fate.node} {where}: excluded by {fate.excluded_by}: {fate.detail}"
+    else:
+        yield f"  {fate.node} {where}: {_gap(fate)}"
+    yield from (f"  won: {_scored(row).strip()}" for row in fate.winners if row.node != fate.node)
+    yield from _remedy(fate)
+    if not fate.drawn_fairly:
+        yield "  ties were broken by a seed that this record does not call for"
+
+
+def _gap(fate: Fate) -> str:
+    if fate.gap_points is None:
+        return f"not chosen: {fate.detail}"
+    if fate.gap_points == 0:
+        return f"{fate.score:.3f} points, level with the winners: the seed drew for others"
+    return f"{fate.score:.3f} points, {fate.gap_points:.3f} from the winners' {fate.winner_score}"
+
+
+def _remedy(fate: Fate) -> Iterator[str]:
+    remedy = fate.remedy
+    if remedy is None:
+        if fate.outcome != "chosen":
+            yield f"  what would have won is not known: {fate.rule} decides no more"
+        return
+    needs = [change.words for change in remedy.changes]
+    if remedy.price_microusd_per_hour is not None:
+        needs.append(f"{_price(remedy.price_microusd_per_hour)} or less")
+    if remedy.wins:
+        yield f"  would have won with {'; '.join(needs)}"
+    elif remedy.barrier:
+        yield f"  nothing that its provider can change would have won: {remedy.barrier}"
+    else:
+        more = f", even with {'; '.join(needs)}" if needs else ""
+        yield f"  no price would have won{more}"
+
+
+def _moment(unix_ms: int) -> str:
+    """UTC, to the second, by the proleptic Gregorian calendar (no clock is read)."""
+    days, second = divmod(unix_ms // 1000, 86_400)
+    z = (
+        days + 719_468
+    )  # days since 0000-03-01 (Howard Hinnant, "chrono-compatible date algorithms")
+    era, of_era = divmod(z, 146_097)
+    year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    day_of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    month += 3 if month < 10 else -9
+    year = year_of_era + era * 400 + (month <= 2)
+    hour, minute = second // 3600, second % 3600 // 60
+    return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second % 60:02} UTC"
 
 
 def _lines(decision: Decision) -> Iterator[str]:

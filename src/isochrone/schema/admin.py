@@ -23,7 +23,11 @@ GET        ``places/{address}``     → ``PlaceView``: what is known of where th
 GET        ``replicas``             → list of ``ReplicaView``; ``?service=NAME``
 GET        ``decisions/{service}``  → list of ``Decision``, newest last; ``service`` is a name of
                                     the signer's or a full service id
-GET        ``inputs/{sha256}``      → the canonical bytes of that decision's ``PlacementInputs``
+GET        ``considered/{node}``    → list of ``Decision``: the newest of each service in which a
+                                    node was looked at whose address begins so, for its provider
+                                    (and the services' tenants), with its row and the winners'
+GET        ``inputs/{sha256}``      → the canonical bytes of that decision's ``PlacementInputs``;
+                                    for the tenant, and for providers of nodes in it
 GET        ``logs?service=NAME``    → JSON lines of ``LogLine``; ``&follow=1`` keeps the answer open
 POST       ``revocations``          packed ``Signed`` key-revocation → ``RevocationAccepted``
 POST       ``counts``               ``TenantCounts`` → ``TenantCountsTaken``; signed inside
