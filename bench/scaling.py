@@ -71,10 +71,10 @@ def prior(engine: Engine) -> Speed:
 def compare(work: Workload, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
     """All scalers on one trace."""
     trace, speed = work.trace, work.speed
-    minutes = [sum(trace.counts[t : t + 60]) for t in range(0, len(trace.counts), 60)]
     peak = max(sum(trace.counts[t : t + 60]) for t in range(0, max(1, len(trace.counts) - 60), 5))
     fixed = max(1, math.ceil(peak / 60 / speed.requests_per_s))
-    first = max(1, math.ceil(minutes[0] / 60 / speed.requests_per_s))
+    begins = max(sum(trace.counts[t : t + 10]) for t in range(0, 60, 10)) / 10
+    first = max(1, math.ceil(begins / speed.requests_per_s))
     most = 20 * fixed + 20
 
     def play(scaler: Fixed | Ours | TargetConcurrency, begin: int = first) -> Outcome:

@@ -3,16 +3,17 @@
 Rates are known by ten minutes. Between their middles they are taken to go in straight lines that
 keep each window's count (demand does not jump when a clock strikes); ``--steps`` takes them as flat
 instead. Within a window the requests of each recorded client come in its recorded rhythm: gaps of
-a Gamma distribution with its coefficient of variation (Weibull ones too: their sums differ
-little), scaled so that exactly its recorded number comes, turned by a random phase. A file of
-rates without clients borrows those of a random window of the same model in week 1; a model unknown
-there comes as independent users (coefficient 1). Windows without any request are gaps of the
-record: they are crossed in a straight line and not judged.
+the Gamma or Weibull distribution that the trace's authors fitted to it, scaled so that exactly its
+recorded number comes, turned by a random phase. A file of rates without clients borrows those of a
+random window of the same model in week 1; a model unknown there comes as independent users.
+Windows without any request are gaps of the record: they are crossed in a straight line and not
+judged.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,21 @@ from bench.scaling_engine import WINDOW_S
 
 Floats = npt.NDArray[np.float64]
 
-BLOCKS_PER_S = 4
-"""Busy clients' requests are drawn in blocks of up to a quarter of a second."""
+BLOCKS_PER_S = 10
+"""The requests of clients busier than this are drawn in blocks of a tenth of a second, whose
+gaps are Gamma with the mean and variance of the sum (exact for Gamma rhythms)."""
+
+
+class Mix(msgspec.Struct, frozen=True):
+    """A window's clients: their shares of the requests, their gaps' shapes, which are Weibull."""
+
+    share: Floats
+    shape: Floats
+    weibull: npt.NDArray[np.bool_]
+
+
+ALONE = Mix(np.ones(1), np.ones(1), np.zeros(1, dtype=np.bool_))
+"""Independent users: exponential gaps."""
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -79,22 +93,26 @@ def rates(path: Path) -> dict[str, Floats]:
     return tables
 
 
-def clients(path: Path) -> dict[str, list[tuple[Floats, Floats]]]:
-    """By model and window: its clients' shares of the requests, and their coefficients."""
+def clients(path: Path) -> dict[str, list[Mix]]:
+    """The clients by model and window."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["model", "t_s", "req_per_s", "cv"])
+    table = pq.read_table(path, columns=["model", "t_s", "req_per_s", "dist", "p1"])
     models = np.array(table["model"].to_pylist())
     window = table["t_s"].to_numpy() // WINDOW_S
     rate = table["req_per_s"].to_numpy().astype(float)
-    spread = np.nan_to_num(table["cv"].to_numpy().astype(float), nan=1.0)
-    found: dict[str, list[tuple[Floats, Floats]]] = {}
+    fitted = np.array(table["dist"].to_pylist())
+    known = np.isin(fitted, ["Gamma", "Weibull"])
+    shape = np.where(known, np.nan_to_num(table["p1"].to_numpy().astype(float), nan=1.0), 1.0)
+    shape = np.clip(shape, 1e-3, 1e3)
+    found: dict[str, list[Mix]] = {}
     for model in sorted(set(models.tolist())):
         mine = models == model
-        rows: list[tuple[Floats, Floats]] = []
+        rows: list[Mix] = []
         for w in range(int(window[mine].max()) + 1):
             at = mine & (window == w)
-            rows.append((rate[at], np.maximum(spread[at], 0.1)))
+            share = rate[at] / max(rate[at].sum(), 1e-12)
+            rows.append(Mix(share, shape[at], fitted[at] == "Weibull"))
         found[model] = rows
     return found
 
@@ -102,7 +120,7 @@ def clients(path: Path) -> dict[str, list[tuple[Floats, Floats]]]:
 def drawn(
     name: str,
     table: Floats,
-    mixes: list[tuple[Floats, Floats]] | None,
+    mixes: list[Mix] | None,
     *,
     same_week: bool,
     steps: bool,
@@ -114,19 +132,16 @@ def drawn(
     known = np.flatnonzero(table > 0)
     filled = np.interp(np.arange(len(table)), known, table[known])
     counts = np.zeros(len(table) * WINDOW_S, dtype=np.int64)
-    usable = [mix for mix in mixes or [] if len(mix[0])]
+    usable = [mix for mix in mixes or [] if len(mix.share)] or [ALONE]
     for window, rate in enumerate(filled):
-        share, spread = np.ones(1), np.ones(1)
-        if usable:
-            own = mixes[window] if same_week and mixes and window < len(mixes) else None
-            mix = own if own is not None and len(own[0]) else usable[rng.integers(len(usable))]
-            share, spread = mix[0] / mix[0].sum(), mix[1]
+        own = mixes[window] if same_week and mixes and window < len(mixes) else None
+        mix = own if own is not None and len(own.share) else usable[rng.integers(len(usable))]
         clock = np.linspace(0, 1, WINDOW_S + 1) if steps else _clock(filled, window)
         into = counts[window * WINDOW_S : (window + 1) * WINDOW_S]
-        whole = rng.multinomial(round(rate * WINDOW_S), share)
-        for number, cv in zip(whole.tolist(), spread.tolist(), strict=True):
-            if number:
-                into += _client(rng, number, cv, clock)
+        whole = rng.multinomial(round(rate * WINDOW_S), mix.share / mix.share.sum())
+        for client in np.flatnonzero(whole).tolist():
+            shape, weibull = float(mix.shape[client]), bool(mix.weibull[client])
+            into += _client(rng, int(whole[client]), shape, weibull, clock)
     return Trace(name, counts.tolist(), judged)
 
 
@@ -147,12 +162,18 @@ def _clock(rate: Floats, window: int) -> Floats:
 
 
 def _client(
-    rng: np.random.Generator, number: int, cv: float, clock: Floats
+    rng: np.random.Generator, number: int, shape: float, weibull: bool, clock: Floats
 ) -> npt.NDArray[np.int64]:
     """One client's arrivals by second: ``number`` of them, in its rhythm."""
     block = max(1, number // (WINDOW_S * BLOCKS_PER_S))
     blocks = -(-number // block)
-    gaps = rng.gamma(block / cv**2, size=blocks)
+    if not weibull:
+        gaps = rng.gamma(block * shape, size=blocks)
+    elif block == 1:
+        gaps = rng.weibull(shape, size=blocks)
+    else:
+        ratio = math.lgamma(1 + 2 / shape) - 2 * math.lgamma(1 + 1 / shape)
+        gaps = rng.gamma(block / max(1e-6, math.expm1(min(ratio, 50.0))), size=blocks)
     total = gaps.sum()
     if total <= 0:  # so bursty that all gaps round to nothing: all at once
         at = np.full(blocks, rng.random())

@@ -2,7 +2,7 @@
 
 A replica is paid from its order: while it starts (a minute), while it serves, while it drains. An
 order that is no longer wanted can be cancelled; what was paid is paid. Every scaler begins with
-the replicas that the first minute's demand keeps busy.
+the replicas that the busiest ten seconds of the first minute need.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Research 29, 1981), 1 / (1 + beta Phi(beta) / phi(beta)), where v = (ca2 + cs2) 
 for spread: Allen and Cunneen's factor (A. O. Allen, Probability, Statistics and Queueing Theory,
 1990), which for the peakedness of a bursty stream is Hayward's approximation (Fredericks, Bell
 System Technical Journal 59, 1980). Those who wait, wait exponentially long with mean
-v S / (c - R). The formula is smooth in c, so no case apart is made for few servers: at one
-server it is within 0.03 of the exact chance.
+v S / (c - R). The formula is smooth in c, so no case apart is made for few servers: from
+one server on it is within 0.06 of the exact chance where they are busy at least half the time.
 
 A replica is asked twice: for a slot (c = slots of all replicas) and for its entry (c =
 replicas), if requests enter one after the other. What this does not do: know that demand moves

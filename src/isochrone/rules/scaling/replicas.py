@@ -32,8 +32,14 @@ EXCEEDED = 0.01
 
 CARE_STEP = 1.10
 CARE_MOST = 2.0
-CARE_FADES_S = 3600.0
-"""Care grows by a tenth per cold start while requests are late, and fades within hours."""
+CARE_FADES_S = 900.0
+"""Care grows by a tenth per cold start while requests are late, and fades within a quarter of an
+hour: what lasts is learnt by the forecast's own errors."""
+
+LEARNING_S = 300.0
+"""How long the number that a service begins with is kept: the first minutes tell too little."""
+
+ARRIVAL_CV2 = 0.2
 
 MEMORY_S = (5.0, 120.0)
 """Bounds for the time over which bursts average out (the mean service time otherwise)."""
@@ -112,7 +118,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 def begin(policy: Policy, now: float, replicas: int = 0) -> State:
     """The state of a service that has ``replicas`` and has reported nothing yet."""
     return State(
-        demand=first_demand(now), fit=first_fit(policy.prior), asked_at=now, replicas=replicas
+        demand=first_demand(now),
+        fit=first_fit(policy.prior),
+        asked_at=now,
+        replicas=replicas,
+        needs=((now + LEARNING_S, replicas),),
     )
 
 
@@ -122,7 +132,7 @@ def step(policy: Policy, state: State, observed: Observed, now: float) -> tuple[
     state = _learn(policy, state, observed, now, lead_s)
     speed = fitted(state.fit)
     ahead = expected(state.demand, EXCEEDED)
-    needed = _needed(policy, state, speed, ahead)
+    needed = _needed(policy, state, speed, ahead, observed)
     hold_s = max(policy.start_s, observed.seconds)
     needs = _falling(state.needs, now - hold_s, (now, needed))
     target = _target(policy, state, observed, now, ahead, needed, needs[0][1], speed)
@@ -137,7 +147,8 @@ def _learn(policy: Policy, state: State, observed: Observed, now: float, lead_s:
         fit = learn(fit, max(1.0, beside), service_s, observed.completed, observed.seconds)
     if observed.entry_s > 0:
         fit = learn_entry(fit, observed.entry_s, observed.entry_cv2)
-    memory_s = min(max(fitted(fit).service_s(1.0), MEMORY_S[0]), MEMORY_S[1])
+    beside = min(max(observed.in_flight / max(1, observed.ready), 1.0), float(fit.slots))
+    memory_s = min(max(fitted(fit).service_s(beside), MEMORY_S[0]), MEMORY_S[1])
     asks = observed.arrivals > 0 or observed.in_flight > 0 or observed.waiting > 0
     late, came, care = _care(policy, state, observed)
     return State(
@@ -164,8 +175,9 @@ def _care(policy: Policy, state: State, observed: Observed) -> tuple[float, floa
     return late, came, care
 
 
-def _needed(policy: Policy, state: State, speed: Speed, ahead: Expected) -> int:
-    load = Load(per_s=ahead.upper_per_s * state.care)
+def _needed(policy: Policy, state: State, speed: Speed, ahead: Expected, observed: Observed) -> int:
+    backlog = observed.waiting / policy.start_s
+    load = Load(per_s=ahead.upper_per_s * state.care + backlog, arrival_cv2=ARRIVAL_CV2)
     return replicas_needed(load, speed, policy.wait_s, policy.late_max, policy.most)
 
 

@@ -2,14 +2,17 @@
 
 Intuition: an engine that batches serves many requests at once, each a little slower than alone.
 Between one and all of its slots the time grows close to a straight line: with ``b`` requests on
-the replica one takes ``base_s + each_s * b``. (For a language model this is exact if an iteration's
-time is linear in the batch and prompts interrupt the others: by Little's law the prompts that
-interrupt a request are as many as the requests that it sits beside.) So a replica answers at most
-``slots / (base_s + each_s * slots)`` requests a second, which can be known from quiet hours: the
-line is fitted to what was measured and read at its end.
+the replica one takes ``base_s + each_s * b``. For a language model: its own prompt, then its
+output, an iteration a token, where the iteration is longer by a fraction (``crowding``) for every
+request beside; and the prompts that interrupt it are, by Little's law, as many as the requests that
+it sits beside. So a replica answers at most ``slots / (base_s + each_s * slots)`` requests a
+second, and quiet hours tell what that is: prompts and mean service times are measured, the
+crowding is the engine's and known from its prior.
 
-Rules of this file: the fit forgets (old engines, old requests), starts from a prior, and never has
-a negative slope. What it does not do: notice that different requests differ; it knows the mean.
+Rules of this file: what is learnt forgets (the mix of requests changes), starts from a prior, and
+is one number (the output's time when alone), since a line fitted freely to a queue's own noise
+gets its slope wrong: when many come at once, many are there and few have left yet. What it does not
+do: notice that different requests differ; it knows the mean.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ import msgspec
 
 from isochrone.schema.errors import InvalidInput
 
-MEMORY_S = 6 * 3600.0
+MEMORY_S = 3600.0
 """Measurements fade with this time constant: the mix of requests changes within a day."""
 
 PRIOR_REQUESTS = 50.0
 """What the prior weighs, in measured requests: a minute of a quiet service outweighs it."""
+
+LEAST_S = 1e-6
+"""No request takes no time."""
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,38 +63,32 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeedFit(msgspec.Struct, frozen=True, kw_only=True):
-    """Weighted sums of a line through (requests beside, seconds); weights are requests."""
+    """Faded sums over requests: ``alone`` seconds of output as if alone, ``weight`` requests."""
 
     slots: int
+    crowding: float
+    alone: float
     weight: float
-    beside: float
-    seconds: float
-    beside2: float
-    product: float
     entry_s: float = 0.0
     entry_cv2: float = 1.0
 
 
 def first_fit(prior: Speed) -> SpeedFit:
     """A fit that knows only the prior. Raises InvalidInput for a speed that cannot be."""
-    if prior.slots < 1 or not prior.base_s + prior.each_s > 0 or prior.each_s < 0:
+    alone = prior.base_s
+    if prior.slots < 1 or not alone > 0 or not 0 <= prior.entry_s <= max(prior.each_s, 0):
         raise InvalidInput(
-            "A replica has at least one slot and takes time for a request.",
-            fix="Give slots >= 1, base_s > 0 and each_s >= 0.",
+            "A replica has at least one slot, takes time for a request, and an entry holds up all.",
+            fix="Give slots >= 1, base_s > 0 and each_s >= entry_s >= 0.",
         )
-    fit = SpeedFit(
+    return SpeedFit(
         slots=prior.slots,
-        weight=0.0,
-        beside=0.0,
-        seconds=0.0,
-        beside2=0.0,
-        product=0.0,
+        crowding=(prior.each_s - prior.entry_s) / alone,
+        alone=alone * PRIOR_REQUESTS,
+        weight=PRIOR_REQUESTS,
         entry_s=prior.entry_s,
         entry_cv2=prior.entry_cv2,
     )
-    for beside in (1.0, float(prior.slots)):
-        fit = learn(fit, beside, prior.service_s(beside), PRIOR_REQUESTS / 2, 0.0)
-    return fit
 
 
 def learn(
@@ -99,15 +99,9 @@ def learn(
     if not (requests > 0 and beside >= 0 and service_s >= 0 and math.isfinite(service_s * beside)):
         return fit
     keep = math.exp(-elapsed_s / MEMORY_S)
-    return SpeedFit(
-        slots=fit.slots,
-        weight=fit.weight * keep + requests,
-        beside=fit.beside * keep + requests * beside,
-        seconds=fit.seconds * keep + requests * service_s,
-        beside2=fit.beside2 * keep + requests * beside * beside,
-        product=fit.product * keep + requests * beside * service_s,
-        entry_s=fit.entry_s,
-        entry_cv2=fit.entry_cv2,
+    alone = max(0.0, service_s - fit.entry_s * beside) / (1 + fit.crowding * beside)
+    return msgspec.structs.replace(
+        fit, alone=fit.alone * keep + requests * alone, weight=fit.weight * keep + requests
     )
 
 
@@ -120,16 +114,11 @@ def learn_entry(fit: SpeedFit, entry_s: float, entry_cv2: float) -> SpeedFit:
 
 def fitted(fit: SpeedFit) -> Speed:
     """The speed that the measurements say."""
-    beside, seconds = fit.beside / fit.weight, fit.seconds / fit.weight
-    spread = fit.beside2 / fit.weight - beside * beside
-    slope = 0.0
-    if spread > 1e-9 * max(1.0, beside * beside):
-        slope = (fit.product / fit.weight - beside * seconds) / spread
-    slope = min(max(slope, 0.0), seconds / beside if beside > 0 else 0.0)
+    alone = max(LEAST_S, fit.alone / fit.weight)
     return Speed(
         slots=fit.slots,
-        base_s=seconds - slope * beside,
-        each_s=slope,
+        base_s=alone,
+        each_s=alone * fit.crowding + fit.entry_s,
         entry_s=fit.entry_s,
         entry_cv2=fit.entry_cv2,
     )
