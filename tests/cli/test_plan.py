@@ -104,6 +104,18 @@ def test_own_sites_are_the_only_candidates_at_their_own_price(tmp_path: Path) ->
     assert set(prices) <= {"berlin", "munich", "paris"}
 
 
+def test_a_gpu_of_unknown_price_is_planned_at_own_prices(tmp_path: Path) -> None:
+    sites = tmp_path / "sites.csv"
+    sites.write_text("city,usd_per_hour\nBerlin,1.5\nParis,2\n", encoding="utf-8")
+    text = GERMAN.replace("H100", "Voodoo")
+    answer = facts(tmp_path, text, "--sites", str(sites))
+    assert answer["chosen"]["price_microusd_per_hour"] == 3_500_000
+    assert answer["usual"]["price_microusd_per_hour"] is None
+    sites.write_text("city,usd_per_hour\nBerlin,\nParis,2\n", encoding="utf-8")
+    with pytest.raises(IsochroneError, match="line 2: No price is known"):
+        plan(tmp_path, text, "--sites", str(sites))
+
+
 def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None:
     sites, rtt = tmp_path / "sites.csv", tmp_path / "rtt.csv"
     sites.write_text("city,usd_per_hour\nParis,1\nMadrid,1\n", encoding="utf-8")

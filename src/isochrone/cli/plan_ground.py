@@ -26,7 +26,7 @@ from isochrone.atlas.roundtrips import SAME_METRO_MS
 from isochrone.atlas.sites import CandidateSite, CloudRegion, candidate_sites
 from isochrone.rules.expected import service_prior_ms
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
-from isochrone.schema.errors import InvalidInput, IsochroneError
+from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound
 from isochrone.schema.node import Capacity, Device, Node, Offer, Resources
 from isochrone.schema.place import Place, Whereabouts
 from isochrone.schema.service import Service
@@ -114,11 +114,18 @@ def _own_site(path: Path, line: int, row: dict[str, str], service: Service) -> P
             fix="Write US dollars per hour for one replica, as 2.95.",
         )
     if price is None:
-        price = independent_price(service.resources, place.country)
+        price = _asked_there(path, line, service, place)
     provider = (row.get("provider") or "").strip() or f"own-{place.metro}"
     return PlanSite(
         name=row["city"].strip(), place=place, provider=provider, price_microusd_per_hour=price
     )
+
+
+def _asked_there(path: Path, line: int, service: Service, place: Place) -> int:
+    try:
+        return independent_price(service.resources, place.country)
+    except IsochroneError as error:
+        raise InvalidInput(f"{path}, line {line}: {error.message}", fix=error.fix) from error
 
 
 def site_at(site: CandidateSite | Place, service: Service, name: str) -> PlanSite:
@@ -161,9 +168,9 @@ def hyperscaler_price(need: Resources, region: CloudRegion) -> int | None:
     """One replica in a hyperscaler's region; None where no price of its is known."""
     country = region.place.country
     if need.gpu_count:
-        gpu = gpu_prices.gpu_named(need.gpu)
-        whole = gpu_prices.hyperscaler_microusd_per_hour(gpu, region.region, country)
-        return None if whole is None else whole * need.gpu_count
+        gpu = _priced_gpu(need)
+        whole = gpu and gpu_prices.hyperscaler_microusd_per_hour(gpu, region.region, country)
+        return whole * need.gpu_count if whole else None
     unit = gpu_prices.hyperscaler_microusd_per_hour(gpu_prices.CPU, region.region, country)
     # Cores and memory come four gibibytes to a core: whichever is more is paid.
     units = max(need.cpu_milli / 1000, need.memory_mib / 4096)
@@ -176,7 +183,9 @@ def prices_note(need: Resources) -> str:
     index = "times the country's index by AWS's own list"
     if not need.gpu_count:
         return f"Independent prices: one neocloud's list price of cores and memory, {index}; {aws}."
-    gpu = gpu_prices.gpu_named(need.gpu)
+    gpu = _priced_gpu(need)
+    if gpu is None:
+        return f"No price of {need.gpu} is known beside those given with --sites."
     named = gpu if need.gpu else f"{gpu} (no model is named)"
     general, market = gpu_prices.ask(gpu, "neocloud"), gpu_prices.ask(gpu, "marketplace")
     if general is None:
@@ -191,6 +200,14 @@ def prices_note(need: Resources) -> str:
     return (
         f"{note} A marketplace's cheapest offers have a median of {low}, which no plan counts on."
     )
+
+
+def _priced_gpu(need: Resources) -> str | None:
+    """The priced model that a service asks for; None when its only prices are a user's own."""
+    try:
+        return gpu_prices.gpu_named(need.gpu)
+    except NotFound:
+        return None
 
 
 def planned(service: Service) -> Service:
