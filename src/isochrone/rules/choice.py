@@ -35,13 +35,14 @@ Mask = npt.NDArray[np.bool_]
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """At least and at most how many replicas, for how many micro-US-dollars per hour together.
 
-    ``gang``: fewer than the least are of no use.
+    ``gang``: fewer than the least are of no use. ``spread``: not all on one provider, if possible.
     """
 
     least: int
     most: int
     budget: int | None = None
     gang: bool = False
+    spread: bool = True
 
 
 class Margin(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,8 @@ class _Search:
         self.costs = costs
         self.prices = np.array([option.price for option in options], dtype=np.int64)
         self.least = self._affordable_least()
-        self.two = self.least >= 2 and self._completes([], self.least, stranger=True)
+        two = limits.spread and self.least >= 2
+        self.two = two and self._completes([], self.least, stranger=True)
 
     # -- hard limits -----------------------------------------------------------------------------
 

@@ -180,6 +180,7 @@ def _choose(inputs: PlacementInputs, usable: list[int]) -> _Picture:
         most=most,
         budget=service.max_price_microusd_per_hour,
         gang=service.replicas.gang,
+        spread=not inputs.joint,  # which has weighed that already, and may have found no room
     )
     choice = choose(options, limits, costs)
     winners = tuple(usable[n] for n in choice.chosen)
