@@ -28,6 +28,7 @@ from isochrone.controller.config import ControllerConfig
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared, intended
 from isochrone.controller.demand import DemandBoard
+from isochrone.controller.deposits import Deposits
 from isochrone.controller.ending import end_tasks
 from isochrone.controller.fairness import FairTurns
 from isochrone.controller.fitting import Fitting
@@ -53,6 +54,7 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Quota
 from isochrone.schema.plans import CellOffers, Plan, PlanAnswer
+from isochrone.schema.settling import S_FUNDS
 
 MONEY_EVERY_S = 0.5
 """Leases are counted in milliseconds but looked at as often as this."""
@@ -87,7 +89,10 @@ class Controller:
         self.leading = Leading(fabric, tables.leadership, me, Shelf(state / "leadership"))
         self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
         self._holding = Holding(config.cell, tables, self.leading.may_act)
-        self._turns = FairTurns(time.monotonic, notice_s=config.notice_s)
+        self._deposits = Deposits(config.validators, time.monotonic)
+        self._turns = FairTurns(
+            time.monotonic, notice_s=config.notice_s, weights=self._deposits.weights
+        )
         self._fitting = Fitting(tables, self.leading, self._records, self._turns)
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
@@ -160,6 +165,7 @@ class Controller:
         ]
         if self._config.ledger.settles:
             await self._money.listen()
+            await self._fabric.subscribe(S_FUNDS, self._deposits.take)
             work = asyncio.create_task(_loop("money", self._count_money, _pause(MONEY_EVERY_S)))
             self._loops.append(work)
 

@@ -22,6 +22,8 @@ micro-US-dollars, times Unix milliseconds, digests lower-case hex without ``0x``
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from isochrone.schema.settlement import Deployment, RootStatement, Voucher
@@ -99,16 +101,23 @@ class PublishedEpoch(msgspec.Struct, frozen=True, kw_only=True):
     books: str = ""
 
 
+DEPOSITS_MAX: Final = 8192
+"""Tenants named in one piece of news: half a megabyte, half of what a message may hold."""
+
+
 class FundsNews(msgspec.Struct, frozen=True, kw_only=True):
     """Which services' deposits are under one epoch's use, as a validator reads the chain.
 
     ``low``: service ids; a service that is not named has enough. The newest ``at_unix_ms`` of a
-    signer replaces its earlier ones.
+    signer replaces its earlier ones. ``deposits_microusd``: what the vault holds for each tenant
+    over all its services, which is its weight where there is too little for all; the largest
+    ``DEPOSITS_MAX`` of them.
     """
 
     epoch: int
     at_unix_ms: int
     low: tuple[str, ...]
+    deposits_microusd: dict[str, int] = {}
 
 
 class FinalNews(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ Who is barred follows from the newest books whose root stands; nobody has to act
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -19,7 +20,7 @@ from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import S_VERDICTS, VERDICT_NEWS, Barred, VerdictNews
 from isochrone.schema.settlement import Bill
-from isochrone.schema.settling import S_FINAL, S_FUNDS, FinalNews, FundsNews
+from isochrone.schema.settling import DEPOSITS_MAX, S_FINAL, S_FUNDS, FinalNews, FundsNews
 from isochrone.validator.chains import LATE_EPOCHS
 
 
@@ -38,6 +39,19 @@ def low(bills: Iterable[Bill], deposits: Mapping[tuple[str, str], int]) -> tuple
             if deposits.get((bill.tenant, bill.purpose), 0) < bill.charge_microusd
         )
     )
+
+
+def by_tenant(deposits: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """What each tenant has deposited over all purposes, the largest ``DEPOSITS_MAX``, by name.
+
+    >>> by_tenant({("0xt", "aa"): 5, ("0xt", "bb"): 2, ("0xs", "cc"): 0})
+    {'0xt': 7}
+    """
+    sums: Counter[str] = Counter()
+    for (tenant, _), amount in deposits.items():
+        sums[tenant] += amount
+    largest = sorted((t for t in sums if sums[t] > 0), key=lambda t: (-sums[t], t))[:DEPOSITS_MAX]
+    return {tenant: sums[tenant] for tenant in sorted(largest)}
 
 
 def over(roots: Iterable[PostedRoot], final_epoch: int) -> PostedRoot | None:
@@ -64,7 +78,12 @@ class Teller:
         barred: tuple[Barred, ...] = (),
     ) -> None:
         """Say all. ``epoch``: the one whose ``bills`` and ``barred`` are looked at."""
-        funds = FundsNews(epoch=epoch, at_unix_ms=self._unix_ms(), low=low(bills, deposits))
+        funds = FundsNews(
+            epoch=epoch,
+            at_unix_ms=self._unix_ms(),
+            low=low(bills, deposits),
+            deposits_microusd=by_tenant(deposits),
+        )
         self._fabric.publish(S_FUNDS, pack(seal(FUNDS_NEWS, funds, self._key)))
         done = over(roots, final_epoch)
         if done is not None:
