@@ -157,7 +157,9 @@ def optimality(instances: int, seconds_max: float, cores: int) -> dict[str, Any]
         for row in pool.map(compare, seeds, [seconds_max] * instances):
             rows.append(row)
             if len(rows) % 20 == 0:
-                say(f"{len(rows)} of {instances} instances")
+                gaps = [done.gap(done.ours) for done in rows if done.proven]
+                gap = f"gap {statistics.fmean(gaps):.6f}, at most {max(gaps):.4f}" if gaps else ""
+                say(f"{len(rows)} of {instances} instances, {len(gaps)} proven: {gap}")
     proven = [row for row in rows if row.proven]
     for row in rows:
         if not row.proven:

@@ -16,16 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from isochrone.rules.costs import POINT
+from isochrone.rules.where.case import LONE_POINTS
 from isochrone.rules.where.chance import Chance
 from isochrone.rules.where.ground import Integers
 from isochrone.rules.where.plan import Plan
 from isochrone.rules.where.search import allowed, best_set, without
 
-TRIES = 500
-"""Moves for each service that lost something to others ..."""
+IDLE_MAX = 600
+"""So many moves in a row that gain nothing, and no more are tried, if all have their least."""
 
-TRIES_MAX = 2000
-"""... in all, where services have tens of sites and a move takes a fifth of a millisecond."""
+TRIES_MAX = 4000
+"""Moves in all, where services have tens of sites and a move takes a fifth of a millisecond."""
 
 CELLS_MAX = 10_000_000
 """... and where they have thousands: moves times a service's sites, and spots times points."""
@@ -43,22 +45,31 @@ CHAIN_CHOICE = 12
 def redo(plan: Plan, alone: Mapping[int, list[int]], room: Integers, chance: Chance) -> None:
     """Improve the sets of the cases in ``alone``, which says what each would take of ``room``."""
     best = {n: plan.worth(n, chosen) for n, chosen in alone.items()}
-    losers = [n for n in alone if plan.money[n] > best[n]]
-    for _ in range(_tries(plan, losers)):
+    left, idle = _tries(plan, list(alone)), 0
+    while left:
         losers = [n for n in alone if plan.money[n] > best[n]]
-        if not losers:
+        if not losers or (idle >= IDLE_MAX and not _unmet(plan, losers, best)):
             break
         first = losers[chance.below(len(losers))]
+        if chance.below(3) == 0:
+            first = max(losers, key=lambda n: (plan.money[n] - best[n], -n))
         if chance.below(2):
-            regroup(plan, _group(plan, first, alone, chance), chance)
+            gained = regroup(plan, _group(plan, first, alone, chance), chance)
         else:
-            chain(plan, first, alone, room, chance)
+            gained = chain(plan, first, alone, room, chance)
+        left, idle = left - 1, 0 if gained else idle + 1
 
 
-def _tries(plan: Plan, losers: Sequence[int]) -> int:
-    cells = sum(plan.cases[n].reach.size + len(plan.cases[n].claim.at) for n in losers)
-    affordable = CELLS_MAX * len(losers) // max(1, cells)
-    return min(TRIES * len(losers), TRIES_MAX, affordable)
+def _unmet(plan: Plan, losers: Sequence[int], best: Mapping[int, int]) -> bool:
+    """Whether somebody has less than its least, or one provider, who alone would have what it asks
+    for. It may be so for good; but it costs so much more than any price that it is worth all."""
+    limit = LONE_POINTS * POINT
+    return any(plan.money[n] - best[n] >= limit * plan.cases[n].claim.unit for n in losers)
+
+
+def _tries(plan: Plan, tier: Sequence[int]) -> int:
+    cells = sum(plan.cases[n].reach.size + len(plan.cases[n].claim.at) for n in tier)
+    return min(TRIES_MAX, CELLS_MAX * len(tier) // max(1, cells))
 
 
 def _group(plan: Plan, first: int, alone: Mapping[int, list[int]], chance: Chance) -> list[int]:
@@ -82,8 +93,8 @@ def _users(plan: Plan, sites: Iterable[int], but: int, tier: Mapping[int, list[i
     return sorted(n for n in users if n != but and n in tier)
 
 
-def regroup(plan: Plan, group: Sequence[int], chance: Chance) -> None:
-    """Lift a group and put it back in its order; undone unless the sum falls."""
+def regroup(plan: Plan, group: Sequence[int], chance: Chance) -> bool:
+    """Lift a group and put it back in its order; undone unless the sum falls, which it tells."""
     before = sum(plan.money[n] for n in group)
     old = {n: plan.lift(n) for n in group}
     whole = chance.below(3) == 0
@@ -98,8 +109,14 @@ def regroup(plan: Plan, group: Sequence[int], chance: Chance) -> None:
     for n in group if yields else ():
         chosen = plan.lift(n)
         plan.put(n, best_set(plan.cases[n], plan.limit(n), chosen))
-    if sum(plan.money[n] for n in group) >= before:
+    return _gains(plan, old, before)
+
+
+def _gains(plan: Plan, old: Mapping[int, list[int]], before: int) -> bool:
+    gains = sum(plan.money[n] for n in old) < before
+    if not gains:
         plan.restore(old)
+    return gains
 
 
 def _part(plan: Plan, n: int, old: list[int], chance: Chance) -> list[int]:
@@ -113,8 +130,9 @@ def _part(plan: Plan, n: int, old: list[int], chance: Chance) -> list[int]:
 
 def chain(
     plan: Plan, first: int, tier: Mapping[int, list[int]], room: Integers, chance: Chance
-) -> None:
-    """Let a service in where there is no room, and others make way; undone unless the sum falls."""
+) -> bool:
+    """Let a service in where there is no room, and others make way; undone unless the sum falls,
+    which it tells."""
     old: dict[int, list[int]] = {}
     n = first
     for _ in range(CHAIN_MAX):
@@ -129,8 +147,7 @@ def chain(
     for n in old:
         _regrow(plan, n)
     before = sum(plan.worth(n, chosen) for n, chosen in old.items())
-    if sum(plan.money[n] for n in old) >= before:
-        plan.restore(old)
+    return _gains(plan, old, before)
 
 
 def _regrow(plan: Plan, n: int) -> None:
