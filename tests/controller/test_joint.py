@@ -181,18 +181,6 @@ def test_audience_points_are_shared_and_weights_are_whole() -> None:
     assert msgspec.json.decode(canonical(inputs), type=WhereInputs) == inputs
 
 
-def test_measured_service_times_take_the_place_of_guesses() -> None:
-    measured = msgspec.structs.replace(HERE, service_ms={PATIENT.id: 31.27})
-    inputs, _ = together(measured, subject(PATIENT), subject(HURRIED))
-    assert {row.service: row.service_us for row in inputs.services} == {
-        PATIENT.id: 31_300,
-        HURRIED.id: 2_000,
-    }
-    seen_now = home.situation(measured, {}, PATIENT, {})
-    alone = home.inputs_for(measured, {}, PATIENT, STAMP, seen_now)
-    assert alone.service_ms == 31.3
-
-
 def test_fifty_services_on_a_thousand_machines_take_well_under_a_second() -> None:
     metros = ("frankfurt", "paris", "madrid", "singapore", "tokyo", "chicago", "sydney", "london")
     nodes = {

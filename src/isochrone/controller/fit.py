@@ -132,7 +132,6 @@ def look(
         sites=quota.sites,
         shapes=shapes_of(world),
         cleared=cleared,
-        service_ms=world.service_time_ms(grant.id, grant.service.model),
     )
     return as_held(inputs, held)
 

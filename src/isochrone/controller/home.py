@@ -287,7 +287,6 @@ def inputs_for(
         declared,
         whole_ground(world, others, declared.id),
         stamp,
-        service_ms=world.service_time_ms(declared.id, declared.service.model),
     )
     nodes = tuple(
         msgspec.structs.replace(node, alive=False) if _hopeless(node, seen.troubled) else node

@@ -92,12 +92,10 @@ def gather(
     sites: tuple[Site, ...] = (),
     shapes: tuple[Shape, ...] = (),
     cleared: tuple[Cleared, ...] = (),
-    service_ms: float = 0.0,
 ) -> PlacementInputs:
     """The inputs of one decision; raises InvalidInput for an audience or bloc nobody knows.
 
     ``shapes``: what the cell is asked for in all. ``cleared``: nodes that the service is to leave.
-    ``service_ms``: how long an engine works on a request, where that is known.
     """
     service = declared.service
     audience = audience_of(service)
@@ -118,7 +116,7 @@ def gather(
         client_rtt_ms=client_rows([p.place for p in audience], gateways, ground.ways),
         node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms),
         sites=sites,
-        service_ms=service_ms or service_prior_ms(service.model),
+        service_ms=service_prior_ms(service.model),
         shapes=shapes,
         cleared=cleared,
     )

@@ -33,6 +33,7 @@ from isochrone.controller.joint_sites import (
 from isochrone.controller.view import World, held
 from isochrone.controller.ways import client_rows
 from isochrone.rules.eligible import eligibilities, legal_gateways
+from isochrone.rules.expected import service_prior_ms
 from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import GatewaySite, PlacementInputs
 from isochrone.schema.digests import canonical
@@ -70,7 +71,7 @@ def gather(
     claims = _Claims(gateways, sites, stamp)
     highest = _highest(subjects)
     services = tuple(
-        _service(world, subject, claims, sites, audiences[subject.declared.id], highest)
+        _service(subject, claims, sites, audiences[subject.declared.id], highest)
         for subject in subjects
     )
     ways = ways_to(gateways, sites, ground.rtt_ms)
@@ -200,7 +201,6 @@ def _highest(subjects: Sequence[Subject]) -> dict[str, int]:
 
 
 def _service(
-    world: World,
     subject: Subject,
     claims: _Claims,
     sites: Sequence[Alike],
@@ -219,7 +219,7 @@ def _service(
         priority=service.priority - highest[subject.declared.tenant],
         objective_us=max(1, round(service.objective.latency_ms * 1000)),
         percentile=service.objective.percentile,
-        service_us=round(world.service_time_ms(id_, service.model) * 1000),
+        service_us=round(service_prior_ms(service.model) * 1000),
         audience=audience,
         held=_held(subject, sites),
     )

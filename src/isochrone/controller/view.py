@@ -15,13 +15,11 @@ import msgspec
 from isochrone.controller.declared import Declared
 from isochrone.controller.liveness import Sight
 from isochrone.rules.devices import WHOLE, free_milli
-from isochrone.rules.expected import service_prior_ms
 from isochrone.schema.decision import FreeNode, GatewaySite
 from isochrone.schema.lease import Lease, LeaseStatus, Quota
 from isochrone.schema.node import Node
 from isochrone.schema.place import Whereabouts
 from isochrone.schema.plans import HeldReplica
-from isochrone.schema.service import Model
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +27,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     ``nodes``: with what is believed of each; ``where``: the same of gateways, by address.
     ``services``: declarations whose home is this cell. ``quotas``: grants that this cell holds,
-    with their declarations in ``granted``. ``service_ms``: of services, how long an engine worked
-    on a request lately, as gateways measured it. ``doubt``: why the picture is not to be trusted.
+    with their declarations in ``granted``. ``doubt``: why the picture is not to be trusted.
     ``held_back``: services that get nothing new in this cell, as others' fair share comes first.
     """
 
@@ -42,7 +39,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     granted: Mapping[str, Declared]
     sight: Sight
     where: Mapping[str, Whereabouts] = {}
-    service_ms: Mapping[str, float] = {}
     doubt: str = ""
     held_back: frozenset[str] = frozenset()
 
@@ -52,11 +48,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is(self, key: str, service: str) -> bool:
         return self.leases[key].service == service
-
-    def service_time_ms(self, service: str, model: Model) -> float:
-        """How long an engine is expected to work on a request: measured, else guessed."""
-        measured = self.service_ms.get(service, 0.0)
-        return round(measured, 1) if measured > 0 else service_prior_ms(model)
 
     def whereabouts(self, gateway: str, country: str) -> Whereabouts:
         """Where a gateway is, as far as it is believed."""
