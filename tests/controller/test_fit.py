@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from isochrone.controller import fit
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.view import World
 from isochrone.rules.placement import decide
-from isochrone.rules.reconcile import RETRY_S
+from isochrone.rules.reconcile import RETRY_S, plan_leases
 from isochrone.schema.lease import Lease
+from isochrone.schema.node import Capacity, Device, Resources
+from isochrone.schema.service import Model, ReplicaRange
 
 from .worlds import declare, lease, node, quota, seen, service, world
 
@@ -103,3 +107,29 @@ def test_a_grant_of_nothing_wants_nothing() -> None:
     now = here(grant=nothing)
     held = fit.observe(now, VAD.id, {}, 0.0)
     assert fit.of_nothing(now, nothing, held, VAD).wanted.withdrawn
+
+
+def test_gpus_are_named_in_the_lease_and_a_successor_waits_for_its_predecessors() -> None:
+    """One GPU, and another model on it: the old replica drains first, the new one gets the same."""
+    gpu = Device(kind="gpu", name="NVIDIA A10")
+    machine = Capacity(cpu_milli=4000, memory_mib=8192, devices=(gpu,), engines=("onnx",))
+    one = node(7, "frankfurt", 7, capacity=machine)
+    need = Resources(cpu_milli=100, memory_mib=64, gpu_count=1)
+    known = declare(service(resources=need, replicas=ReplicaRange(min=1, max=1)))
+    grant = quota(known, {"frankfurt": 1})
+
+    def planned(now: World) -> list[tuple[str, tuple[int, ...]]]:
+        held = fit.observe(now, known.id, {}, 0.0)
+        inputs = fit.look(now, grant, known, held, STAMP)
+        wanted = fit.fitted(now, grant, known, held, inputs, decide(inputs)).wanted
+        return [(a.kind, a.lease.gpus) for a in plan_leases(wanted, held, epoch=1, nonce=1)]
+
+    assert planned(world({one: seen()}, (), (), (grant,))) == [("create", (0,))]
+    runs = lease("l1", known, one, gpus=(0,))
+    serving = seen(("l1", "serving"))
+    assert planned(world({one: serving}, (runs,), (), (grant,))) == []
+    outdated = msgspec.structs.replace(runs, model=Model(engine="onnx", task="embeddings"))
+    assert planned(world({one: serving}, (outdated,), (), (grant,))) == [("drain", (0,))]
+    gone = msgspec.structs.replace(outdated, desired="ended", revision=2)
+    ended = planned(world({one: seen(("l1", "ended"))}, (gone,), (), (grant,)))
+    assert ("create", (0,)) in ended
