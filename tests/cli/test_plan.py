@@ -134,6 +134,9 @@ def test_a_site_can_be_taken_out(tmp_path: Path) -> None:
     answer = facts(tmp_path, GERMAN, "--remove", first["metro"])
     assert first["metro"] not in {site["metro"] for site in answer["what_if"]["sites"]}
     assert len(answer["what_if"]["sites"]) == len(answer["chosen"]["sites"]) - 1
+    every = [option for s in answer["chosen"]["sites"] for option in ("--remove", s["metro"])]
+    with pytest.raises(InvalidInput, match="no site"):
+        plan(tmp_path, GERMAN, *every)
 
 
 def test_people_read_a_table(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,21 +25,25 @@ from isochrone.atlas import roundtrips
 from isochrone.atlas.audience import audience_points
 from isochrone.atlas.measurements import Measurement, overlay
 from isochrone.atlas.sites import central_regions, usual_regions
-from isochrone.cli.plan_ground import PlanSite, RoundTrips, cloud_sites, inputs_of
+from isochrone.cli.plan_answer import BOUNDS_MS, Further, Picture, PlanFacts, Site
+from isochrone.cli.plan_ground import (
+    PlanSite,
+    RoundTrips,
+    cloud_sites,
+    inputs_of,
+    prices_note,
+)
 from isochrone.rules import coverage, placement
 from isochrone.rules.coverage_gain import WHOLE_BPS
 from isochrone.rules.coverage_order import gains
 from isochrone.rules.eligible import legal_gateways
 from isochrone.rules.expected import WHOLE, at_percentile_us, expected_us, weights_ppm
-from isochrone.schema.decision import AudiencePoint, Coverage, PlacementInputs
+from isochrone.schema.decision import AudiencePoint, PlacementInputs
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
-from isochrone.schema.service import Objective, Service
+from isochrone.schema.service import Service
 
 Floats = NDArray[np.float64]
-
-BOUNDS_MS = (10, 25, 50)
-"""Round trips that the shares are told for."""
 
 FINE_POINTS = 6_000
 """Every main city of the atlas may be a point of its own (4,091 of them)."""
@@ -56,73 +59,6 @@ KIND_WORDS: dict[roundtrips.Kind, str] = {
 }
 LEAST_TOLD = 0.005
 """Kinds of round trip that fewer people have are left out of the sentence."""
-
-
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """A site of a picture. ``serves``: the share of the audience that it answers first, 0-1."""
-
-    city: str
-    metro: str
-    country: str
-    latitude: float
-    longitude: float
-    provider: str
-    price_microusd_per_hour: int | None
-    serves: float
-
-
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of sites and what the audience can expect of it; shares are 0-1.
-
-    ``within``: bound in ms -> share whose round trip, access included, is at most that.
-    ``round_trip_p50_ms``, ``…_p95_ms``: of the audience's people. ``countries``: expected times by
-    country, heaviest first. ``left_out``: regions that the residency does not admit.
-    """
-
-    name: str
-    sites: tuple[Site, ...]
-    price_microusd_per_hour: int | None
-    met_share: float
-    within: dict[str, float]
-    round_trip_p50_ms: float
-    round_trip_p95_ms: float
-    countries: tuple[Coverage, ...]
-    left_out: tuple[str, ...] = ()
-
-
-class Further(msgspec.Struct, frozen=True, kw_only=True):
-    """A site that is not chosen: what it would add beside the chosen ones.
-
-    ``adds_bps``: marginal coverage, ten-thousandths of the audience newly inside the objective.
-    ``nearer``: share that it would answer first.
-    """
-
-    city: str
-    metro: str
-    country: str
-    price_microusd_per_hour: int | None
-    adds_bps: int
-    nearer: float
-
-
-class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ``isochrone plan`` says. ``what_if``: with ``--add-site`` and ``--remove``."""
-
-    service: str
-    rule: str
-    objective: Objective
-    access_ms: float
-    model_error: str
-    prices: str
-    candidates: int
-    chosen: Picture
-    what_if: Picture | None
-    usual: Picture
-    central: Picture
-    further: tuple[Further, ...]
-    unmet: tuple[str, ...]
-    max_price_microusd_per_hour: int | None
-    live: bool = False
 
 
 class Planner:
@@ -144,6 +80,36 @@ class Planner:
         """Round trips from points to sites, access included, milliseconds."""
         places = [point.place for point in audience]
         return self.round_trips(places, [site.place for site in sites]) + self.access_ms
+
+    def facts(
+        self,
+        ground: Sequence[PlanSite],
+        chosen: Sequence[PlanSite],
+        what_if: Sequence[PlanSite],
+        *,
+        rule: str,
+        unmet: tuple[str, ...],
+        live: bool,
+    ) -> PlanFacts:
+        """All of it. ``what_if``: other sites to be shown beside the chosen; empty: none are."""
+        service = self.service
+        return PlanFacts(
+            service=service.name,
+            rule=rule,
+            objective=service.objective,
+            access_ms=self.access_ms,
+            model_error=self.error_note(chosen),
+            prices=prices_note(service.resources),
+            candidates=len(ground),
+            chosen=self.picture("this plan", chosen),
+            what_if=self.picture("what if", what_if) if what_if else None,
+            usual=self.usual(),
+            central=self.central(),
+            further=self.further(chosen, ground),
+            unmet=unmet,
+            max_price_microusd_per_hour=service.max_price_microusd_per_hour,
+            live=live,
+        )
 
     def choose(self, sites: Sequence[PlanSite]) -> tuple[list[PlanSite], str, tuple[str, ...]]:
         """The sites that the shipped rule chooses, its version, and what it could not meet."""
@@ -295,6 +261,8 @@ def changed(
             )
         kept.remove(here[0])
     taken = {site.place.metro for site in kept}
+    if not kept and not added:
+        raise InvalidInput("Without these the plan has no site.", fix="Remove fewer of them.")
     return kept + [site for site in added if site.place.metro not in taken]
 
 

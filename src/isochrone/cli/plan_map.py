@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isochrone.cli.plan_facts import BOUNDS_MS, Picture, PlanFacts, Planner
+from isochrone.cli.plan_answer import BOUNDS_MS, Picture, PlanFacts
+from isochrone.cli.plan_facts import Planner
 from isochrone.cli.tables import usd
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place

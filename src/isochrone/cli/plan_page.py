@@ -20,7 +20,8 @@ import numpy as np
 
 from isochrone.cli.isochrones import BANDS_MS, COLOURS, LABELS, MARK
 from isochrone.cli.place_land import BORDER, INK, LAND, SEA, SOFT
-from isochrone.cli.plan_facts import Picture, PlanFacts, Planner
+from isochrone.cli.plan_answer import Picture, PlanFacts
+from isochrone.cli.plan_facts import Planner
 from isochrone.cli.plan_map import headline, places_of, shares_by_band
 from isochrone.cli.plan_page_parts import SCRIPT, STYLE
 from isochrone.cli.tables import usd

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from isochrone.cli.plan_facts import BOUNDS_MS, Further, Picture, PlanFacts
+from isochrone.cli.plan_answer import BOUNDS_MS, Further, Picture, PlanFacts
 from isochrone.cli.tables import heaviest, ms, print_table, usd
 
 FURTHER_ROWS = 8

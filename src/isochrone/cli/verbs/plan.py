@@ -64,8 +64,8 @@ def command(
         from isochrone.cli.plan_map import require_map
 
         require_map(Path(image))
-    from isochrone.cli.plan_facts import PlanFacts, Planner, changed
-    from isochrone.cli.plan_ground import candidates, own_sites, prices_note
+    from isochrone.cli.plan_facts import Planner, changed
+    from isochrone.cli.plan_ground import candidates, own_sites
 
     service = declaration.service
     planner = Planner(service, access_ms, own=_measurements(measured))
@@ -76,24 +76,8 @@ def command(
         chosen, rule, unmet = planner.choose(ground)
     if not chosen:
         raise _nowhere(declaration, unmet)
-    what_if = changed(chosen, _added(added, declaration), removed)
-    facts = PlanFacts(
-        service=service.name,
-        rule=rule,
-        objective=service.objective,
-        access_ms=access_ms,
-        model_error=planner.error_note(chosen),
-        prices=prices_note(service.resources),
-        candidates=len(ground),
-        chosen=planner.picture("this plan", chosen),
-        what_if=planner.picture("what if", what_if) if added or removed else None,
-        usual=planner.usual(),
-        central=planner.central(),
-        further=planner.further(chosen, ground),
-        unmet=unmet,
-        max_price_microusd_per_hour=service.max_price_microusd_per_hour,
-        live=live,
-    )
+    what_if = changed(chosen, _added(added, declaration), removed) if added or removed else []
+    facts = planner.facts(ground, chosen, what_if, rule=rule, unmet=unmet, live=live)
     if image is not None:
         from isochrone.cli.plan_map import draw
 
