@@ -17,7 +17,7 @@ from isochrone.schema.where import WhereDecision, WhereInputs
 
 
 @given(tiny())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_nothing_is_better_in_tiny_worlds(inputs: WhereInputs) -> None:
     ground, cases = cases_of(inputs)
     ours = sum(placed.costs.total * placed.unit for placed in decide(inputs).services)
@@ -25,6 +25,7 @@ def test_nothing_is_better_in_tiny_worlds(inputs: WhereInputs) -> None:
 
 
 @given(tiny())
+@settings(max_examples=40)
 def test_every_limit_is_kept(inputs: WhereInputs) -> None:
     decision = decide(inputs)
     _, cases = cases_of(inputs)
@@ -45,6 +46,7 @@ def test_every_limit_is_kept(inputs: WhereInputs) -> None:
 
 
 @given(tiny(), st.integers(0, 1000))
+@settings(max_examples=25)
 def test_the_order_of_everything_changes_nothing(inputs: WhereInputs, seed: int) -> None:
     chance = random.Random(seed)
     orders = {
@@ -97,14 +99,14 @@ def _shuffled(inputs: WhereInputs, orders: dict[str, list[int]]) -> WhereInputs:
 
 
 @given(tiny())
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_a_record_replays_byte_for_byte(inputs: WhereInputs) -> None:
     record = canonical(decide(inputs))
     assert replay(record, canonical(inputs)) == record
 
 
 @given(tiny())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_deciding_again_what_stands_moves_nothing_that_costs_more(inputs: WhereInputs) -> None:
     """What runs saves its move, so a second decision is never dearer than the first would be."""
     first = decide(inputs)

@@ -26,8 +26,9 @@ from isochrone.rules.where.search import allowed, best_set, without
 IDLE_MAX = 600
 """So many moves in a row that gain nothing, and no more are tried, if all have their least."""
 
-TRIES_MAX = 4000
-"""Moves in all, where services have tens of sites and a move takes a fifth of a millisecond."""
+TRIES = 400
+"""Moves for each service, where services have tens of sites and a move takes a fifth of a
+millisecond ..."""
 
 CELLS_MAX = 10_000_000
 """... and where they have thousands: moves times a service's sites, and spots times points."""
@@ -69,7 +70,7 @@ def _unmet(plan: Plan, losers: Sequence[int], best: Mapping[int, int]) -> bool:
 
 def _tries(plan: Plan, tier: Sequence[int]) -> int:
     cells = sum(plan.cases[n].reach.size + len(plan.cases[n].claim.at) for n in tier)
-    return min(TRIES_MAX, CELLS_MAX * len(tier) // max(1, cells))
+    return min(TRIES * len(tier), CELLS_MAX * len(tier) // max(1, cells))
 
 
 def _group(plan: Plan, first: int, alone: Mapping[int, list[int]], chance: Chance) -> list[int]:
