@@ -40,6 +40,9 @@ rise that lasts is no burst."""
 MEAN_S = 300.0
 """Demand that only scatters is best guessed by a mean that is longer than its bursts."""
 
+ALWAYS = 3.0
+"""... but room for this many usual errors is always given: demand may set a record."""
+
 NEW_REPORTS = 6
 """Until then everything is news."""
 
@@ -47,7 +50,7 @@ MOST_DOUBLINGS = 10
 
 HIGH_S = 12 * 3600.0
 """How the highest rate is forgotten. Room for errors does not go beyond it by more than the usual
-error: what has not happened for half a day is not paid for."""
+error: what has not happened for half a day is not paid for ..."""
 
 GUESSES = ("level", "mean", "trend", "daily")
 
@@ -252,7 +255,8 @@ def _judge(demand: Demand, seconds: float, memory_s: float) -> Demand:
 
 def _guess(demand: Demand, now: float, lead_s: float) -> Guess:
     level = demand.level
-    trend = min(max(level + demand.trend * lead_s, level / 2), level * 2)
+    moves = demand.trend * lead_s
+    trend = min(level + max(0.0, moves), level * 2)  # a fall is followed, not run ahead of
     before, after = _usual(demand, now), _usual(demand, now + lead_s)
     daily = level
     if before > 0 and after > 0:
@@ -282,7 +286,8 @@ def expected(demand: Demand, exceeded: float) -> Expected:
     guess = demand.pending[-1]
     room = demand.restless * _multiple(demand, exceeded)
     onward = guess.guesses[GUESSES.index("trend")] * (1 + demand.restless)
-    highest = max(guess.believed, demand.high) * (1 + demand.restless)
+    usual = guess.believed * (1 + ALWAYS * demand.restless)
+    highest = max(usual, demand.high * (1 + demand.restless))
     return Expected(
         due=guess.due,
         per_s=guess.believed,

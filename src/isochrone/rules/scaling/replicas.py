@@ -40,6 +40,8 @@ LEARNING_S = 300.0
 """How long the number that a service begins with is kept: the first minutes tell too little."""
 
 ARRIVAL_CV2 = 0.2
+"""Beside the upper end of the forecast, which holds most of the arrivals' chance already (as their
+average over a service time), only what happens within a service time is left to the queue."""
 
 MEMORY_S = (5.0, 120.0)
 """Bounds for the time over which bursts average out (the mean service time otherwise)."""
