@@ -11,8 +11,10 @@ import pytest
 from isochrone.rules import versions
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, decode
+from isochrone.schema.documents import SERVICE_PLAN, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Capacity, Device, Node, Offer, Resources
+from isochrone.schema.plans import PlanAnswer
 from isochrone.schema.service import ReplicaRange, Residency
 from isochrone.schema.where import WhereDecision
 
@@ -66,10 +68,13 @@ async def test_who_can_run_elsewhere_gives_way_to_who_cannot(cell: CellInTest) -
     await until(lambda: cell.serving(free) == [f"0x{1:040x}"], what="it takes the cheap place")
 
     gaps: list[float] = []
-    cell.publisher.now()
     german = service(
         "german", replicas=ONE, residency=Residency(allow=("DE",), evidence="declared")
     )
+    packed = pack(seal(SERVICE_PLAN, german, OTHER))
+    answer = decode(await cell.fabric.request("iso.fra.plan", packed, 5.0), PlanAnswer)
+    assert answer.plan is not None, "its plan knows that the place will be left to it"
+    assert [(site.metro, answer.plan.blocking) for site in answer.plan.sites] == [("frankfurt", ())]
     bound = await cell.declare(german, OTHER)
 
     def settled() -> bool:

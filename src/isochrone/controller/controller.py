@@ -25,7 +25,6 @@ import msgspec
 
 from isochrone.controller.coldstarts import ColdStarts
 from isochrone.controller.config import ControllerConfig
-from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared, intended
 from isochrone.controller.demand import DemandBoard
 from isochrone.controller.deposits import Deposits
@@ -35,7 +34,6 @@ from isochrone.controller.fitting import Fitting
 from isochrone.controller.following import Following
 from isochrone.controller.granting import Granting
 from isochrone.controller.holding import Holding
-from isochrone.controller.inputs import Stamp, gather, whole_ground
 from isochrone.controller.leading import Leading
 from isochrone.controller.lookout import Lookout
 from isochrone.controller.money import Money
@@ -249,14 +247,8 @@ class Controller:
         return msgspec.json.encode(answer)
 
     async def _plan(self, asked: Declared) -> Plan:
-        stamp = Stamp(
-            cell=self._config.cell,
-            epoch=self.leading.epoch,
-            at_unix_ms=_unix_ms(),
-        )
-        ground = whole_ground(self._world, self._others(), asked.id)
-        inputs = gather("sites", asked, ground, stamp)
-        return plan_of(inputs, await decided(inputs))
+        inputs, decision = await self._granting.planned(self._world, self._others(), asked)
+        return plan_of(inputs, decision)
 
     def _say_doubt(self) -> None:
         """Say once what keeps us from acting, and once that it is over."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -26,6 +26,7 @@ from isochrone.controller.leading import Leading
 from isochrone.controller.records import Records
 from isochrone.controller.view import World, held
 from isochrone.fabric.connection import Fabric
+from isochrone.schema.decision import Decision, PlacementInputs
 from isochrone.schema.digests import decode, digest
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.lease import Quota
@@ -186,7 +187,7 @@ class Granting:
 
     async def _decide_due(self, world: World, others: Others, due: Mapping[str, str]) -> None:
         """Decide what is due, and with it whatever should give way or may gain."""
-        joint = await self._together(world, others)
+        joint = await self._together(world, others, self._subjects(world))
         for id_, declared in sorted(world.services.items()):
             if not self._leading.may_act():
                 return
@@ -200,13 +201,28 @@ class Granting:
                 self._refused[id_] = declared.service.revision
                 log.error("%s cannot be placed: %s", id_, error.sentence())
 
-    async def _together(self, world: World, others: Others) -> home.Joint | None:
-        """The decision on all services together; None when there is nothing to weigh."""
-        subjects = [
+    async def planned(
+        self, world: World, others: Others, asked: Declared
+    ) -> tuple[PlacementInputs, Decision]:
+        """What would be decided if ``asked`` were declared now, and what that looks at.
+
+        Raises InvalidInput for a declaration that nothing understands.
+        """
+        subjects = [one for one in self._subjects(world) if one.declared.id != asked.id]
+        standing = self._standings.get(asked.id)
+        subjects.append(Subject(declared=asked, standing=standing, troubled=frozenset()))
+        joint = await self._together(world, others, subjects)
+        seen = home.situation(world, others, asked, {})
+        inputs = home.inputs_for(world, others, asked, self._stamp(world), seen, joint)
+        return inputs, await decided(inputs)
+
+    def _subjects(self, world: World) -> list[Subject]:
+        """The services that compete for room now."""
+        return [
             Subject(
                 declared=declared,
                 standing=self._standings.get(id_),
-                troubled=self._seen[id_].troubled,
+                troubled=self._seen[id_].troubled if id_ in self._seen else frozenset(),
                 wanted=self._following.targets.get(id_),
             )
             for id_, declared in sorted(world.services.items())
@@ -214,6 +230,11 @@ class Granting:
             and self._refused.get(id_) != declared.service.revision
             and self._following.targets.get(id_) != 0
         ]
+
+    async def _together(
+        self, world: World, others: Others, subjects: Sequence[Subject]
+    ) -> home.Joint | None:
+        """The decision on all services together; None when there is nothing to weigh."""
         if len(subjects) < 2 or world.doubt:
             return None
         try:
