@@ -40,17 +40,18 @@ rise that lasts is no burst."""
 MEAN_S = 300.0
 """Demand that only scatters is best guessed by a mean that is longer than its bursts."""
 
-ALWAYS = 3.0
-"""... but room for this many usual errors is always given: demand may set a record."""
-
 NEW_REPORTS = 6
 """Until then everything is news."""
 
 MOST_DOUBLINGS = 10
+"""A thousand times the usual: whatever comes after that is believed."""
 
 HIGH_S = 12 * 3600.0
 """How the highest rate is forgotten. Room for errors does not go beyond it by more than the usual
 error: what has not happened for half a day is not paid for ..."""
+
+ALWAYS = 3.0
+"""... but room for this many usual errors is always given: demand may set a record."""
 
 GUESSES = ("level", "mean", "trend", "daily")
 
@@ -226,9 +227,10 @@ def _judge(demand: Demand, seconds: float, memory_s: float) -> Demand:
     due = [guess for guess in demand.pending if guess.due <= demand.at]
     if not due:
         return demand
+    left = tuple(guess for guess in demand.pending if guess.due > demand.at)
     guess, came = due[-1], demand.smooth
     if demand.at - demand.since < 2 * (guess.due - guess.made):
-        return msgspec.structs.replace(demand, pending=demand.pending[len(due) :])
+        return msgspec.structs.replace(demand, pending=left)
     floor = 1 / memory_s  # one request: below it relative errors mean nothing
     share = 1 - math.exp(-seconds / BLAME_S)
     blame = tuple(
@@ -249,7 +251,7 @@ def _judge(demand: Demand, seconds: float, memory_s: float) -> Demand:
         multiples=tuple(weights),
         counted=demand.counted * keep + 1.0,
         restless=max(LEAST_ERROR, restless),
-        pending=demand.pending[len(due) :],
+        pending=left,
     )
 
 

@@ -239,4 +239,4 @@ def _words(replicas: int, reason: str, ahead: Expected, needed: int, policy: Pol
         "most": f"{needed} needed, the service allows {policy.most}",
         "idle": f"no request for {policy.idle_s:g} s",
     }[reason]
-    return f"{replicas} replicas: {why}."
+    return f"{replicas} replica{'' if replicas == 1 else 's'}: {why}."
