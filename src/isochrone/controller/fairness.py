@@ -111,11 +111,12 @@ class FairTurns:
 
     def announced(self, service: str) -> tuple[Cleared, ...]:
         """What a service's fit will be told once its notices are over: the record of a notice."""
+        now_s = self._clock()
         return tuple(
             Cleared(
                 node=node,
-                reason=f"it must go {self._notice_s:g} s from now to make room for"
-                f" {_words(notice)}",
+                reason=f"it must go {max(0.0, notice.due_s - now_s):.0f} s from now to make room"
+                f" for {_words(notice)}",
                 at_once=True,
             )
             for (of, node), notice in sorted(self._notices.items())
