@@ -13,6 +13,9 @@ from isochrone.schema.errors import InvalidInput
 from isochrone.schema.where import WhereInputs
 
 
+GOLDEN = ""
+
+
 def placed(made: WhereInputs) -> dict[str, dict[str, int]]:
     return {
         row.service: {made.sites[n].name: replicas for n, replicas in row.sites}
@@ -119,3 +122,24 @@ def test_draws_are_the_published_ones() -> None:
         3203168211198807973,
         9817491932198370423,
     ]
+
+
+def test_a_decision_of_this_rule_stays_the_same_for_years() -> None:
+    """Another digest here means that old records do not replay: give the rule a new version."""
+    sites = [
+        site(n, price=700 + 130 * n, provider=f"provider-{n % 3}", cores=1 + n % 2, gateway=n % 2)
+        for n in range(6)
+    ]
+    services = [
+        service(
+            f"service-{n}",
+            least=1 + n % 2,
+            most=3,
+            objective_ms=30 + 20 * n,
+            audience=((0, 300_000 + 100_000 * n), (1, 700_000 - 100_000 * n)),
+            held=((n, 1),),
+        )
+        for n in range(4)
+    ]
+    made = inputs(sites, services, client_ms=((8, 45), (60, 12)))
+    assert digest(decide(made)) == GOLDEN

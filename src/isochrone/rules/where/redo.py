@@ -183,12 +183,8 @@ def _push_in(
     site = ranked[chance.below(len(ranked))]
     victims = _make_way(plan, n, int(case.claim.at[site]), tier, chance, old)
     fits = plan.limit(n)[site] >= 1
-    plan.put(n, [*rest, site] if fits else chosen if not victims else _kept(plan, n, rest))
+    plan.put(n, [*rest, site] if fits else best_set(case, plan.limit(n), rest))
     return victims
-
-
-def _kept(plan: Plan, n: int, rest: list[int]) -> list[int]:
-    return best_set(plan.cases[n], plan.limit(n), rest)
 
 
 def _make_way(
