@@ -12,8 +12,7 @@ from isochrone.schema.digests import canonical, digest
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.where import WhereInputs
 
-
-GOLDEN = ""
+GOLDEN = "20bf7d2a0d44c4b4b5b822b691fc2f01fde3ab6713211b76f3972f3184dad96a"
 
 
 def placed(made: WhereInputs) -> dict[str, dict[str, int]]:
