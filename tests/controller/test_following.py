@@ -99,7 +99,7 @@ def test_out_under_load_and_back_in() -> None:
     held = simulated.target
     simulated.run(1800, per_s=2)
     assert simulated.target == 1 <= held
-    assert "1 replicas" in simulated.following.words[simulated.known.id]
+    assert "1 replica" in simulated.following.words[simulated.known.id]
 
 
 def test_from_zero_at_the_first_request_and_back_when_idle() -> None:
