@@ -89,10 +89,15 @@ def compare(work: Workload, say: Callable[[str], None]) -> dict[str, dict[str, f
     default = play(TargetConcurrency(work.engine.slots, first))
     found["target_concurrency"] = default
     if default.attainment < ours.attainment:
+        above = 1.0
         for part in TARGETS:
             found["target_concurrency"] = play(TargetConcurrency(part * work.engine.slots, first))
             if found["target_concurrency"].attainment >= ours.attainment:
+                between = play(TargetConcurrency((part + above) / 2 * work.engine.slots, first))
+                if between.attainment >= ours.attainment:
+                    found["target_concurrency"] = between
                 break
+            above = part
     found["target_concurrency_default"] = default
     started = time.perf_counter()
     best = clairvoyant(work.sim(), first, trace.counts, trace.judged, speed)

@@ -51,7 +51,9 @@ HIGH_S = 12 * 3600.0
 error: what has not happened for half a day is not paid for ..."""
 
 ALWAYS = 3.0
-"""... but room for this many usual errors is always given: demand may set a record."""
+RECORD = 0.5
+"""... but room for this many usual errors is always given, up to half as much again: demand may set
+a record."""
 
 GUESSES = ("level", "mean", "trend", "daily")
 
@@ -288,8 +290,8 @@ def expected(demand: Demand, exceeded: float) -> Expected:
     guess = demand.pending[-1]
     room = demand.restless * _multiple(demand, exceeded)
     onward = guess.guesses[GUESSES.index("trend")] * (1 + demand.restless)
-    usual = guess.believed * (1 + ALWAYS * demand.restless)
-    highest = max(usual, demand.high * (1 + demand.restless))
+    usual = guess.believed * (1 + min(RECORD, ALWAYS * demand.restless))
+    highest = max(usual, demand.high * (1 + min(RECORD, demand.restless)))
     return Expected(
         due=guess.due,
         per_s=guess.believed,
