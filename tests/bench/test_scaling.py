@@ -51,7 +51,6 @@ def test_the_fluid_engine_tells_what_the_exact_one_does(replicas: int) -> None:
 def test_the_exact_engine_by_hand() -> None:
     """Two requests, one replica: the second prompt waits for the first, tokens pause meanwhile."""
     exact = Exact(ENGINE, [(0.0, 500.0, 10.0), (0.02, 500.0, 10.0), (30.0, 500.0, 1.0)])
-    replica = None
     exact.advance(0, 1)
     replica = exact.replicas[0]
     assert exact.ended_now == 2
