@@ -29,7 +29,8 @@ from isochrone.rules.scaling.speed import Speed, SpeedFit, first_fit, fitted, le
 
 EXCEEDED = 0.006
 """The chance that the upper end of the forecast may be exceeded: about as seldom as a promise over
-ten minutes may fail. (Chosen on drawn arrivals of other seeds and the first two of seven days.)"""
+ten minutes may fail. (Tried on other draws of two of the seven
+days, and on the hour-long traces, which have no other part.)"""
 
 CARE_STEP = 1.10
 CARE_MOST = 2.0
