@@ -17,8 +17,9 @@ The floor: one pair in ten left out with both of its cities in the fit, so that 
 rows are known: what is special about a single pair nobody can know without measuring it.
 
 A round trip is the mean of the two directions' daily averages; ``_least_`` of their daily minima.
-Cities whose place contradicts light (``geo_suspect``) are left out. The constants of the model were
-chosen on the shared table (folds of other seeds), where all within a factor of two err alike.
+Cities whose place contradicts light (``geo_suspect``) and those without any pair are left out. The
+constants of the model were chosen on the shared table (folds of other seeds), where all within a
+factor of two err alike.
 """
 
 from __future__ import annotations
@@ -84,15 +85,18 @@ def read(cities_csv: str | Path, pairs_csv: str | Path, column: str = "rtt_avg_m
     with Path(pairs_csv).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             src, dst = position.get(row["src"]), position.get(row["dst"])
-            if src is not None and dst is not None and src != dst and float(row[column]) > 0:
-                directed[src, dst] = float(row[column])
+            if src is None or dst is None or src == dst or not row[column]:
+                continue
+            directed[src, dst] = float(row[column])
     known = ~np.isnan(directed)
     ways = known.astype(float) + known.T
     total = np.nan_to_num(directed) + np.nan_to_num(directed).T
     with np.errstate(invalid="ignore"):
         rtt_ms = np.where(ways > 0, total / ways, np.nan)
     points = np.array([(float(row["latitude"]), float(row["longitude"])) for row in cities])
-    return Table(points, [row["iso2"] for row in cities], rtt_ms)
+    used = np.flatnonzero(known.any(axis=0) | known.any(axis=1))
+    countries = [cities[index]["iso2"] for index in used]
+    return Table(points[used], countries, rtt_ms[np.ix_(used, used)])
 
 
 def evaluate(
@@ -210,7 +214,8 @@ def baselines(table: Table, part: Fold) -> tuple[Floats, Floats]:
         + slope * (km[out, part.kept][None, :] - km[near][:, part.kept])
         for out, near in zip(part.out, nearest, strict=True)
     ]
-    return line, np.stack([np.nanmedian(rows, axis=0) for rows in shifted])
+    middles = [np.ma.median(np.ma.masked_invalid(rows), axis=0) for rows in shifted]
+    return line, np.stack([np.ma.filled(middle, np.nan) for middle in middles])
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:

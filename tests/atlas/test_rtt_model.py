@@ -100,3 +100,13 @@ def test_on_the_packaged_table_the_model_beats_distance_and_neighbours() -> None
     borrowed = ms[np.ix_(nearest, known)]
     assert off.median < 0.8 * error_of(np.abs(alone - truth) / truth).median
     assert off.p90 < 0.8 * error_of(np.abs(borrowed - truth) / truth).p90
+
+
+def test_a_table_with_half_of_its_pairs_missing_is_learnt_nearly_as_well() -> None:
+    points, ms = invented(64, seed=7, detour=0.5)
+    missing = np.triu(np.random.default_rng(7).random(ms.shape) < 0.5, 1)
+    holes = np.where(missing | missing.T, np.nan, ms)
+    holes[11, 1:] = holes[1:, 11] = np.nan  # a city of which next to nothing is known
+    part = next(folds(points, holes, deal(64)))
+    told, truth = predicted(points, part), ms[part.out]
+    assert error_of(np.abs(told - truth) / truth).median < 0.12

@@ -47,8 +47,9 @@ NUGGET, NUGGET_LEAST, NUGGET_MOST = 0.15, 0.2, 20.0
 PAIR_NOISE: Final = 0.3
 """The variance of a pair that neither end explains, against the kernel's units squared."""
 
-TURNS: Final = 6
-"""Rounds of filling in missing pairs (and the diagonal) with what the model says of them."""
+TURNS, SETTLED = 60, 1e-3
+"""Missing pairs (and the diagonal) are filled in with what the model says of them, at most so often
+and until none moves by more than this, a thousandth of itself."""
 
 ROUNDS, PARTS = 2, 10
 """How often nuggets are estimated, and into how many parts the cities are left out for it."""
@@ -141,12 +142,18 @@ def fit_curve(km: Floats, rtt_ms: Floats) -> Floats:
 
 
 def fit_nuggets(km: Floats, rtt_ms: Floats, curve: Floats) -> Floats:
-    """Each city's own variance: the square of how badly the other cities predict it."""
+    """Each city's own variance: the square of how badly the other cities predict it.
+
+    A city of which they cannot say (too few pairs) has the typical one.
+    """
     special, like = _special(rtt_ms, curve, km), kernel(km)
     nuggets = np.full(len(km), NUGGET)
     for turn in range(ROUNDS):
-        missed = np.nanmedian(np.abs(left_out(special, like, nuggets, turn)), axis=1)
-        share = (missed / np.median(missed)) ** 2
+        off = np.abs(left_out(special, like, nuggets, turn))
+        said = ~np.isnan(off).all(axis=1)
+        missed = np.nanmedian(off[said], axis=1)
+        share = np.ones(len(km))
+        share[said] = (missed / np.median(missed)) ** 2
         nuggets = NUGGET * share.clip(NUGGET_LEAST, NUGGET_MOST)
     return nuggets
 
@@ -196,7 +203,10 @@ def _weights(special: Floats, like: Floats, nuggets: Floats) -> Floats:
     for _ in range(TURNS):
         turned = vectors.T @ filled @ vectors
         estimate = vectors @ (turned * (products / (products + PAIR_NOISE))) @ vectors.T
+        moved = np.abs(estimate - filled)[missing].max(initial=0.0)
         filled = np.where(missing, estimate, special)
+        if moved < SETTLED:
+            break
     turned = vectors.T @ filled @ vectors
     weights: Floats = vectors @ (turned / (products + PAIR_NOISE)) @ vectors.T
     return weights
