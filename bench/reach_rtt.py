@@ -6,7 +6,7 @@ cities, and predicts their round trips: to every city of the fit and to each oth
 city left out. Beside it: pairs of a city left out and one in the fit (``_half_``: a new user's city
 and a list of measured sites; the baselines' own question), and pairs of two left out (``_new_``).
 Nothing of a left-out city is used. In particular there is no average with the model of another
-fold, which has seen that city's row: it would print 7.1 ms and 0.24 for ``_half_`` and mean
+fold, which has seen that city's row: it would print 7.3 ms and 0.25 for ``_half_`` and mean
 nothing.
 
 With probes a left-out city contributes its round trips to ten cities of the fit, the landmarks that
