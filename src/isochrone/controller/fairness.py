@@ -44,7 +44,11 @@ AGAIN_S = 600.0
 """A beneficiary that did not come is not made room for again before that."""
 
 LOOK_EVERY_S = 0.5
-"""Between two looks at shares: they cost some milliseconds for a thousand nodes."""
+"""Between two looks at shares, at least ..."""
+
+LOOK_SHARE = 20
+"""... and so many times what the last one took: a look at 1,000 nodes and 200 services is most of a
+second of computing, and repairs must not wait for it more than a twentieth of the time."""
 
 Nodes = Callable[[Declared], frozenset[str]]
 """The nodes where a service may run by everything but room."""
@@ -75,7 +79,7 @@ class FairTurns:
         self._not_before_s: dict[str, float] = {}
         self._order: list[str] = []
         self._full: frozenset[str] = frozenset()
-        self._looked_s = float("-inf")
+        self._next_look_s = float("-inf")
 
     def order(self, services: Iterable[str]) -> list[str]:
         """The services in the order in which they look for room."""
@@ -142,15 +146,17 @@ class FairTurns:
         if not waiting:
             self._notices, self._order, self._full = {}, [], frozenset()
             return ()
-        if world.doubt or now_s - self._looked_s < LOOK_EVERY_S:
+        if world.doubt or now_s < self._next_look_s:
             return ()
-        self._looked_s = now_s
         rooms = Rooms(whole_room(node) for node in world.nodes.values() if _is_here(world, node))
         demands = [
             _demand(world, declared, lacks.get(id_, 0) if id_ in missing else 0, nodes(declared))
             for id_, declared in sorted({**missing, **world.granted}.items())
         ]
-        return self._judge(demands, rooms, seed_for(world.cell, 0, 0, 0), now_s)
+        begun = self._judge(demands, rooms, seed_for(world.cell, 0, 0, 0), now_s)
+        took_s = self._clock() - now_s
+        self._next_look_s = now_s + max(LOOK_EVERY_S, LOOK_SHARE * took_s)
+        return begun
 
     def _judge(
         self, demands: list[Demand], rooms: Rooms, seed: int, now_s: float

@@ -30,6 +30,7 @@ does; here a node is only a test of whether a replica fits), or end anything
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -38,6 +39,8 @@ import msgspec
 
 from isochrone.rules.fairness_room import Need, Rooms
 from isochrone.rules.rotation import ticket
+
+_Turn = tuple[int, bool, int, bytes, str]
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,59 +137,68 @@ class _Filling:
         for demand in demands:
             self._ran[demand.tenant] += len(demand.runs)
         self._had = Counter[str]()
-        names = {*self._used, *self._demands}
-        self._tickets = {name: ticket(seed, name) for name in names}
-        self._placed: dict[str, list[str]] = {demand.service: [] for demand in demands}
-        self._open = {demand.service for demand in demands if demand.wanted > 0}
+        self._tickets = {name: ticket(seed, name) for name in {*self._used, *self._demands}}
+        self._placed: dict[str, Counter[str]] = {d.service: Counter() for d in demands}
+        self._queues: dict[str, list[_Turn]] = {tenant: [] for tenant in self._used}
+        for demand in demands:
+            if demand.wanted > 0:
+                heapq.heappush(self._queues[demand.tenant], self._turn(demand))
 
     def granted(self) -> dict[str, int]:
-        return {service: len(self._placed[service]) for service in sorted(self._placed)}
+        return {service: self._placed[service].total() for service in sorted(self._placed)}
 
     def step(self) -> bool:
         """Grant the next replica, or set the next demand aside; False when none is left."""
-        if not self._open:
+        waiting = [tenant for tenant, queue in self._queues.items() if queue]
+        if not waiting:
             return False
-        demand = self._demands[min(self._open, key=self._turn)]
+        tenant = min(waiting, key=self._standing)
+        demand = self._demands[heapq.heappop(self._queues[tenant])[-1]]
         count = demand.wanted if demand.gang else 1
-        placed = self._place(demand, count)
-        if placed:
-            self._placed[demand.service] += placed
-            self._had[demand.tenant] += count
-            self._used[demand.tenant].add(demand.need, count)
-        if not placed or len(self._placed[demand.service]) >= demand.wanted:
-            self._open.discard(demand.service)
+        if not self._place(demand, count):
+            return True
+        self._had[tenant] += count
+        self._used[tenant].add(demand.need, count)
+        if self._placed[demand.service].total() < demand.wanted:
+            heapq.heappush(self._queues[tenant], self._turn(demand))
         return True
 
-    def _turn(self, service: str) -> tuple[Fraction, bool, bytes, int, bool, int, bytes]:
-        """Whose turn it is, least first: the tenant's part of the key, then the service's."""
-        demand, have = self._demands[service], len(self._placed[service])
-        return (
-            self._used[demand.tenant].share,
-            self._had[demand.tenant] >= self._ran[demand.tenant],
-            self._tickets[demand.tenant],
-            -demand.priority,
-            have >= len(demand.runs),
-            have,
-            self._tickets[service],
-        )
+    def _standing(self, tenant: str) -> tuple[Fraction, bool, bytes]:
+        """Which tenant is next: the least share, at a tie who runs more than it was granted yet."""
+        had_all = self._had[tenant] >= self._ran[tenant]
+        return self._used[tenant].share, had_all, self._tickets[tenant]
 
-    def _place(self, demand: Demand, count: int) -> list[str]:
-        """Nodes for so many replicas, or none at all; where it runs already first."""
+    def _turn(self, demand: Demand) -> _Turn:
+        """Which of one tenant's services is next."""
+        have = self._placed[demand.service].total()
+        runs_on = have >= len(demand.runs)
+        return -demand.priority, runs_on, have, self._tickets[demand.service], demand.service
+
+    def _place(self, demand: Demand, count: int) -> bool:
+        """Take room for so many replicas, or for none; where it runs already first."""
+        here = self._placed[demand.service]
         placed: list[str] = []
         for _ in range(count):
-            here = Counter(self._placed[demand.service] + placed)
-            free = {node for node in demand.nodes if here[node] < demand.per_node}
-            stays = [node for node in demand.runs if here[node] < demand.runs.count(node)]
-            node = self._rooms.first(demand.need, stays, free) or self._rooms.best(
-                demand.need, free
-            )
+            node = self._where(demand, here)
             if node is None:
                 for taken in placed:
                     self._rooms.give_back(taken, demand.need)
-                return []
+                    here[taken] -= 1
+                return False
             self._rooms.take(node, demand.need)
+            here[node] += 1
             placed.append(node)
-        return placed
+        return True
+
+    def _where(self, demand: Demand, here: Counter[str]) -> str | None:
+        for node in demand.runs:
+            stays = node in demand.nodes and here[node] < min(
+                demand.per_node, demand.runs.count(node)
+            )
+            if stays and self._rooms.fits(node, demand.need):
+                return node
+        free = (node for node in demand.nodes if here[node] < demand.per_node)
+        return self._rooms.best(demand.need, free)
 
 
 def _tenants(demands: Sequence[Demand]) -> set[str]:

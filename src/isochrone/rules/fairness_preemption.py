@@ -21,7 +21,7 @@ settlement is a release: its provider earned until then, and is owed and fined n
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -89,9 +89,11 @@ class _Trial:
         self._rooms = rooms.copy()
         self._runs = {d.service: Counter(d.runs) for d in demands}
         self._promised: Counter[tuple[str, str]] = Counter()
+        self._on: defaultdict[str, set[str]] = defaultdict(set)
         for demand in sorted(demands, key=lambda d: d.service):
             for node in demand.runs:
                 self._rooms.take(node, demand.need)
+                self._on[node].add(demand.service)
 
     def leaves(self, victim: Victim) -> None:
         """A victim of before: gone, and its place promised."""
@@ -109,15 +111,18 @@ class _Trial:
         lacks = self._fair.get(demand.service, 0) - self._count(demand.service)
         if demand.gang and lacks > 0:
             lacks = demand.wanted - self._count(demand.service)
-        before, runs = len(self.victims), dict(self._runs)
-        undo = self._rooms.copy(), {name: Counter(c) for name, c in runs.items()}
-        for _ in range(max(0, lacks)):
-            if self._find(demand):
-                continue
-            if demand.gang:  # a part of a gang is of no use: nobody goes for it
-                del self.victims[before:]
-                self._rooms, self._runs = undo
+        if not demand.gang:
+            while lacks > 0 and self._find(demand):
+                lacks -= 1
             return
+        before = len(self.victims)
+        rooms, runs = self._rooms.copy(), {name: Counter(c) for name, c in self._runs.items()}
+        while lacks > 0:
+            if not self._find(demand):  # a part of a gang is of no use: nobody goes for it
+                del self.victims[before:]
+                self._rooms, self._runs = rooms, runs
+                return
+            lacks -= 1
 
     def _find(self, demand: Demand) -> bool:
         free = {node for node in demand.nodes if self._may_come(demand, node)}
@@ -159,8 +164,8 @@ class _Trial:
         """Services on the node that have more than their fair number."""
         return [
             service
-            for service, runs in self._runs.items()
-            if runs[node]
+            for service in self._on[node]
+            if self._runs[service][node]
             and service != demand.service
             and self._count(service) > self._fair.get(service, 0)
             and self._is_whole_without(service)
@@ -205,4 +210,5 @@ class _Trial:
     def _come(self, demand: Demand, node: str) -> None:
         self._rooms.take(node, demand.need)
         self._runs[demand.service][node] += 1
+        self._on[node].add(demand.service)
         self._promised[demand.service, node] += 1

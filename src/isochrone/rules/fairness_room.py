@@ -97,10 +97,6 @@ class Rooms:
         room = self._rooms.get(node)
         return room is not None and _gpus_for(room, need) is not None
 
-    def first(self, need: Need, nodes: Sequence[str], among: set[str]) -> str | None:
-        """The first of ``nodes`` that is ``among`` the allowed ones and fits."""
-        return next((n for n in nodes if n in among and self.fits(n, need)), None)
-
     def best(self, need: Need, among: Iterable[str]) -> str | None:
         """The node that is fullest afterwards of those that fit; equals by their address."""
         fitting = [node for node in among if self.fits(node, need)]
@@ -138,6 +134,8 @@ def _gpus_for(room: Room, need: Need) -> tuple[int, ...] | None:
     """Which GPUs a replica would take, the fullest that do; None when it does not fit."""
     if room.cpu_milli < need.cpu_milli or room.memory_mib < need.memory_mib:
         return None
+    if not need.gpu_count:
+        return ()
     wanted = need.gpu.lower()
     free = sorted(
         (milli, index)
