@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.rules.fairness_cells import cells, over, slots
+from tests.rules.fairness_cells import POOL, cells, over, pool, slots, wants
 
 from isochrone.rules.fairness import Demand, entitled, order
 from isochrone.rules.fairness_preemption import Victim, preempt
-from isochrone.rules.fairness_room import Rooms
+from isochrone.rules.fairness_room import Need, Rooms
 
 seeds = st.integers(0, 2**32)
 World = tuple[list[Demand], Rooms, Mapping[str, int]]
@@ -129,6 +129,15 @@ def test_of_what_is_above_its_share_the_least_urgent_goes_first() -> None:
     fair = entitled(demands, slots(4), {}, 1)
     (victim,) = preempt(demands, slots(4), fair, 1)
     assert victim.service == "a.cheap"
+
+
+def test_a_small_one_does_not_go_when_the_large_one_must_anyway() -> None:
+    small = wants("a", 1, Need(cpu_milli=500), name="small", runs=(POOL,))
+    large = wants("a", 1, Need(cpu_milli=3500), name="large", runs=(POOL,), priority=5)
+    late = wants("b", 1, Need(cpu_milli=3500))
+    demands, fair = [small, large, late], {"a.small": 0, "a.large": 0, "b.asr": 1}
+    (victim,) = preempt(demands, pool(4000, 1), fair, 1)
+    assert victim.service == "a.large"
 
 
 def test_one_tenants_own_urgent_service_takes_its_other_ones_place() -> None:
