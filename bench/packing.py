@@ -60,7 +60,7 @@ def main() -> None:
             runs = list(pool.map(run, range(seeds)))
             workloads[name_of(pods)] = _row(chosen.data, pods, runs)
             speeds += [one["ours"].placements_per_second for one in runs]
-        lived = live(chosen.data, lists[0], tables[0], 1 if chosen.quick else 3, pool)
+        lived = live(chosen.data, lists[0], 1 if chosen.quick else 4, pool)
     result = {
         "workloads": workloads,
         "placements_per_second": round(statistics.median(speeds)),

@@ -7,7 +7,8 @@ gpu_node_faults_stepfun2024.csv (faults per node and day, over 400 nodes and 250
 durations drawn from it; what ran there is placed again at once or is lost. Nodes stand in four
 countries, and three in ten pods may only run in one. Measured after 12 hours: the average share of
 GPUs allocated, the share of the GPU-hours asked for that was refused or lost, and how many replicas
-were moved on purpose.
+were moved on purpose. Ours values holes by what is expected of them (``rules.packing.holes``), not
+by rehearsal: a rehearsal knows arrivals only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from isochrone.rules.packing.cluster import Cluster, Flags, Placement
 from isochrone.rules.packing.defragment import Replica, defragment
 from isochrone.rules.packing.demand import Demand
 from isochrone.rules.packing.fragmentation import typical_of
-from isochrone.rules.packing.holes import Table
 
 SAMPLE = 8
 HORIZON_S, WARM_S, LIFE_MAX_S = 48 * 3600, 12 * 3600, 24 * 3600
@@ -58,14 +58,12 @@ class _Running(msgspec.Struct):
     among: Flags | None
 
 
-def live(
-    folder: str, pods: Path, table: Table, seeds: int, pool: Executor
-) -> dict[str, dict[str, float]]:
+def live(folder: str, pods: Path, seeds: int, pool: Executor) -> dict[str, dict[str, float]]:
     """The means of every policy over the seeds."""
     names = ("fgd_here", "ours", "ours_defragmented")
     found = {}
     for name in names:
-        runs = list(pool.map(partial(run, folder, pods, table, name), range(seeds)))
+        runs = list(pool.map(partial(run, folder, pods, name), range(seeds)))
         found[name] = {
             field: round(statistics.fmean(getattr(one, field) for one in runs), 2)
             for field in Lived.__struct_fields__
@@ -73,7 +71,7 @@ def live(
     return found
 
 
-def run(folder: str, pods: Path, table: Table, policy: str, seed: int) -> Lived:
+def run(folder: str, pods: Path, policy: str, seed: int) -> Lived:
     """One policy lives through the events of one seed."""
     nodes = shuffled_nodes(nodes_of(folder), seed)[::SAMPLE]
     listed = pods_of(pods)
@@ -81,7 +79,7 @@ def run(folder: str, pods: Path, table: Table, policy: str, seed: int) -> Lived:
     if policy == "fgd_here":
         cluster: Cluster = Fgd(nodes, typical_of(demands))
     else:
-        cluster = Cluster(nodes, typical_of(demands, OURS_POPULARITY_PPM), table)
+        cluster = Cluster(nodes, typical_of(demands, OURS_POPULARITY_PPM))
     world = _World(cluster, random.Random(f"live {seed}"), capacity_milli(nodes))
     events = world.arrivals(listed) + world.faults(need(folder, "gpu_node_faults_stepfun2024.csv"))
     if policy == "ours_defragmented":

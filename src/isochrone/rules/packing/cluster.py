@@ -66,6 +66,8 @@ class Cluster:
         for index, node in enumerate(nodes):
             self.free[index, : len(node.gpu_milli)] = node.gpu_milli
         self.kind = np.array([self._kinds.index(node.models) for node in nodes], dtype=np.int64)
+        self._first = self.cpu.copy(), self.memory.copy(), self.free.copy()
+        self._forget()
         self.lost: Flags = np.zeros(len(nodes), dtype=bool)
         self.learn(typical, table)
 
@@ -76,7 +78,18 @@ class Cluster:
         self._waste = self._classes(np.arange(len(self.cpu)))
 
     def _valued(self, typical: Typical, table: Table | None) -> Value:
-        return Value(typical, self._kinds, self.width, table)
+        return Value(typical, self._kinds, self.width, table, self._reach(typical))
+
+    def _reach(self, typical: Typical) -> Numbers:
+        """Per usual demand the part of all GPUs whose nodes, as first given, could take it."""
+        cpu, memory, free = self._first
+        reach = np.zeros(len(typical.demands))
+        for index, demand in enumerate(typical.demands):
+            fits = free * self._accepted(demand.models)[self.kind] >= max(1, demand.gpu_milli)
+            room = (cpu >= demand.cpu_milli) & (memory >= demand.memory_mib)
+            room &= fits.sum(axis=1) >= demand.gpu_count
+            reach[index] = free[room].sum() / max(1.0, float(free.sum()))
+        return reach
 
     def _rated(self, after: Numbers, before: Numbers) -> Numbers:
         """The cost of placements that change the waste of a node from ``before`` to ``after``."""

@@ -2,9 +2,9 @@
 
 Intuition: what a hole in a GPU will be worth depends on which other holes compete for the demands
 that would fill it, and those depend on how one packs. So pack a make-believe stream of the usual
-demands into empty nodes, and note for every hole that arose what was left of its GPU in the end. The
-average is the hole's waste under this way of packing; pack again with it, and it gets better (policy
-iteration, Howard 1960). Holes that were seldom seen keep what ``holes`` expects of them.
+demands into empty nodes, and note for every hole that arose what was left of its GPU in the end.
+The average is the hole's waste under this way of packing; pack again with it, and it gets better
+(policy iteration, Howard 1960). Holes that were seldom seen keep what ``holes`` expects of them.
 
 Rules of this file: pure; the streams follow from ``seed``. What it does not do: look at what is
 really free. A rehearsal takes as long as it takes to place ``rounds`` times the demands that fill
