@@ -66,4 +66,3 @@ def test_within_an_hour_the_same_is_drawn() -> None:
     assert not is_drawn_fairly(made)
     due = seed_for(f"{made.tenant}.{made.service.name}", 1, made.epoch, made.at_unix_ms)
     assert is_drawn_fairly(msgspec.structs.replace(made, seed=due))
-
