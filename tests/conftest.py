@@ -39,8 +39,8 @@ class _ByFile(LoadFileScheduling):
 
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-FIRST_PORT = 20_000 + 1_500 * (int(WORKER) % 8)
-os.environ["ISOCHRONE_PORTS"] = f"{FIRST_PORT}-{FIRST_PORT + 1_499}"
+FIRST_PORT = 20_000 + 3_000 * (int(WORKER) % 4)
+os.environ["ISOCHRONE_PORTS"] = f"{FIRST_PORT}-{FIRST_PORT + 2_999}"
 """Processes of tests that run side by side draw no ports from each other."""
 
 

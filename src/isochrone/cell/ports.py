@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Container
 from pathlib import Path
 
@@ -27,6 +28,9 @@ FILE = "ports.json"
 DRAWN_FROM = range(20_000, 32_000)
 TRIES = 4_000
 """Ports that are looked at before giving up."""
+
+_given: deque[int] = deque(maxlen=300)
+"""What this process gave lately: cells that start side by side in it may not be listening yet."""
 
 
 class Ports:
@@ -71,8 +75,9 @@ def free_ports(count: int, host: str = "127.0.0.1", *, but: Container[int] = ())
     found: list[int] = []
     for port in _drawn():
         if len(found) == count:
+            _given.extend(found)
             return found
-        if port not in but and is_free(host, port):
+        if port not in but and port not in _given and is_free(host, port):
             found.append(port)
     raise Unavailable(f"There are no {count} free ports on {host}.", fix="End what uses them.")
 
@@ -97,7 +102,8 @@ def free_run(count: int, host: str = "127.0.0.1", *, but: Container[int] = ()) -
     """So many free ports in a row; raises Unavailable."""
     for first in _drawn():
         run = range(first, first + count)
-        if all(port not in but and is_free(host, port) for port in run):
+        if all(port not in but and port not in _given and is_free(host, port) for port in run):
+            _given.extend(run)
             return list(run)
     raise Unavailable(f"There are no {count} free ports in a row on {host}.")
 
