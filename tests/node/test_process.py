@@ -91,6 +91,7 @@ async def test_a_node_joins_fetches_loads_answers_and_ends(
     assert await node.ended(5.0) == 0
     assert time.monotonic() - began < 5
     assert [child for child in children if child.is_running()] == []
+    await until(lambda: guest.lost is not None, "the goodbye, read")
     assert guest.lost.code == "going_away"
     assert [s.state for s in guest.beats[-1][1].leases] == ["ended"]
     assert node.said() == ""
