@@ -115,10 +115,11 @@ async def test_another_leader_takes_over_and_the_frozen_one_wakes_up_tame(
     id_ = await placed(cell, controllers=2)
     before = cell.leased(id_)
     assert cell.leader is not None
+    epoch = cell.leader.epoch
     first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
     cell.controllers[first].send_signal(signal.SIGSTOP)
     cell.kill(before[0])
-    await until(lambda: cell.leader is not None and cell.leader.epoch == 2, what="taken over")
+    await until(lambda: cell.leader is not None and cell.leader.epoch > epoch, what="taken over")
     assert cell.leader is not None
     assert cell.leader.leader.startswith(cell.address_of(3 - first))
     await until(lambda: before[0] not in cell.leased(id_) and len(cell.leased(id_)) == 2)
@@ -126,18 +127,20 @@ async def test_another_leader_takes_over_and_the_frozen_one_wakes_up_tame(
     await until(lambda: "standing by" in cell.log(first), what="the old leader knows")
     await asyncio.sleep(0.5)
     wanted = [e.value for e in cell.leases.entries.values() if e.value.desired == "serving"]
-    assert sorted(lease.epoch for lease in wanted) == [1, 2], "only the new leader has written"
+    epochs = sorted(lease.epoch for lease in wanted)
+    assert epochs[0] <= epoch < epochs[1], "only the new leader has written"
     assert before[1] in cell.leased(id_), "what runs is not moved by a takeover"
 
 
 async def test_an_orderly_end_hands_over_at_once(cell: CellInTest) -> None:
     await placed(cell, controllers=2)
     assert cell.leader is not None
+    before = cell.leader.epoch
     first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
     leaders: list[str] = []
     cell.leadership.on_change.append(lambda: leaders.append(cell.leader.leader))  # type: ignore[union-attr]
     cell.controllers[first].terminate()
-    await until(lambda: cell.leader is not None and cell.leader.epoch == 2)
+    await until(lambda: cell.leader is not None and cell.leader.epoch > before)
     assert "" in leaders, "it resigned; nobody had to wait for its silence"
 
 
