@@ -32,7 +32,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 test: $(READY) lint
-	$(PY) -m pytest -n 3
+	$(PY) -m pytest -n 2
 
 # make bench NAME=gateway
 bench: $(READY)

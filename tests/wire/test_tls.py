@@ -25,6 +25,7 @@ class App(asyncio.Protocol):
         self.eof = False
         self.full: list[bool] = []
         self.when_made = lambda line: None
+        self.when_data = lambda: None
 
     def connection_made(self, transport) -> None:
         assert self.line is None
@@ -34,6 +35,7 @@ class App(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         assert not self.lost
         self.data += data
+        self.when_data()
 
     def eof_received(self) -> None:
         self.eof = True
@@ -222,6 +224,23 @@ async def test_a_peer_that_does_not_close_is_cut_off_after_a_moment(contexts, mo
     assert not near.lost
     near.line.abort()
     await until(lambda: near.lost)
+    server.close()
+
+
+async def test_closing_towards_a_peer_that_is_gone_ends_the_line_all_the_same(contexts):
+    near, far, server = await meet(contexts)
+    assert near.line
+    assert far.line
+    far.line.pause_reading()
+    near.line.write(b"goodbye")
+    near.line.abort()  # as a process that exits: what is sent to it now is answered by a reset
+    await until(lambda: near.lost)
+    told = []
+    far.when_data = lambda: (far.line.close(), told.append("closed"))
+    far.line.resume_reading()
+    await until(lambda: far.lost)
+    assert far.data == b"goodbye"
+    assert told == ["closed"], "closing raised nothing"
     server.close()
 
 

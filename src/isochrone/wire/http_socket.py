@@ -99,7 +99,10 @@ class HttpSocket(asyncio.Protocol):
         self._since = time.monotonic()
         self._release_reading()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client went away meanwhile
+                self._transport.abort()
 
     def _close(self) -> None:
         self._phase = CLOSED

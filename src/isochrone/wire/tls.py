@@ -213,7 +213,11 @@ class SecureLine(asyncio.Transport, asyncio.Protocol):
         if self._plain.is_closing():
             return
         self._plain.resume_reading()
-        self._plain.write_eof()
+        try:
+            self._plain.write_eof()
+        except OSError:  # our goodbye met a peer that had gone, and came back as a reset
+            self._plain.abort()
+            return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(GOODBYE_S, self._plain.abort)
 
