@@ -14,6 +14,7 @@ import pytest
 
 from isochrone.controller.declared import declared
 from isochrone.controller.masks import countries_of
+from isochrone.gateway.admin_declarations import PLAN_TIMEOUT_S
 from isochrone.rules.placement import replay
 from isochrone.rules.reconcile import FORGET_S
 from isochrone.schema.digests import canonical
@@ -119,9 +120,12 @@ async def test_another_leader_takes_over_and_the_frozen_one_wakes_up_tame(
     first = next(n for n in (1, 2) if cell.leader.leader.startswith(cell.address_of(n)))
     cell.controllers[first].send_signal(signal.SIGSTOP)
     cell.kill(before[0])
+    packed = pack(seal(SERVICE_PLAN, service(), TENANT))
+    asked = asyncio.create_task(cell.fabric.request("iso.fra.plan", packed, PLAN_TIMEOUT_S))
     await until(lambda: cell.leader is not None and cell.leader.epoch > epoch, what="taken over")
     assert cell.leader is not None
     assert cell.leader.leader.startswith(cell.address_of(3 - first))
+    assert await asked, "a question that came while nobody led"
     await until(lambda: before[0] not in cell.leased(id_) and len(cell.leased(id_)) == 2)
     cell.controllers[first].send_signal(signal.SIGCONT)
     await until(lambda: "standing by" in cell.log(first), what="the old leader knows")
@@ -206,7 +210,7 @@ async def test_a_plan_says_where_and_keeps_nothing(cell: CellInTest) -> None:
     async def plan(**changes: object) -> PlanAnswer:
         packed = pack(seal(SERVICE_PLAN, service(**changes), TENANT))
         return msgspec.json.decode(
-            await cell.fabric.request("iso.fra.plan", packed, 5.0), type=PlanAnswer
+            await cell.fabric.request("iso.fra.plan", packed, PLAN_TIMEOUT_S), type=PlanAnswer
         )
 
     deadline_s = time.monotonic() + 10

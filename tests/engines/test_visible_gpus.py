@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import psutil
 import pytest
 
@@ -15,7 +18,11 @@ async def test_what_a_worker_process_is_shown(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b")
     worker = await start_worker("isochrone.engines.onnx_worker", gpus)
     try:
-        shown = psutil.Process(worker.pid).environ()
+        deadline_s = time.monotonic() + 10
+        while not (shown := psutil.Process(worker.pid).environ()):
+            # Linux has closed the pipe that start_worker waits for a moment before this is to read.
+            assert time.monotonic() < deadline_s
+            await asyncio.sleep(0.005)
     finally:
         await worker.stop()
     assert shown["CUDA_VISIBLE_DEVICES"] == shown_as

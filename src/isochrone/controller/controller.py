@@ -103,7 +103,7 @@ class Controller:
         )
         self._lookout = Lookout(config.cell, tables, board, config.settle_s, self._proof)
         self._world = self._lookout.look()
-        self._money = Money(config, key, fabric, self.leading.may_act)
+        self._money = Money(config, key, fabric, self.leading)
         self._demand = DemandBoard()
         self._hurry = asyncio.Event()
         self._demand.on_wait.append(self._hurry.set)
@@ -238,7 +238,7 @@ class Controller:
 
     async def _on_plan(self, data: bytes) -> bytes | None:
         """Where would this declaration go? Nothing is kept."""
-        if not self.leading.may_act():
+        if not await self.leading.answers():
             return None
         try:
             answer = PlanAnswer(plan=await self._plan(intended(data)))

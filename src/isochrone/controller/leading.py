@@ -23,6 +23,9 @@ from isochrone.schema.leadership import LEADERSHIP_KEY, Leadership
 STEP_S = 0.05
 """How often the machine is asked: well below ``leadership.BEAT_S``."""
 
+ELECTION_S = leadership.TAKEOVER_S + leadership.ACT_S
+"""How long a question waits for a leader: the longest election and a first beat on a slow disk."""
+
 HAND_OVER_S = 1.0
 """For the last write of a leader that ends; a standby waits only three times longer without it."""
 
@@ -63,6 +66,20 @@ class Leading:
     def may_act(self) -> bool:
         """Whether an order may be sent at this instant."""
         return self._fabric.connected and leadership.may_act(self._state, self._clock())
+
+    async def answers(self) -> bool:
+        """Whether a question that came just now is ours to answer; waits while an election is on.
+
+        Someone else's leader answers, if it has shown itself since the question came.
+        """
+        asked_s = self._clock()
+        while not self.may_act():
+            now_s = self._clock()
+            others = self._state.role != "lead" and self.leader not in ("", self._state.me)
+            if now_s - asked_s > ELECTION_S or (others and self._state.changed_s > asked_s):
+                return False
+            await asyncio.sleep(STEP_S)
+        return True
 
     def learn(self, epoch: int) -> None:
         """Somebody has seen this epoch of our cell: never act below it."""

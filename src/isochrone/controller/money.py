@@ -15,6 +15,7 @@ from pathlib import Path
 
 from isochrone.controller.config import ControllerConfig
 from isochrone.controller.inviting import Inviting
+from isochrone.controller.leading import Leading
 from isochrone.controller.lease_telling import LeaseTelling
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.view import World
@@ -29,20 +30,20 @@ log = logging.getLogger(__name__)
 
 
 class Money:
-    """The desks of one controller. ``may_act``: whether it leads now."""
+    """The desks of one controller. ``leading``: whether it is the one to act and answer."""
 
     def __init__(
         self,
         config: ControllerConfig,
         key: PrivateKey,
         fabric: Fabric,
-        may_act: Callable[[], bool],
+        leading: Leading,
         *,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._cell = config.cell
         self._fabric = fabric
-        self._may_act = may_act
+        self._leading = leading
         self._said = ""
         self.inviting = Inviting()
         if not config.ledger.settles:
@@ -64,7 +65,7 @@ class Money:
             key,
             config.ledger,
             Shelf(state / "lease-records"),
-            may_act,
+            leading.may_act,
             unix_ms,
             config.validators,
         )
@@ -92,6 +93,6 @@ class Money:
         """The handler, for the leader only: a standby leaves the answer to it."""
 
         async def answer(data: bytes) -> bytes | None:
-            return await handler(data) if self._may_act() else None
+            return await handler(data) if await self._leading.answers() else None
 
         return answer

@@ -39,7 +39,9 @@ from isochrone.schema.place import Whereabouts
 from isochrone.schema.plans import PlanAnswer
 from isochrone.wire.http_server import Exchange
 
-PLAN_TIMEOUT_S: Final = 5.0
+PLAN_TIMEOUT_S: Final = 8.0
+"""Longer than a controller waits for the end of an election, so that it can answer."""
+
 NOT_ADMITTED: Final = (
     "Post it to a gateway that it admits. Where a proof is missing, `isochrone place GATEWAY` names"
     " the vantage that would settle it, and `evidence: declared` does without."

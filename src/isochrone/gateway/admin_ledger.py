@@ -28,7 +28,9 @@ from isochrone.schema.settling import (
     records_subject,
 )
 
-CONSENT_TIMEOUT_S: Final = 3.0
+CONSENT_TIMEOUT_S: Final = 8.0
+"""Longer than a controller waits for the end of an election, so that it can answer."""
+
 APPEAL_TIMEOUT_S: Final = 5.0
 """For a validator's fsync."""
 
