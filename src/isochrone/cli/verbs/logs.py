@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import signal
 import time
 
 import click
@@ -21,9 +21,10 @@ def command(service: str, follow: bool, gateway: str | None, key: str | None, ou
     """Show what a service's replicas log; with -o json one document a line."""
     with any_admin(gateway, key, "tenant") as client:
         require_service(client, service)
-        with contextlib.suppress(KeyboardInterrupt):  # the only way to end following
-            for line in client.logs(service, follow=follow):
-                click.echo(msgspec.json.encode(line).decode() if output == "json" else _row(line))
+        if follow:  # Python would heed an interrupt only after the next line, which may never come
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for line in client.logs(service, follow=follow):
+            click.echo(msgspec.json.encode(line).decode() if output == "json" else _row(line))
 
 
 def _row(line: LogLine) -> str:
