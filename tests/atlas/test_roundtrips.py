@@ -10,7 +10,6 @@ from isochrone.atlas.roundtrips import (
     FIBRE_MS_PER_KM,
     KINDS,
     distances_km,
-    error_ms,
     error_share,
     expected,
     fitted,
@@ -93,7 +92,6 @@ def test_errors_are_stated_by_kind_and_grow_with_ignorance() -> None:
     assert 0 < measured_.median < half.median < modelled.median < 0.2
     assert measured_.p90 < half.p90 < modelled.p90 < 0.5
     assert error_share("metro").median == 1.0
-    assert error_ms("half", 100.0) == round(100.0 * half.median, 2)
 
 
 def test_the_packaged_parameters_are_those_of_the_packaged_table() -> None:

@@ -235,11 +235,6 @@ def error_share(kind: Kind) -> ErrorShare:
     return fitted().errors.get(kind, ErrorShare(1.0, 1.0))
 
 
-def error_ms(kind: Kind, rtt_ms: float) -> float:
-    """The median error of a round trip of that kind, milliseconds."""
-    return round(error_share(kind).median * rtt_ms, 2)
-
-
 def distances_km(places_a: Sequence[Place], places_b: Sequence[Place]) -> Floats:
     """Great-circle distances, kilometres, row by column."""
     return rtt_model.distances_km(points_of(places_a), points_of(places_b))

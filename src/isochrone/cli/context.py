@@ -88,7 +88,10 @@ def resolve_map() -> dict[str, str]:
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
     except (OSError, msgspec.DecodeError) as error:
-        raise InvalidInput(f"ISOCHRONE_RESOLVE: {path} cannot be read ({error}).") from error
+        raise InvalidInput(
+            f"ISOCHRONE_RESOLVE: {path} cannot be read ({error}).",
+            fix="It names a JSON file of host names and addresses; unset it to use DNS.",
+        ) from error
 
 
 def admin(gateway: str | None, role: str = "tenant", key: str | None = None) -> AdminClient:

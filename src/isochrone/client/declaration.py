@@ -89,7 +89,9 @@ def read_declaration(path: Path) -> Declaration:
     except FileNotFoundError:
         raise InvalidInput(f"There is no file {path}.", fix="See examples/.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}.") from error
+        raise InvalidInput(
+            f"{path} cannot be read: {error}.", fix="Name a YAML file in UTF-8 that you may read."
+        ) from error
     return parse_declaration(text, str(path), path.parent)
 
 

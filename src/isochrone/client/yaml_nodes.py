@@ -123,15 +123,24 @@ class Field:
 def read_yaml(text: str, source: str) -> Field:
     """The root of one YAML document; raises InvalidInput with the line for broken YAML."""
     if len(text) > YAML_BYTES_MAX:
-        raise InvalidInput(f"{source} is larger than {YAML_BYTES_MAX // 1024} KiB.")
+        raise InvalidInput(
+            f"{source} is larger than {YAML_BYTES_MAX // 1024} KiB.",
+            fix="Name model files by their paths; a declaration is a few lines.",
+        )
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_aliases(text, source)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 0
-        raise InvalidInput(f"{source}, line {line}: not valid YAML ({error.problem}).") from error
+        raise InvalidInput(
+            f"{source}, line {line}: not valid YAML ({error.problem}).",
+            fix="See examples/ for declarations to start from.",
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidInput(f"{source} is not valid YAML: {error}") from error
+        raise InvalidInput(
+            f"{source} is not valid YAML: {error}",
+            fix="See examples/ for declarations to start from.",
+        ) from error
     if node is None:
         raise InvalidInput(
             f"{source} is empty.", fix="See examples/ for declarations to start from."
@@ -144,4 +153,7 @@ def _refuse_aliases(text: str, source: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark else 0
-            raise InvalidInput(f"{source}, line {line}: YAML aliases are not accepted.")
+            raise InvalidInput(
+                f"{source}, line {line}: YAML aliases are not accepted.",
+                fix="Write the value out where it is used.",
+            )

@@ -60,7 +60,9 @@ def check_declaration(declared: Declared, blocs: Blocs) -> None:
     if allowed is not None and not allowed:
         raise InvalidInput("residency: nothing is left of what it allows.", fix="Deny less.")
     if service.revision < 1:
-        raise InvalidInput("revision must be at least 1.")
+        raise InvalidInput(
+            "revision must be at least 1.", fix="Count from 1; `isochrone apply` does."
+        )
     check_replicas(service)
     if service.scaling.warm:
         raise InvalidInput(
@@ -74,10 +76,15 @@ def check_declaration(declared: Declared, blocs: Blocs) -> None:
         )
     price = service.max_price_microusd_per_hour
     if price is not None and price < 0:
-        raise InvalidInput("max_price_usd_per_hour is negative.")
+        raise InvalidInput(
+            "max_price_usd_per_hour is negative.", fix="Write 0 or more, or leave it out: no bound."
+        )
     need = service.resources
     if need.cpu_milli < 1 or need.memory_mib < 1 or need.gpu_count < 0:
-        raise InvalidInput("resources must be positive.")
+        raise InvalidInput(
+            "resources must be positive.",
+            fix="At least cpus: 0.001 and memory: 1MiB; without a GPU leave gpu out.",
+        )
     if not 1 <= need.gpu_milli <= 1000 or (need.gpu_milli < 1000 and need.gpu_count > 1):
         raise InvalidInput(
             "resources: a part of a GPU is 0.001 to 1, and of one GPU only.",
@@ -93,7 +100,7 @@ def check_model(model: Model) -> None:
         raise InvalidInput(f"A model has at most {FILES_MAX} files.")
     names = [file.name for file in model.files]
     if len(set(names)) != len(names):
-        raise InvalidInput("Two files of the model have one name.")
+        raise InvalidInput("Two files of the model have one name.", fix="Rename one of them.")
     for file in model.files:
         if not _SHA256.fullmatch(file.sha256) or file.size_bytes < 0:
             raise InvalidInput(f"The file {file.name[:60]!r} has no valid digest or size.")

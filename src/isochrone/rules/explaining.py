@@ -39,7 +39,7 @@ def _told(fate: Fate) -> Iterator[str]:
         yield f"  {fate.node} {where}: {_gap(fate)}"
     yield from (f"  won: {_scored(row).strip()}" for row in fate.winners if row.node != fate.node)
     yield from _remedy(fate)
-    if not fate.drawn_fairly:
+    if fate.drawn_fairly is False:
         yield "  ties were broken by a seed that this record does not call for"
 
 

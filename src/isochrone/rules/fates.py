@@ -23,7 +23,8 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     ``gap_points``: how far its score was from the winner's, in points (more is worse; None: it had
     none). ``remedy``: what would have won at that moment; None when the record was made by a rule
     that decides no more, whose answer would be another rule's. ``drawn_fairly``: whether the seed
-    that broke the ties is the one that the record calls for.
+    that broke the ties is the one that the record calls for; None where its rule decides no more,
+    and what seed that called for is not known here.
     """
 
     service: str
@@ -45,7 +46,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     gap_points: float | None = None
     winners: tuple[Candidate, ...] = ()
     remedy: Remedy | None = None
-    drawn_fairly: bool = True
+    drawn_fairly: bool | None = None
 
 
 def fates(decision: Decision, inputs: PlacementInputs, nodes: Sequence[str]) -> list[Fate]:
@@ -53,7 +54,10 @@ def fates(decision: Decision, inputs: PlacementInputs, nodes: Sequence[str]) -> 
     rows = {row.node: row for row in decision.candidates}
     missing = [node for node in nodes if node not in rows]
     if missing:
-        raise NotFound(f"Node {missing[0][:42]} was not considered in that decision.")
+        raise NotFound(
+            f"Node {missing[0][:42]} was not considered in that decision.",
+            fix="`isochrone explain SERVICE -o json` lists the nodes that were.",
+        )
     return [_fate(decision, inputs, rows[node]) for node in nodes]
 
 
@@ -83,5 +87,5 @@ def _fate(decision: Decision, inputs: PlacementInputs, row: Candidate) -> Fate:
         gap_points=gap,
         winners=winners,
         remedy=remedy(inputs, row.node) if lives and not row.chosen else None,
-        drawn_fairly=is_drawn_fairly(inputs) if lives else True,
+        drawn_fairly=is_drawn_fairly(inputs) if lives else None,
     )

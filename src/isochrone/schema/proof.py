@@ -440,7 +440,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
 class WatchCommitment(msgspec.Struct, frozen=True, kw_only=True):
     """A validator's commitment at a watch's end, signed by its voting key.
 
-    ``reports``: ``rules.watching.commitment`` of (validator, watch, salt, reports).
+    ``reports``: ``rules.commitments.commitment`` of (validator, watch, salt, reports).
     ``next_secret``: SHA-256 hex of the secret that says when and what it measures in the next
     watch.
     """
