@@ -63,21 +63,24 @@ def test_a_winner_hears_that_it_won_and_a_stranger_that_it_was_not_asked() -> No
     (fate,) = fates(decide(made), made, [address(1)])
     assert (fate.outcome, fate.remedy) == ("chosen", None)
     assert "chosen, nearest to 100 % of the audience" in tell(fate)[2]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound) as stranger:
         fates(decide(made), made, [address(9)])
+    assert "isochrone explain SERVICE" in stranger.value.fix
 
 
 def test_a_seed_that_was_chosen_is_named() -> None:
     made = msgspec.structs.replace(asked(), seed=7)
     assert "seed that this record does not call for" in words(made, 2)[-1]
     assert "seed" not in words(asked(), 2)[-1]
+    (fate,) = fates(decide(asked()), asked(), [address(2)])
+    assert fate.drawn_fairly
 
 
 def test_of_a_rule_that_decides_no_more_no_price_is_invented() -> None:
     made = asked()
     old = msgspec.structs.replace(decide(made), rule="placement/2")
     (fate,) = fates(old, made, [address(2)])
-    assert fate.remedy is None
+    assert (fate.remedy, fate.drawn_fairly) == (None, None)
     assert "placement/2 decides no more" in tell(fate)[-1]
 
 

@@ -33,7 +33,6 @@ from isochrone.controller.fairness import FairTurns
 from isochrone.controller.fitting import Fitting
 from isochrone.controller.following import Following
 from isochrone.controller.granting import Granting
-from isochrone.controller.holding import Holding
 from isochrone.controller.leading import Leading
 from isochrone.controller.lookout import Lookout
 from isochrone.controller.money import Money
@@ -43,6 +42,7 @@ from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.tables import Tables
+from isochrone.controller.taking import Taking
 from isochrone.fabric.attested import Believed
 from isochrone.fabric.attested_feed import open_shelf
 from isochrone.fabric.connection import Fabric
@@ -86,7 +86,7 @@ class Controller:
         me = f"{self.address}/{secrets.token_hex(4)}"
         self.leading = Leading(fabric, tables.leadership, me, Shelf(state / "leadership"))
         self._records = Records(tables.decisions, tables.inputs, Shelf(state / "decisions"))
-        self._holding = Holding(config.cell, tables, self.leading.may_act)
+        self._taking = Taking(config.cell, tables, self.leading.may_act)
         self._deposits = Deposits(config.validators, time.monotonic)
         self._turns = FairTurns(
             time.monotonic, notice_s=config.notice_s, weights=self._deposits.weights
@@ -112,7 +112,7 @@ class Controller:
             fabric,
             self.leading,
             self._records,
-            self._holding,
+            self._taking,
             config.warm_s,
             self.address,
             self._money.inviting,
@@ -199,7 +199,7 @@ class Controller:
             return
         if self._tables.doubt():
             await self._tables.reseed()
-        self._holding.unmet = await self._fitting.work(
+        self._taking.unmet = await self._fitting.work(
             self._lookout.look(), self._granting.missing, self._granting.lacks
         )
         seen = self._lookout.look()
@@ -232,7 +232,7 @@ class Controller:
         """A home controller's order; a standby leaves it to the leader."""
         if not self.leading.may_act():
             return None
-        answer = await self._holding.take(decode(data, Quota, "quota"), self._world)
+        answer = await self._taking.take(decode(data, Quota, "quota"), self._world)
         self._wake.set()
         return msgspec.json.encode(answer)
 

@@ -1,4 +1,10 @@
-"""Where in this cell a service may run by everything but room: what its fair share counts over."""
+"""Where in this cell a service may run by everything but room: what its fair share counts over.
+
+Intuition: whoever may not use a machine by law, engine or price has no share of it, so fairness
+counts over the machines that remain, each as if it stood empty.
+
+What it does not do: say what is free now, or hand anything out (``rules.fairness``).
+"""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ from isochrone.controller import home
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
 from isochrone.controller.following import Following
-from isochrone.controller.holding import Holding
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.inviting import Inviting
 from isochrone.controller.joint import decided_together
 from isochrone.controller.joint_inputs import Subject
 from isochrone.controller.leading import Leading
 from isochrone.controller.records import Records
+from isochrone.controller.taking import Taking
 from isochrone.controller.view import World, held
 from isochrone.fabric.connection import Fabric
 from isochrone.schema.decision import Decision, PlacementInputs
@@ -66,7 +66,7 @@ class Granting:
         fabric: Fabric,
         leading: Leading,
         records: Records,
-        holding: Holding,
+        taking: Taking,
         warm_s: float,
         controller: str,
         inviting: Inviting,
@@ -78,7 +78,7 @@ class Granting:
         self._fabric = fabric
         self._leading = leading
         self._records = records
-        self._holding = holding
+        self._taking = taking
         self._warm_s = warm_s
         self._controller = controller
         self._inviting = inviting
@@ -360,7 +360,7 @@ class Granting:
 
     async def _ask(self, quota: Quota, world: World) -> QuotaAnswer:
         if quota.cell == world.cell:
-            return await self._holding.take(quota, world)
+            return await self._taking.take(quota, world)
         reply = await self._fabric.request(
             f"iso.{quota.cell}.quota", msgspec.json.encode(quota), REQUEST_TIMEOUT_S
         )

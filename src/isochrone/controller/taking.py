@@ -19,7 +19,7 @@ from isochrone.schema.lease import Quota
 from isochrone.schema.plans import QuotaAnswer
 
 
-class Holding:
+class Taking:
     """The quotas of this cell. ``unmet``: service → why it could not be placed whole."""
 
     def __init__(self, cell: str, tables: Tables, may_act: Callable[[], bool]) -> None:
