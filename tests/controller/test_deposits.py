@@ -1,6 +1,6 @@
 """Weights of tenants: what most validators say of their deposits, additive, and steady."""
 
-from isochrone.controller.deposits import HOLD_S, Deposits
+from isochrone.controller.deposits import REREAD_S, Deposits
 from isochrone.schema.documents import FUNDS_NEWS, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.settling import FundsNews
@@ -35,7 +35,7 @@ def test_weights_stand_for_an_hour_and_follow_the_newest_word() -> None:
     say(known, KEYS[0], at=6, a=99)
     say(known, KEYS[0], at=4, a=7)
     assert known.weights() == {"a": 100}
-    now[0] = HOLD_S
+    now[0] = REREAD_S
     assert known.weights() == {"a": 99}
 
 

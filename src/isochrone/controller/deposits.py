@@ -6,7 +6,7 @@ leaves it what nobody else wants.
 
 A weight counts when more than half of the validators that the configuration names have spoken; it
 is the lower median of what they say, so that fewer than half cannot move it. Weights are read anew
-once an hour (``HOLD_S``): deposits shrink with every bill, and shares that follow each cent would
+once an hour (``REREAD_S``): deposits shrink with every bill, and shares that follow each cent would
 move replicas for nothing. Where no chain or no validator is named, or before enough have spoken,
 everybody weighs the same; such a cell must know its tenants, since accounts cost nothing.
 """
@@ -21,7 +21,7 @@ from isochrone.schema.documents import FUNDS_NEWS, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.settling import FundsNews
 
-HOLD_S = 3600.0
+REREAD_S = 3600.0
 """How long weights stand."""
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Deposits:
     def weights(self) -> Mapping[str, int]:
         """Tenant → its deposit in micro-US-dollars; empty: everybody weighs the same."""
         now_s = self._clock()
-        if self._enough() and (not self._weights or now_s - self._read_s >= HOLD_S):
+        if self._enough() and (not self._weights or now_s - self._read_s >= REREAD_S):
             self._weights, self._read_s = self._medians(), now_s
         return self._weights
 

@@ -58,7 +58,10 @@ def _check_age(quota: Quota, grant: Declared, held: Quota | None) -> None:
             fix="Read the held epoch from this answer and order with a higher one.",
         )
     if grant.service.revision < declared(held.service_document).service.revision:
-        raise Stale(f"A newer declaration of {quota.service} is held.")
+        raise Stale(
+            f"A newer declaration of {quota.service} is held.",
+            fix="Grant the declaration with the highest revision.",
+        )
 
 
 def _check_mask(grant: Declared, cell: str, places: Iterable[Whereabouts], blocs: Blocs) -> None:
@@ -66,7 +69,9 @@ def _check_mask(grant: Declared, cell: str, places: Iterable[Whereabouts], blocs
     enough: the others refuse the service's data themselves until it is."""
     known = tuple(places)
     if not known:
-        raise Unavailable(f"{cell} hears none of its own gateways now.")
+        raise Unavailable(
+            f"{cell} hears none of its own gateways now.", fix="Send the quota again in a moment."
+        )
     mask = mask_of(grant.service.residency, blocs)
     reasons = [mask.outside(place.country) for place in known]
     if not any(map(mask.admits, known)):

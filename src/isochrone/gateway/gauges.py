@@ -50,9 +50,6 @@ def register(
     def counts(name: str, about: str, read: Callable[[], Mapping[str, int]], label: str) -> None:
         registry.gauge(f"isochrone_{name}", about, _labelled(read), (label,), kind="counter")
 
-    def server() -> HttpServer | None:
-        return http()
-
     gauge("in_flight", "Requests in flight.", lambda: dispatcher.in_flight)
     gauge("relays_in_flight", "Relayed requests in flight.", lambda: relays.in_flight)
     gauge("held", "Requests that wait for a replica.", lambda: len(dispatcher.holding))
@@ -73,7 +70,7 @@ def register(
     gauge(
         "http_connections",
         "Open client connections.",
-        lambda: s.connections if (s := server()) is not None else 0,
+        lambda: s.connections if (s := http()) is not None else 0,
     )
     counts("greetings_total", "Channel greetings by outcome.", lambda: doors.greetings, "code")
     counts("door_oddities_total", "Odd things nodes said.", lambda: doors.counters, "code")
@@ -85,7 +82,7 @@ def register(
     counts(
         "http_refusals_total",
         "Requests that broke the protocol or a limit.",
-        lambda: s.refusals if (s := server()) is not None else {},
+        lambda: s.refusals if (s := http()) is not None else {},
         "code",
     )
     gauge(
