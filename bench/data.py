@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 DEFAULT_FOLDER = "../shared/data"
 """Beside the project's folder; its README.md describes every file."""
@@ -22,9 +26,47 @@ def need_file(path: str | Path) -> Path:
     found = Path(path)
     if found.is_file():
         return found
+    _stop(f"The data file {found} is missing.", found.name)
+
+
+def need_table(path: str | Path, like: str, numbers: Sequence[str], least_rows: int = 1) -> Path:
+    """A CSV file in the format of the shared file ``like``, looked through once before it is used:
+    its columns ``numbers`` hold finite numbers in every row, and there are enough rows.
+
+    Raises SystemExit (2) with the line.
+    """
+    found = need_file(path)
+    rows = 0
+    try:
+        with found.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in numbers if name not in (table.fieldnames or ())]
+            if missing:
+                _stop(f"{found} has no column {', '.join(missing)}.", like)
+            for row in table:
+                rows += 1
+                for name in numbers:
+                    if not _finite(row[name]):
+                        what = f"{name} is {row[name]!r}, not a number"
+                        _stop(f"{found}, line {table.line_num}: {what}.", like)
+    except (UnicodeDecodeError, csv.Error) as error:
+        _stop(f"{found} is not a CSV file in UTF-8 ({error}).", like)
+    if rows < least_rows:
+        _stop(f"{found} has {rows} rows; at least {least_rows} are needed.", like)
+    return found
+
+
+def _finite(text: str | None) -> bool:
+    try:
+        return math.isfinite(float(text or ""))
+    except ValueError:
+        return False
+
+
+def _stop(what: str, name: str) -> NoReturn:
     print(
-        f"The data file {found} is missing. The README.md of the data folder (--data, by default "
-        f"{DEFAULT_FOLDER}) describes {found.name}: columns, units, source.",
+        f"{what} The README.md of the data folder (--data, by default {DEFAULT_FOLDER}) describes "
+        f"{name}: columns, units, source.",
         file=sys.stderr,
     )
     raise SystemExit(2)

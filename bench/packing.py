@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_file
+from bench.data import DEFAULT_FOLDER, need, need_table
 from bench.packing_live import live
 from bench.packing_runs import Outcome, known_table, run_seed
 from bench.packing_trace import PREFIX, SUFFIX, name_of, published
@@ -42,12 +42,13 @@ def main() -> None:
     parser.add_argument("--pods", help="another pod list, in the format of openb_pods_*.csv")
     parser.add_argument("--quick", action="store_true", help="one seed, for a smoke run")
     chosen = parser.parse_args()
-    need(chosen.data, "openb_nodes.csv")
-    need(chosen.data, "openb_expected_allocation.csv")
     if chosen.pods:
-        lists = [need_file(chosen.pods)]
+        like = f"{PREFIX}default{SUFFIX}"
+        lists = [need_table(chosen.pods, like, ("cpu_milli", "memory_mib", "num_gpu"))]
     else:
         lists = [need(chosen.data, f"{PREFIX}{name}{SUFFIX}") for name in DEFAULT_WORKLOADS]
+    need(chosen.data, "openb_nodes.csv")
+    need(chosen.data, "openb_expected_allocation.csv")
     seeds = 1 if chosen.quick else SEEDS
     print(conditions(f"numpy {np.__version__}", f"{seeds} seeds", f"{PROCESSES} processes"))
     workloads, speeds = {}, []

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_file
+from bench.data import DEFAULT_FOLDER, need, need_table
 from bench.reach_measured import (
     check,
     detours,
@@ -43,6 +43,9 @@ from isochrone.atlas.sites import central_regions
 CELLS = (20, 50)
 """Numbers of cells through which detours are looked for; the key tells the last."""
 
+CITIES_LEAST = 16
+"""Two in each of the eight folds: a model of fewer says nothing."""
+
 QUICK_EVERY = 12
 """A smoke run looks at every twelfth city."""
 
@@ -59,11 +62,21 @@ def main() -> None:
     if bool(options.rtt_cities) != bool(options.rtt_pairs):
         parser.error("--rtt-cities and --rtt-pairs belong together")
     files = {
+        "rtt_cities": need_table(
+            options.rtt_cities or Path(options.data) / "rtt_cities.csv",
+            "rtt_cities.csv",
+            ("id", "latitude", "longitude"),
+            CITIES_LEAST,
+        ),
+        "rtt_pairs": need_table(
+            options.rtt_pairs or Path(options.data) / "rtt_city_pairs.csv",
+            "rtt_city_pairs.csv",
+            ("src", "dst", "rtt_avg_ms"),
+            CITIES_LEAST,
+        ),
         "cities": need(options.data, "cities_15000.csv"),
         "countries": need(options.data, "countries.csv"),
         "prices": need(options.data, "gpu_prices.csv"),
-        "rtt_cities": need_file(options.rtt_cities or Path(options.data) / "rtt_cities.csv"),
-        "rtt_pairs": need_file(options.rtt_pairs or Path(options.data) / "rtt_city_pairs.csv"),
     }
     print(conditions(f"round trips of {files['rtt_pairs'].name}"), flush=True)
     began = time.monotonic()

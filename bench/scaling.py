@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_file
+from bench.data import DEFAULT_FOLDER, need, need_table
 from bench.scaling_arrivals import Trace, azure, clients, drawn, mooncake, rates, recorded
 from bench.scaling_engine import Engine, Exact, Fluid, Simulator, read_engine
 from bench.scaling_rivals import Fixed, Ours, TargetConcurrency, clairvoyant
@@ -117,7 +117,7 @@ def workloads(args: argparse.Namespace) -> list[Workload]:
         moon = mooncake(need(args.data, "llm_requests_mooncake_conv.parquet"))
         single = {"azure-code": services["code"], "azure-conv": conv, "mooncake-conv": moon}
         found = [Workload(recorded(name, rows), engine, rows) for name, rows in single.items()]
-    table = rates(need_file(args.rates) if args.rates else need(args.data, RATES))
+    table = rates(args.rates or need(args.data, RATES))
     mixes = clients(need(args.data, CLIENTS))
     for name in sorted(table, key=lambda model: len(table[model])):
         trace = drawn(
@@ -143,6 +143,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="traces by name")
     parser.add_argument("--quick", action="store_true", help="the first six hours only")
     args = parser.parse_args()
+    if args.rates:
+        need_table(args.rates, RATES, ("t_s", "req_per_s"))
     print(conditions("simulated time"), flush=True)
 
     def say(text: str) -> None:

@@ -37,6 +37,7 @@ def test_a_file_is_read_with_names_points_and_further_columns() -> None:
         ("src,dst,rtt_ms\nparis,london,fast\n", "line 2: 'fast' is no round trip"),
         ("src,dst,rtt_ms\nparis,london,nan\n", "line 2: 'nan' is no round trip"),
         ("src,dst,rtt_ms\nparis,london,-1\n", "line 2: '-1' is no round trip"),
+        ("src,dst,rtt_ms\nparis," + "l" * 200_000 + ",8\n", "line 2: field larger"),
         ("src,dst,rtt_ms\nparis,london\n", "line 2: None is no round trip"),
         ('src,dst,rtt_ms\nparis,"95.0,8.0",3\n', "line 2: '95.0,8.0' is not on Earth"),
         ("src,dst,rtt_ms\nparis,50.11,8.68,3\n", "line 2: No city '50.11'"),

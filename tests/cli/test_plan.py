@@ -116,6 +116,13 @@ def test_a_gpu_of_unknown_price_is_planned_at_own_prices(tmp_path: Path) -> None
         plan(tmp_path, text, "--sites", str(sites))
 
 
+def test_a_file_of_sites_that_is_none_is_an_error(tmp_path: Path) -> None:
+    sites = tmp_path / "sites.csv"
+    sites.write_text("city\n" + "x" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(IsochroneError, match="cannot be read"):
+        plan(tmp_path, GERMAN, "--sites", str(sites))
+
+
 def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None:
     sites, rtt = tmp_path / "sites.csv", tmp_path / "rtt.csv"
     sites.write_text("city,usd_per_hour\nParis,1\nMadrid,1\n", encoding="utf-8")

@@ -142,7 +142,8 @@ async def test_from_zero_and_back_and_what_cannot_be_held(scaled: Scaled) -> Non
     await until(lambda: scaled.serving(id_) == 0)
     assert scaled.node.starts >= 1
     measured = await until(lambda: scaled.starting(id_).starts_s)
-    assert measured[0] == pytest.approx(first_s, abs=0.5)
+    # The controller's clock starts when it hears of the first request, which a busy gateway delays.
+    assert START_S <= measured[0] <= first_s + 0.5
 
     began_s = time.monotonic()
     held = [asyncio.create_task(scaled.ask("vad")) for _ in range(HELD_MAX)]
@@ -155,8 +156,8 @@ async def test_from_zero_and_back_and_what_cannot_be_held(scaled: Scaled) -> Non
     again = await asyncio.gather(*held)
     assert [answer.status for answer, _ in again] == [200] * HELD_MAX
     true_s = time.monotonic() - began_s
-    # Promised from the first start; a busy machine may make the two differ.
-    assert min(first_s, true_s) / 2 <= promised_s <= 2 * max(first_s, true_s)
+    # Promised from the measured start; a busy machine may make the next one differ.
+    assert min(measured[0], true_s) / 2 <= promised_s <= 2 * max(measured[0], true_s)
 
 
 async def test_without_capacity_nobody_is_held_in_vain(scaled: Scaled) -> None:

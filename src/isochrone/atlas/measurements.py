@@ -67,6 +67,16 @@ def read(text: str) -> tuple[Measurement, ...]:
     none, or lies outside 0 to 3,000 ms.
     """
     rows = csv.DictReader(io.StringIO(text.lstrip("\ufeff"), newline=""), skipinitialspace=True)
+    try:
+        return _read(rows)
+    except csv.Error as error:
+        raise InvalidInput(
+            f"Measurements, line {rows.line_num + 1}: {error}.",
+            fix="Give a CSV file with the header src,dst,rtt_ms.",
+        ) from error
+
+
+def _read(rows: csv.DictReader[str]) -> tuple[Measurement, ...]:
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise InvalidInput(

@@ -79,7 +79,7 @@ def own_sites(path: Path, service: Service) -> tuple[PlanSite, ...]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read: {error}.", fix="Name a CSV file.") from error
     if not rows or "city" not in rows[0]:
         raise InvalidInput(

@@ -1,8 +1,8 @@
 """What the vault holds for each tenant, as validators say: the weights of fair shares.
 
 A tenant's weight is its deposit. It costs what it says, and it adds up: who splits it among two
-accounts has as much weight as before. A tenant without a deposit weighs one micro-dollar, which
-leaves it what nobody else wants.
+accounts has as much weight as before. A tenant without a deposit weighs one micro-dollar: a first
+replica (``rules.fairness``) and then what nobody else wants.
 
 A weight counts when more than half of the validators that the configuration names have spoken; it
 is the lower median of what they say, so that fewer than half cannot move it. Weights are read anew

@@ -6,8 +6,10 @@ made of what stands in its record: service, revision, the controller's epoch and
 decides cannot try seeds until a friend wins, and whoever reads the record can draw again.
 
 Providers draw first, so that a provider with ten machines holds one ticket, as one with a single
-machine does; its machines draw among themselves. What runs already is held by its cost of moving
-and not by its ticket, so a new hour moves nothing.
+machine does; its machines draw among themselves. A provider is an account: who registers three
+holds three tickets, and who registers very many can pick a name that draws well for one service
+and hour, since seeds can be foreseen; registering is what that costs.
+What runs already is held by its cost of moving and not by its ticket, so a new hour moves nothing.
 
 Rules of this file: pure; a ticket depends on the seed and the name alone, never on positions.
 """

@@ -1,0 +1,73 @@
+"""What benchmarks say of files that are not there, or not what they should be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.data import need, need_table
+
+NONSENSE = {
+    "no file": None,
+    "noise": bytes(range(128, 256)),
+    "nothing": b"",
+    "another table": b"a,b\n1,2\n",
+    "no rows": b"model,t_s,req_per_s\n",
+    "no number": b"model,t_s,req_per_s\nm,0,nan\n",
+    "a short row": b"model,t_s,req_per_s\nm,0\n",
+    "an endless field": b"model,t_s,req_per_s\n" + b"m" * 200_000 + b",0,1\n",
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_ends_in_one_sentence(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, path = NONSENSE[name], tmp_path / "own.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        need_table(path, "rates.csv", ("t_s", "req_per_s"))
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "own.csv" in told
+    assert "README.md" in told
+    assert told.count("\n") == 1
+
+
+def test_a_good_table_passes(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("model,t_s,req_per_s,more\nm,0,1.5,x\n", encoding="utf-8")
+    assert need_table(path, "rates.csv", ("t_s", "req_per_s")) == path
+    with pytest.raises(SystemExit):
+        need_table(path, "rates.csv", ("t_s", "req_per_s"), least_rows=2)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        need(tmp_path, "cities.csv")
+    assert "cities.csv is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bench", "options"),
+    [
+        ("scaling", ["--rates"]),
+        ("packing", ["--pods"]),
+        ("reach", ["--rtt-pairs", "pairs.csv", "--rtt-cities"]),
+    ],
+)
+def test_benchmarks_look_at_what_they_are_given(
+    bench: str, options: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes(b"")
+    command = [sys.executable, "-m", f"bench.{bench}", "--data", str(tmp_path), "--quick"]
+    told = subprocess.run(
+        [*command, *options, str(path)], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 2
+    assert "own.csv" in told.stderr
+    assert told.stderr.count("\n") == 1, "no traceback"
