@@ -106,5 +106,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "cities_15000.csv is missing" in done.stderr
+    assert "rtt_cities.csv is missing" in done.stderr
     assert "README.md" in done.stderr
