@@ -5,14 +5,16 @@ node and model (``rules.scaling.coldstart``): what to plan a start with. *Ours*:
 that a service without replicas was asked for to its first serving replica, orders, fabric and all,
 by our own clock: what ``Retry-After`` promises.
 
-Rules: every lease is measured once; both memories are bounded. They are not kept over a restart: a
-new leader begins with the prior and what the leases in its table still tell.
+Rules: every lease is measured once; both memories are bounded. What was measured is what ``Memory``
+says; ``starts_kept`` puts it where the next leader finds it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+
+import msgspec
 
 from isochrone.controller.view import World
 from isochrone.rules.scaling.coldstart import Start, Starts, StartTimes, remember, start_times
@@ -25,11 +27,21 @@ WAITS_KEPT = 8
 
 MODELS_MAX = 1024
 
+STARTS_MAX = 1024
+"""Of all classes of nodes and models together, the latest: about 200 kB where it is kept."""
+
 WAIT_MAX_S = 3600.0
 """A start that took longer had no place to go: it says nothing about the next one."""
 
 ORDER_S = 1.0
 """Before anything was measured: what deciding, granting and ordering add to a node's own start."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured, as one value to keep. ``waits_s``: by the model's digest, oldest first."""
+
+    starts: tuple[Start, ...] = ()
+    waits_s: dict[str, tuple[float, ...]] = {}
 
 
 class ColdStarts:
@@ -50,8 +62,31 @@ class ColdStarts:
             self._seen.add(key)
             node = world.nodes.get(lease.node)
             if node is not None and status.load_ms > 0:
-                self._starts = remember(self._starts, _start(node, lease.model, status))
+                self._learn(_start(node, lease.model, status))
         self._seen &= world.leases.keys()
+
+    def memory(self) -> Memory:
+        """All that was measured."""
+        waits_s = {model: tuple(waits) for model, waits in self._waits.items()}
+        return Memory(starts=self._starts.kept, waits_s=waits_s)
+
+    def recall(self, earlier: Memory) -> None:
+        """Take in what another controller measured before us; what both know counts once."""
+        own, self._starts = self._starts.kept, Starts(kept=earlier.starts[-STARTS_MAX:])
+        for start in own:
+            self._learn(start)
+        for model, waits_s in earlier.waits_s.items():
+            ours = self._waits.get(model, ())
+            both = (*(wait_s for wait_s in waits_s if wait_s not in ours), *ours)
+            self._waits[model] = deque(both, maxlen=WAITS_KEPT)
+        while len(self._waits) > MODELS_MAX:
+            del self._waits[next(iter(self._waits))]
+
+    def _learn(self, start: Start) -> None:
+        """A start that is known already is the same lease, told to an earlier leader."""
+        if start not in self._starts.kept:
+            self._starts = remember(self._starts, start)
+            self._starts = Starts(kept=self._starts.kept[-STARTS_MAX:])
 
     def asked(self, service: str, now_s: float) -> None:
         """A service without replicas was asked for: its first start is measured from here."""

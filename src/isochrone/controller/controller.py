@@ -41,6 +41,7 @@ from isochrone.controller.proving import Proof
 from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
 from isochrone.controller.shelf import Shelf
+from isochrone.controller.starts_kept import StartsKept
 from isochrone.controller.tables import Tables
 from isochrone.controller.taking import Taking
 from isochrone.fabric.attested import Believed
@@ -107,7 +108,9 @@ class Controller:
         self._demand = DemandBoard()
         self._hurry = asyncio.Event()
         self._demand.on_wait.append(self._hurry.set)
-        following = Following(self._demand, ColdStarts())
+        starts = ColdStarts()
+        self._starts = StartsKept(starts, tables.starts)
+        following = Following(self._demand, starts)
         self._granting = Granting(
             fabric,
             self.leading,
@@ -219,6 +222,7 @@ class Controller:
         if self.leading.may_act() and not self._tables.doubt():
             await self._granting.work(self._world, self._others())
             await self._records.hand_over()
+            await self._starts.work()
 
     def _others(self) -> dict[str, CellOffers]:
         """The other cells' offers, with what we believe of what they offer."""

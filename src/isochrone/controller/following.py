@@ -5,9 +5,10 @@ The shell around ``rules.scaling``: it feeds reports (``demand``) and measured s
 nothing. What comes of it is how many replicas placement is to find places for
 (``PlacementInputs.wanted``).
 
-A new leader knows nothing of what came before. It begins with what was granted, and grants no less
-before it has watched for a whole window (``WINDOW_S``, or the longest of starts); to zero it goes
-only after a whole idle time of its own. So a change of leaders moves nothing.
+A new leader knows nothing of the demand that came before (of starts it does: ``starts_kept``). It
+begins with what was granted, and grants no less before it has watched for a whole window
+(``WINDOW_S``, or the longest of starts); to zero it goes only after a whole idle time of its own.
+So a change of leaders moves nothing.
 """
 
 from __future__ import annotations

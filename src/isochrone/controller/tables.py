@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from isochrone.controller.coldstarts import Memory
 from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.fabric.table import Table
@@ -109,6 +110,7 @@ class Tables:
     leadership: Table[Leadership]
     decisions: Table[list[Decision]]
     inputs: Table[bytes]
+    starts: Table[Memory]
     _problem = ""
 
     @classmethod
@@ -126,6 +128,7 @@ class Tables:
         tables.leases = Mirrored(leases, Lease, Shelf(shelves / "leases"))
         tables.decisions = await fabric.table("decisions", list[Decision])
         tables.inputs = await fabric.table("inputs", bytes, raw=True)
+        tables.starts = await fabric.table("starts", Memory)
         return tables
 
     def watched(self) -> tuple[Table[Any], ...]:
@@ -144,7 +147,7 @@ class Tables:
         for mirrored in (self.services, self.quotas, self.leases):
             if not mirrored.trustworthy:
                 await mirrored.reseed()
-        for table in (self.nodes, self.decisions, self.inputs):
+        for table in (self.nodes, self.decisions, self.inputs, self.starts):
             if not table.trustworthy:
                 await table.reseed()
 
