@@ -244,6 +244,14 @@ class CellInTest:
             if entry.value.service == id_ and entry.value.desired == "serving"
         )
 
+    def standing_by(self, id_: str) -> list[str]:
+        """Nodes with a lease of the service that is wanted standby."""
+        return sorted(
+            entry.value.node
+            for entry in self.leases.entries.values()
+            if entry.value.service == id_ and entry.value.desired == "standby"
+        )
+
     def _on_routes(self, _subject: str, data: bytes) -> None:
         self.routes.append(msgspec.json.decode(data, type=RoutingTable))
 
@@ -278,7 +286,7 @@ class CellInTest:
         )
 
     def _status(self, lease: Lease) -> LeaseStatus:
-        state = "serving" if lease.desired == "serving" else "ended"
+        state = lease.desired if lease.desired in ("serving", "standby") else "ended"
         if lease.node in self.slow and state == "serving":
             state = "warming"
         if lease.node in self.failing and state == "serving":

@@ -12,9 +12,9 @@ from isochrone.controller.home import (
     Standing,
     is_missing,
     observe,
-    quotas_for,
     reason_to_decide,
 )
+from isochrone.controller.quoting import quotas_for
 from isochrone.schema.lease import Site
 from isochrone.schema.service import ReplicaRange, Scaling
 
@@ -143,3 +143,34 @@ def test_what_is_missing_is_counted_from_demand() -> None:
     assert not is_missing(standing(wanted=2), known)
     assert is_missing(standing(wanted=3), known)
     assert not is_missing(standing(wanted=0, sites=()), known)
+
+
+WARM = declare(service(scaling=Scaling(follow=True, warm=3)))
+
+
+def test_standbys_are_shared_out_by_the_replicas_of_each_cell() -> None:
+    sites = (*SITES, ("iad", Site(metro="boston", replicas=2)))
+    quotas = quotas_for(WARM, standing(sites=sites), frozenset(), "fra", 7)
+    standbys = {cell: {s.metro: s.replicas for s in q.standby} for cell, q in quotas.items()}
+    assert standbys == {"fra": {"frankfurt": 1}, "iad": {"ashburn": 1, "boston": 1}}
+
+
+def test_a_service_at_rest_keeps_its_standbys_and_nobody_withdraws_what_is_not_known() -> None:
+    resting = (("iad", Site(metro="ashburn", replicas=3)),)
+    at_rest = standing(sites=(), wanted=0, resting=resting)
+    quotas = quotas_for(WARM, at_rest, frozenset({"fra"}), "fra", 7)
+    assert quotas["iad"].standby == (resting[0][1],)
+    assert (quotas["fra"].sites, quotas["fra"].standby) == ((), ())
+    assert reason_to_decide(at_rest, WARM, "", 100.0, 0) == ""
+
+    forgotten = standing(sites=(), wanted=0)
+    assert quotas_for(WARM, forgotten, frozenset({"iad"}), "fra", 7) == {}
+    assert "standbys" in reason_to_decide(forgotten, WARM, "", 100.0, 0)
+    assert reason_to_decide(forgotten, WARM, "in doubt", 100.0, 0) == ""
+
+
+def test_a_cell_that_only_held_standbys_is_missed_too() -> None:
+    resting = (("iad", Site(metro="ashburn", replicas=3)),)
+    gone = msgspec.structs.replace(NOW, cells=frozenset({"fra"}))
+    changed = observe(standing(sites=(), wanted=0, resting=resting), gone, 20.0)
+    assert reason_to_decide(changed, WARM, "", 30.0, 0) == "cell iad is gone"

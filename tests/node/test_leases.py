@@ -349,3 +349,71 @@ def test_a_residency_that_excludes_it_while_it_fetches_stops_that() -> None:
     assert life.hear(orders(lease(revision=2, **EU)), "g2") == []
     life.do(Stopped("one", 1))
     assert life.state() == "failed"
+
+
+# -- standbys --------------------------------------------------------------------------------
+
+
+def test_a_standby_fetches_and_loads_nothing(life: Life) -> None:
+    assert life.hear(orders(lease(desired="standby"))) == ["fetch one"]
+    assert life.do(Fetched("one", 1, 120.0)) == []
+    (status,) = statuses(life.book, {"one": 77})
+    assert (status.state, status.fetch_ms, status.fetched_bytes) == ("standby", 120.0, 77)
+    assert life.hear(orders(lease(desired="standby", revision=2, service_revision=2))) == []
+    assert life.state() == "standby"
+    assert life.book.held["one"].lease.revision == 2
+
+
+def test_a_standby_takes_no_room(life: Life) -> None:
+    most = Resources(cpu_milli=CAPACITY.cpu_milli, memory_mib=CAPACITY.memory_mib)
+    life.serve(lease(resources=most))
+    kept = lease("kept", resources=most, desired="standby")
+    assert life.hear(orders(lease(resources=most), kept)) == ["fetch kept"]
+    assert life.state("kept") == "fetching"
+    assert not life.book.held["kept"].occupies
+    life.do(Fetched("kept", life.run("kept"), 1.0))
+    over = lease(resources=most, revision=2, desired="ended")
+    life.hear(orders(over, kept))
+    life.do(Drained("one", 1))
+    life.do(Stopped("one", 1))
+    # The replica is another lease: it finds the room, and the files, beside the standby.
+    assert life.hear(orders(over, kept, lease("new", resources=most))) == ["fetch new"]
+
+
+def test_a_standby_ends_by_order_by_absence_and_where_it_may_not_be(life: Life) -> None:
+    life.hear(orders(lease(desired="standby")))
+    life.do(Fetched("one", 1, 1.0))
+    assert life.hear(orders(lease(desired="ended", revision=2))) == ["stop one"]
+    life.do(Stopped("one", 1))
+    assert life.state() == "ended"
+
+    life.hear(orders(lease("two", desired="standby")))
+    life.do(Fetched("two", life.run("two"), 1.0))
+    assert life.hear(orders()) == []
+    assert life.after(ABSENCE_S) == ["stop two"]
+
+    life.hear(orders(lease("three", desired="standby")))
+    life.do(Fetched("three", life.run("three"), 1.0))
+    outside = lease(
+        "three",
+        desired="standby",
+        revision=2,
+        residency=Residency(allow=("FR",), evidence="declared"),
+        countries=("FR",),
+    )
+    life.book = msgspec.structs.replace(life.book, country="US")
+    assert life.hear(orders(outside)) == ["stop three"]
+
+
+def test_a_standby_without_the_engine_is_of_no_use(life: Life) -> None:
+    life.hear(orders(lease(desired="standby", model=Model(engine="llamacpp", task="chat"))))
+    assert life.state() == "failed"
+    assert "engine" in life.book.held["one"].reason
+
+
+def test_a_standby_that_is_wanted_serving_starts_anew(life: Life) -> None:
+    life.hear(orders(lease(desired="standby")))
+    life.do(Fetched("one", 1, 1.0))
+    assert life.hear(orders(lease(revision=2))) == ["stop one"]
+    assert life.do(Stopped("one", 1)) == ["fetch one"]
+    assert life.do(Fetched("one", life.run(), 0.0)) == ["load one"]

@@ -31,7 +31,7 @@ leases = st.builds(
     names,
     epoch=st.integers(1, 3),
     revision=st.integers(1, 3),
-    desired=st.sampled_from(["serving", "draining", "ended"]),
+    desired=st.sampled_from(["serving", "standby", "draining", "ended"]),
 )
 sets = st.builds(
     lambda listed, epoch, complete: orders(
@@ -102,6 +102,20 @@ def test_what_occupies_the_machine_fits_it(trace) -> None:  # type: ignore[no-un
         for one in running:
             others = [other for other in running if other.id != one.id]
             assert why_not_now(one, CAPACITY, others) == ""
+
+
+@given(traces)
+def test_a_standby_never_has_an_engine(trace) -> None:  # type: ignore[no-untyped-def]
+    book, now_s = fresh(), 0.0
+    standbys = set()
+    for event, pause_s in trace:
+        now_s += pause_s
+        book, effects = step(book, event, now_s)
+        standbys |= {held.run for held in book.held.values() if held.standby}
+        assert not any(e.do in ("load", "drain", "resume") and e.run in standbys for e in effects)
+        for held in book.held.values():
+            assert held.standby or held.state != "standby"
+            assert not held.standby or held.state not in ("warming", "serving")
 
 
 @given(traces)

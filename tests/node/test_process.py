@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -95,6 +96,38 @@ async def test_a_node_joins_fetches_loads_answers_and_ends(
     assert guest.lost.code == "going_away"
     assert [s.state for s in guest.beats[-1][1].leases] == ["ended"]
     assert node.said() == ""
+
+
+async def test_a_standby_fetches_and_a_replica_beside_it_only_loads(
+    gateways: Gateways, nodes: Nodes
+) -> None:
+    gateway = await gateways()
+    node = nodes(gateway, spare_workers=1)
+    await node.ready()
+    kept = leased(node, gateway, models.doubling(), name="kept", desired="standby")
+    await gateway.order(kept)
+    first = await gateway.state(kept, "standby")
+    assert first.fetched_bytes == len(models.doubling())
+    assert not node.children(), "no engine, and none in preparation"
+    assert {fetch.sha256 for fetch in gateway.fetches} == {kept.model.files[0].sha256}
+    before = len(gateway.fetches)
+    refused = await gateway.call(kept, models.question(1, 2, 3, 4))
+    assert refused.header.status >= 400, "it serves nobody"
+
+    wanted = leased(node, gateway, models.doubling(), name="wanted")
+    await gateway.order(kept, wanted)
+    status = await gateway.state(wanted, "serving")
+    assert len(gateway.fetches) == before, "the start fetched nothing"
+    assert status.fetched_bytes == 0
+    assert status.load_ms > 0
+    answer = await gateway.call(wanted, models.question(1, 2, 3, 4))
+    assert models.answered(answer.body) == [2, 4, 6, 8]
+
+    over = msgspec.structs.replace(kept, revision=2, desired="ended")
+    await gateway.order(over, wanted)
+    await gateway.state(over, "ended")
+    answer = await gateway.call(wanted, models.question(4, 3, 2, 1))
+    assert models.answered(answer.body) == [8, 6, 4, 2], "the replica is untouched"
 
 
 async def test_a_request_that_may_not_be_served_is_refused_with_a_hint(

@@ -67,7 +67,8 @@ def is_bad(row: Held) -> bool:
 
 
 def _has_failed(row: Held) -> bool:
-    return row.state == "failed" or (row.state == "ended" and row.lease.desired == "serving")
+    unasked = row.lease.desired in ("serving", "standby")
+    return row.state == "failed" or (row.state == "ended" and unasked)
 
 
 def situation(
@@ -143,13 +144,14 @@ def fitted(
     held: Sequence[Held],
     inputs: PlacementInputs,
     decision: Decision,
+    cleared: tuple[Cleared, ...] = (),
 ) -> Fit:
-    """The fit that a decision amounts to."""
+    """The fit that a decision amounts to. ``cleared``: nodes that it had to leave."""
     wanted = wanted_of(inputs, decision, digest(decision))
     missing = replicas_of(quota.sites) - len(wanted.seats)
     unmet = decision.unmet or (f"too_few_replicas: {missing} cannot be placed here",)
     return Fit(
-        situation=situation(world, quota, grant, held, wanted, missing > 0, inputs.cleared),
+        situation=situation(world, quota, grant, held, wanted, missing > 0, cleared),
         wanted=wanted,
         unmet=unmet if missing > 0 else (),
         decision=decision,

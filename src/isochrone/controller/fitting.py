@@ -23,6 +23,7 @@ from isochrone.controller.making_room import MAKING_ROOM, MakingRoom
 from isochrone.controller.masks import written_out
 from isochrone.controller.orphans import orphaned, swept
 from isochrone.controller.records import Records
+from isochrone.controller.standbys import Standbys, with_standbys_first
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.rules.making_room import Move, clearing
@@ -64,6 +65,7 @@ class Fitting:
         self._said: dict[str, str] = {}
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._room = MakingRoom(clock)
+        self._standbys = Standbys(clock)
 
     async def work(
         self, world: World, missing: Sequence[Declared] = (), lacks: Mapping[str, int] = NOTHING
@@ -169,6 +171,20 @@ class Fitting:
             self._fits[grant.id] = made
         if actions:
             await asyncio.gather(*(self._apply(action) for action in actions))
+        await self._keep_standbys(world, quota, grant, held, made)
+
+    async def _keep_standbys(
+        self, world: World, quota: Quota, grant: Declared, held: list[Held], made: fit.Fit
+    ) -> None:
+        """Nodes beside the replicas that keep the model, after whatever the replicas need."""
+        rows = self._observe(world, grant.id, self._clock(), standby=True)
+        if not rows and not quota.standby:
+            return
+        planned = self._standbys.plan(
+            world, quota, grant, rows, held, made, self._stamp(world), self._next_nonce
+        )
+        actions = written_out(planned, (), self._leading.epoch)
+        await asyncio.gather(*(self._apply(action) for action in actions))
 
     async def _sweep(self, world: World) -> None:
         """Forget ended leases that no quota speaks of."""
@@ -181,8 +197,12 @@ class Fitting:
                 except IsochroneError as error:
                     self._say(service, error.sentence())
 
-    def _observe(self, world: World, service: str, now_s: float) -> list[Held]:
-        held = fit.observe(world, service, self._bad_since_s, now_s)
+    def _observe(
+        self, world: World, service: str, now_s: float, *, standby: bool = False
+    ) -> list[Held]:
+        """The service's replicas, or its standbys."""
+        rows = fit.observe(world, service, self._bad_since_s, now_s)
+        held = [row for row in rows if (row.lease.desired == "standby") == standby]
         for row in held:
             if not fit.is_bad(row):
                 self._bad_since_s.pop(row.lease.id, None)
@@ -204,7 +224,10 @@ class Fitting:
         if not fit.is_wanted(quota, grant):
             return fit.of_nothing(world, quota, held, grant)
         inputs = fit.look(world, quota, grant, held, self._stamp(world), cleared)
-        made = fit.fitted(world, quota, grant, held, inputs, await decided(inputs))
+        decision = await decided(inputs)
+        rows = self._observe(world, grant.id, self._clock(), standby=True)
+        inputs, decision = await with_standbys_first(inputs, decision, rows)
+        made = fit.fitted(world, quota, grant, held, inputs, decision, cleared)
         self._say(grant.id, "; ".join(made.unmet))
         return made
 

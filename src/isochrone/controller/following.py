@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -62,6 +63,7 @@ class _Followed(msgspec.Struct):
     stepped_s: float
     target: int
     words: str = ""
+    standbys: int = 0
 
 
 class Following:
@@ -92,19 +94,24 @@ class Following:
             if declared.service.follows_demand and not declared.service.deleted
         }
         rows: dict[str, list[HeldReplica]] = {id_: [] for id_ in mine}
+        standbys: Counter[str] = Counter()
         for row in (*held(world), *(row for told in others.values() for row in told.replicas)):
             if row.service in rows and row.desired == "serving" and row.alive:
                 rows[row.service].append(row)
+            elif row.desired == "standby" and row.state == "standby" and row.alive:
+                standbys[row.service] += 1
         self._followed = {id_: one for id_, one in self._followed.items() if id_ in mine}
         self._starts.forget(mine)
         for id_, declared in mine.items():
-            self._step(declared, rows[id_], granted.get(id_, 0))
+            self._step(declared, rows[id_], granted.get(id_, 0), standbys[id_])
         self.targets = {id_: one.target for id_, one in self._followed.items()}
         self.words = {id_: one.words for id_, one in self._followed.items()}
 
-    def _step(self, declared: Declared, rows: list[HeldReplica], granted: int) -> None:
+    def _step(
+        self, declared: Declared, rows: list[HeldReplica], granted: int, standbys: int
+    ) -> None:
         now_s = self._clock()
-        policy = self._policy(declared.service)
+        policy = self._policy(declared.service, standbys)
         slots = policy.prior.slots
         one = self._followed.get(declared.id)
         if one is None or one.revision != declared.service.revision:
@@ -116,6 +123,7 @@ class Following:
                 stepped_s=now_s - STEP_S,
                 target=granted,
             )
+        one.standbys = standbys
         ready = sum(row.state == "serving" for row in rows)
         if ready:
             self._starts.serves(declared.id, declared.service.model, now_s)
@@ -137,7 +145,7 @@ class Following:
             self._starts.given_up(declared.id)
         one.target, one.words = wanted, target.words
 
-    def _policy(self, service: Service) -> scaling.Policy:
+    def _policy(self, service: Service, standbys: int) -> scaling.Policy:
         times = self._starts.times(service.model)
         start_s = max(START_LEAST_S, times.cold_s + ORDER_S)
         return scaling.Policy(
@@ -148,6 +156,7 @@ class Following:
             late_max=1 - service.objective.percentile / 100,
             start_s=start_s,
             warm_start_s=max(START_LEAST_S, times.warm_s + ORDER_S),
+            warm=min(standbys, service.scaling.warm),
             idle_s=service.scaling.idle_s,
         )
 
@@ -157,9 +166,11 @@ class Following:
         if not service.follows_demand:
             return None
         times = self._starts.times(service.model)
+        one = self._followed.get(declared.id)
+        start_s = times.warm_s if one is not None and one.standbys else times.cold_s
         return Starting(
             hold_s=service.scaling.hold_s,
-            start_s=round(times.cold_s + ORDER_S, 1),
+            start_s=round(start_s + ORDER_S, 1),
             starts_s=self._starts.waits_s(service.model),
             why_not=why_not,
         )

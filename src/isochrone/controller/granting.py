@@ -22,6 +22,8 @@ from isochrone.controller.inviting import Inviting
 from isochrone.controller.joint import decided_together
 from isochrone.controller.joint_inputs import Subject
 from isochrone.controller.leading import Leading
+from isochrone.controller.quotas import withdrawn
+from isochrone.controller.quoting import quotas_for
 from isochrone.controller.records import Records
 from isochrone.controller.taking import Taking
 from isochrone.controller.view import World, held
@@ -143,7 +145,8 @@ class Granting:
             return "; ".join(self._unmet.get(declared.id, ())) or "no_capacity: no node can take it"
         answers = self._answers.get(declared.id, {})
         said = [answers[cell] for cell, _ in standing.sites if cell in answers]
-        if len(said) < len(standing.sites) or any(answer.replicas for answer in said):
+        rows = [row for answer in said for row in answer.replicas if row.desired != "standby"]
+        if len(said) < len(standing.sites) or rows:
             return ""
         unmet = [home.hopeless(answer) for answer in said]
         return "; ".join(dict.fromkeys(unmet)) if all(unmet) else ""
@@ -279,7 +282,10 @@ class Granting:
         stamp = self._stamp(world)
         inputs = home.inputs_for(world, others, declared, stamp, seen, joint, wanted)
         decision = await decided(inputs)
-        made, is_new = home.stand(standing, decision, digest(decision), seen, self._clock(), wanted)
+        resting = await self._resting(inputs, decision)
+        made, is_new = home.stand(
+            standing, decision, digest(decision), seen, self._clock(), wanted, resting
+        )
         if is_new:
             if joint is not None and inputs.joint:
                 await self._records.keep_joint(joint.decision, joint.inputs)
@@ -295,11 +301,19 @@ class Granting:
         self._standings[declared.id] = made
         self._unmet[declared.id] = decision.unmet
 
+    async def _resting(self, inputs: PlacementInputs, decision: Decision) -> home.Resting:
+        """Where a service without replicas keeps its standbys: where its first ones would go."""
+        warm = inputs.service.scaling.warm
+        if not warm or decision.sites:
+            return None
+        first = msgspec.structs.replace(inputs, wanted=warm, grants=(), joint="")
+        return (await decided(first)).sites
+
     async def _send_due(self, world: World, others: Others) -> None:
         due: list[Awaitable[None]] = []
         for id_ in sorted(world.services):
             declared = world.services[id_]
-            quotas = home.quotas_for(
+            quotas = quotas_for(
                 declared,
                 self._standings.get(id_),
                 self._holders(world, others, declared),
@@ -369,4 +383,4 @@ class Granting:
 
 def _held_here(world: World, declared: Declared) -> bool:
     quota = world.quotas.get(declared.id)
-    return quota is not None and (bool(quota.sites) or bool(world.leases_of(declared.id)))
+    return quota is not None and (not withdrawn(quota) or bool(world.leases_of(declared.id)))

@@ -8,15 +8,15 @@ dead node is no reason; a cell that says it cannot place what it was granted is 
 3. nodes or cells appeared that the standing decision did not know, or nodes that may take the
    service only now (after ``CALM_S`` without more of them, as nodes come in crowds), or any change
    at all while replicas are missing, also of where there is room;
-4. the service follows demand, and that asks for another number of replicas.
+4. the service follows demand, and that asks for another number of replicas;
+5. it rests without replicas, and nobody knows any more where its standbys are.
 
 Looking again is not moving: the rule keeps replicas that run unless another choice is better by a
 margin, and when the sites come out the same, the decision of before stands and is the one on
 record. In doubt about our own view nothing but a first decision is made.
 
-Quotas follow from the standing decision alone and are repeated as long as it stands; ``(epoch,
-revision)`` orders them. A cell that holds the service without a site in the decision is sent a
-quota of nothing, which withdraws it.
+Quotas follow from the standing decision alone (``quoting``) and are repeated as long as it stands;
+``(epoch, revision)`` orders them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from isochrone.controller.lawful import Lawful
 from isochrone.controller.making_room import MAKING_ROOM
 from isochrone.controller.view import World, free_nodes
 from isochrone.rules.devices import choose
+from isochrone.rules.standby import shared_out
 from isochrone.schema.decision import Decision, FreeNode, PlacementInputs
-from isochrone.schema.lease import Quota, Site
+from isochrone.schema.lease import Site
 from isochrone.schema.node import Resources
 from isochrone.schema.plans import CellOffers, HeldReplica, QuotaAnswer
 from isochrone.schema.where import WhereDecision, WhereInputs
@@ -53,6 +54,9 @@ PAUSE_S = 3.0
 """Between two decisions of one revision: quotas of the last one must arrive and be answered."""
 
 
+Resting = tuple[tuple[str, Site], ...] | None
+
+
 class Situation(msgspec.Struct, frozen=True):
     """What a decision depended on, without what changes all the time.
 
@@ -70,7 +74,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     ``known``: the situation it was made in (None: made before this process led). Instants are
     monotonic seconds; ``changed_s``: when the situation last changed, ``now``: what it is.
-    ``wanted``: how many replicas demand asked for when it was made.
+    ``wanted``: how many replicas demand asked for when it was made. ``resting``: where the standbys
+    of a service without sites are; None: there are none, or it is not known any more.
     """
 
     revision: int
@@ -82,6 +87,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     now: Situation
     changed_s: float
     wanted: int | None = None
+    resting: Resting = None
 
 
 class Joint(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +209,7 @@ def in_motion(
     leaving, make before break, and the room is promised to others. ``rows``: cell and replica."""
     more: Counter[tuple[str, str]] = Counter()
     for cell, row in rows:
-        if row.service in standings and row.alive and row.desired != "ended":
+        if row.service in standings and row.alive and row.desired not in ("standby", "ended"):
             more[cell, row.service] += 1
     for service, standing in standings.items():
         for cell, site in standing.sites:
@@ -239,6 +245,8 @@ def reason_to_decide(
         return f"revision {declared.service.revision} was declared"
     if doubt or standing.known is None:
         return ""
+    if standbys(standing, declared) is None:
+        return "standbys are to be placed"
     calm = now_s - standing.decided_s >= PAUSE_S
     # Users wait for more: at once. Less can wait until the last quotas have been answered.
     due = calm or (wanted or 0) > (standing.wanted or 0)
@@ -253,7 +261,7 @@ def _changed(standing: Standing, known: Situation, missing: bool, now_s: float) 
     now, calm_s = standing.now, now_s - standing.changed_s
     if now == known:
         return ""
-    granted = {cell for cell, _ in standing.sites}
+    granted = {cell for cell, _ in (*standing.sites, *(standing.resting or ()))}
     gone = sorted(granted & known.cells - now.cells)
     if gone:
         return f"cell {gone[0]} is gone"
@@ -325,6 +333,7 @@ def stand(
     seen: Situation,
     now_s: float,
     wanted: int | None = None,
+    resting: Resting = None,
 ) -> tuple[Standing, bool]:
     """The standing after a decision, and whether it replaces the one before (is to be recorded)."""
     same = (
@@ -334,7 +343,7 @@ def stand(
     )
     if standing is not None and same:
         kept = msgspec.structs.replace(
-            standing, known=seen, now=seen, decided_s=now_s, wanted=wanted
+            standing, known=seen, now=seen, decided_s=now_s, wanted=wanted, resting=resting
         )
         return kept, False
     made = Standing(
@@ -347,42 +356,19 @@ def stand(
         now=seen,
         changed_s=now_s,
         wanted=wanted,
+        resting=resting,
     )
     return made, True
+
+
+def standbys(standing: Standing, declared: Declared) -> Resting:
+    """Where the service's standbys should be; None: nobody knows any more, and a decision tells."""
+    warm = declared.service.scaling.warm
+    if not warm:
+        return ()
+    return shared_out(standing.sites, warm) if standing.sites else standing.resting
 
 
 def sorted_sites(sites: tuple[tuple[str, Site], ...]) -> list[tuple[str, str, str, int]]:
     """Sites in one order, so that two decisions can be compared."""
     return sorted((cell, site.metro, site.provider, site.replicas) for cell, site in sites)
-
-
-def quotas_for(
-    declared: Declared,
-    standing: Standing | None,
-    holders: frozenset[str],
-    home_cell: str,
-    epoch: int,
-) -> dict[str, Quota]:
-    """The quota of every cell that has a site or holds the service, by cell.
-
-    Without a decision there is none: what an earlier one granted stands until there is a new one.
-    """
-    if standing is None and not declared.service.deleted:
-        return {}
-    live = standing is not None and not declared.service.deleted
-    sites: dict[str, list[Site]] = {cell: [] for cell in holders}
-    for cell, site in standing.sites if standing is not None and live else ():
-        sites.setdefault(cell, []).append(site)
-    return {
-        cell: Quota(
-            service=declared.id,
-            service_document=declared.document,
-            home_cell=home_cell,
-            cell=cell,
-            sites=tuple(sites[cell]),
-            epoch=epoch,
-            revision=(standing.order if standing else 0) + (1 if declared.service.deleted else 0),
-            decision=standing.decision if standing else "",
-        )
-        for cell in sorted(sites)
-    }

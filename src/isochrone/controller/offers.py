@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from isochrone.controller.quotas import withdrawn
 from isochrone.controller.view import World, free_nodes, held, rtts_of, sites_of
 from isochrone.controller.ways import ways_of
 from isochrone.schema.plans import CellOffers
@@ -34,7 +35,7 @@ class Known(msgspec.Struct, frozen=True):
 
 def offers_of(world: World, epoch: int, sequence: int, controller: str) -> CellOffers:
     """What this cell tells the others now. ``controller``: the address of who tells it."""
-    granted = tuple(id_ for id_ in sorted(world.quotas) if world.quotas[id_].sites)
+    granted = tuple(id_ for id_ in sorted(world.quotas) if not withdrawn(world.quotas[id_]))
     return CellOffers(
         cell=world.cell,
         epoch=epoch,

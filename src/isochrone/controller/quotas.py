@@ -40,10 +40,10 @@ def check(
         )
     if grant.service.home_cell != quota.home_cell:
         raise Unauthorized(f"The home of {grant.id} is {grant.service.home_cell}.")
-    if any(site.replicas < 1 for site in quota.sites):
+    if any(site.replicas < 1 for site in (*quota.sites, *quota.standby)):
         raise InvalidInput("A site of the quota has no replicas.")
     _check_age(quota, grant, held)
-    if quota.sites:
+    if not withdrawn(quota):
         _check_mask(grant, cell, places, blocs)
     return grant
 
@@ -82,7 +82,7 @@ def _check_mask(grant: Declared, cell: str, places: Iterable[Whereabouts], blocs
 
 def withdrawn(quota: Quota) -> bool:
     """Whether the grant is for nothing."""
-    return not quota.sites
+    return not quota.sites and not quota.standby
 
 
 def replicas_of(sites: Iterable[Site]) -> int:

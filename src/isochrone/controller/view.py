@@ -90,7 +90,7 @@ def free_nodes(world: World, service: str = "") -> tuple[FreeNode, ...]:
     """
     leases: defaultdict[str, list[Lease]] = defaultdict(list)
     for key in sorted(world.leases):
-        if world.leases[key].desired != "ended":
+        if world.leases[key].desired not in ("standby", "ended"):
             leases[world.leases[key].node].append(world.leases[key])
     return tuple(
         _free(world.nodes[address], leases[address], service, world.sight)
@@ -110,7 +110,7 @@ def rtts_of(world: World) -> dict[str, float]:
 
 
 def held(world: World, service: str = "") -> tuple[HeldReplica, ...]:
-    """The cell's replicas (of one service, or all) as other cells are told of them."""
+    """The cell's replicas and standbys (of one service, or all) as other cells are told of them."""
     rows = []
     for key in sorted(world.leases):
         lease = world.leases[key]

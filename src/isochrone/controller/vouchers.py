@@ -189,7 +189,7 @@ def prices_now(world: World, others: Mapping[str, CellOffers]) -> dict[str, list
 
     for lease in world.leases.values():
         status = world.status(lease)
-        if lease.desired != "ended":
+        if lease.desired not in ("standby", "ended"):
             state = status.state if status else None
             count(lease.service, state, lease.price_microusd_per_hour)
     rows = sorted(
@@ -213,7 +213,7 @@ def _rows(offers: CellOffers, own_cell: str) -> Iterable[tuple[str, LeaseState, 
     if offers.cell == own_cell:
         return
     for row in offers.replicas:
-        if row.desired != "ended":
+        if row.desired not in ("standby", "ended"):
             yield row.service, row.state, row.price_microusd_per_hour
 
 

@@ -64,11 +64,6 @@ def check_declaration(declared: Declared, blocs: Blocs) -> None:
             "revision must be at least 1.", fix="Count from 1; `isochrone apply` does."
         )
     check_replicas(service)
-    if service.scaling.warm:
-        raise InvalidInput(
-            "scaling.warm: nodes that keep a model ready without serving it are not built yet.",
-            fix="Leave it out; `replicas: 1..N` keeps one replica running.",
-        )
     objective = service.objective
     if not (0 < objective.latency_ms <= 600_000 and 50 <= objective.percentile <= 99.9):
         raise InvalidInput(

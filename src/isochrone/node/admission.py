@@ -4,6 +4,8 @@ The controller has planned it already; the node checks again, because two contro
 planned at once (before and after a change of leader) and the machine cannot be in two minds. Of
 each GPU no more than 1,000 thousandths are given away.
 
+A standby needs disk only: of the machine it asks whether the engine is there that would load it.
+
 Every reason is ``code: sentence`` (codes: ``residency``, ``engine``, ``capacity``).
 """
 
@@ -28,13 +30,10 @@ def why_never(lease: Lease, capacity: Capacity, country: str) -> str:
 
     ``country``: where the node stands by its grant.
     """
-    outside = why_not_here(lease, country)
-    if outside:
-        return outside
+    other = why_no_standby(lease, capacity, country)
+    if other:
+        return other
     need = lease.resources
-    if lease.model.engine not in capacity.engines:
-        have = ", ".join(capacity.engines) or "none"
-        return f"engine: This node does not run engine {lease.model.engine!r} (it runs: {have})."
     gpus = len(matching(capacity, need.gpu))
     if need.gpu_count > gpus:
         kind = f" {need.gpu}" if need.gpu else ""
@@ -43,6 +42,17 @@ def why_never(lease: Lease, capacity: Capacity, country: str) -> str:
     if odd:
         return f"capacity: {odd}"
     return _why_short(lease, capacity, ())
+
+
+def why_no_standby(lease: Lease, capacity: Capacity, country: str) -> str:
+    """Why this machine should not even keep the lease's files; empty when it may."""
+    outside = why_not_here(lease, country)
+    if outside:
+        return outside
+    if lease.model.engine not in capacity.engines:
+        have = ", ".join(capacity.engines) or "none"
+        return f"engine: This node does not run engine {lease.model.engine!r} (it runs: {have})."
+    return ""
 
 
 def why_not_now(lease: Lease, capacity: Capacity, running: Iterable[Lease]) -> str:

@@ -27,7 +27,7 @@ from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import InvalidInput, IsochroneError, Timeout, Unavailable
 from isochrone.schema.frames import Fetch, pack, unpack_answer
 from isochrone.schema.lease import Lease
-from isochrone.schema.service import ModelFile
+from isochrone.schema.service import Model, ModelFile
 from isochrone.wire.channel import Channel, Stream
 
 RANGE_BYTES = 1024 * 1024
@@ -79,6 +79,11 @@ class Downloads:
             done += file.size_bytes
             progress(done)
         return paths
+
+    def missing_bytes(self, model: Model) -> int:
+        """How much of the model is not here as whole files."""
+        missing = (file for file in model.files if self._cache.find(file.sha256) is None)
+        return sum(file.size_bytes for file in missing)
 
     async def _fetch_file(
         self, file: ModelFile, lease: Lease, progress: Callable[[int], None]

@@ -7,6 +7,8 @@ Rules of the states (schema/lease.py names them)::
         └──────────┴──────────┴─┼───────┘ died: the engine restarts, warming meanwhile
                    failed ←─────┘
 
+A standby goes accepted → fetching → standby → draining → ended: its files are here, nothing runs.
+
 ``NEXT`` is that picture as a table. An outcome that has no entry for the state came too late and
 changes nothing; so does one of an earlier ``run``, because a lease that was stopped and started
 again must not take news of its former life.
@@ -141,7 +143,8 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """One lease as this node carries it out. ``todo`` is due at ``todo_at_s``."""
+    """One lease as this node carries it out. ``todo`` is due at ``todo_at_s``. ``standby``: it only
+    keeps files."""
 
     lease: Lease
     run: int
@@ -149,6 +152,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     todo: Todo = ""
     todo_at_s: float = 0.0
+    standby: bool = False
     retries: int = 0
     stopping: bool = False
     absent_since_s: float | None = None
@@ -163,8 +167,18 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def occupies(self) -> bool:
-        """Whether it takes up resources of the machine."""
-        return self.state in ("fetching", "warming", "serving", "draining")
+        """Whether it takes up resources of the machine beyond its disk."""
+        return self.is_under_way and not self.standby
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything of it is here."""
+        return self.state == "standby" or self.state in (
+            "fetching",
+            "warming",
+            "serving",
+            "draining",
+        )
 
 
 class OrderSet(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ depends on a single message. The awkward cases are the ones in which a view is w
 * All gateways gone: nothing changes; replicas stay loaded for the moment they come back.
 * A lease ended by order stays ended, although a gateway that has not heard of it still lists it.
 * A newer text whose residency excludes this node's country: it is wound down at once.
+* A standby asks for no room, and is never turned into a replica: that is another lease, which finds
+  the files.
 * A new home: when it has given complete orders, leases of the former home end.
 
 Pure: ``step(book, event, now_s) -> (book, effects)``; ``now_s`` is the node's monotonic clock.
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import msgspec
 
-from isochrone.node.admission import why_never, why_not_here, why_not_now
+from isochrone.node.admission import why_never, why_no_standby, why_not_here, why_not_now
 from isochrone.node.lease_book import (
     NEXT,
     Book,
@@ -56,6 +58,9 @@ RETRY_MOST_S = 15.0
 
 PAST_MAX = 256
 """Remembered ends; far more than a machine's leases in the minutes that a gateway can lag."""
+
+GOES_ON = ("serving", "standby")
+"""What may be wanted of a lease that is not to end."""
 
 replace = msgspec.structs.replace
 
@@ -160,7 +165,7 @@ def _compare(book: Book, now_s: float) -> Book:
 def _new(book: Book, lease: Lease) -> Book:
     if lease.id in book.past and rank(lease) <= book.past[lease.id]:
         return book
-    if lease.desired != "serving" or book.closing:
+    if lease.desired not in GOES_ON or book.closing:
         # Never held here (the node restarted): say so, since the controller waits for it.
         return _put(book, Held(lease=lease, run=book.runs, state="ended"))
     return _start(book, lease)
@@ -168,15 +173,19 @@ def _new(book: Book, lease: Lease) -> Book:
 
 def _start(book: Book, lease: Lease) -> Book:
     book = replace(book, runs=book.runs + 1)
-    held = Held(lease=lease, run=book.runs, state="accepted")
+    standby = lease.desired == "standby"
+    held = Held(lease=lease, run=book.runs, state="accepted", standby=standby)
     return _put(book, _admit(book, held))
 
 
 def _admit(book: Book, held: Held) -> Held:
     """Fetching when it fits, accepted (waiting) when it will, failed when it cannot."""
-    reason = why_never(held.lease, book.capacity, book.country)
+    asks = why_no_standby if held.standby else why_never
+    reason = asks(held.lease, book.capacity, book.country)
     if reason:
         return replace(held, state="failed", reason=reason)
+    if held.standby:
+        return replace(held, state="fetching", reason="", todo="fetch")
     others = [o for o in book.held.values() if o.occupies and o.lease.id != held.lease.id]
     reason = why_not_now(held.lease, book.capacity, [o.lease for o in others])
     if not reason:
@@ -191,15 +200,17 @@ def _present(book: Book, held: Held, lease: Lease) -> Book:
     if not newer:
         lease = held.lease  # an older text says only that the lease is not absent
     held = replace(held, absent_since_s=None)
-    wanted = lease.desired == "serving" and not book.closing
-    by_absence = held.state == "ended" and held.lease.desired == "serving"
+    wanted = lease.desired in GOES_ON and not book.closing
+    by_absence = held.state == "ended" and held.lease.desired in GOES_ON
     if wanted and (by_absence or (newer and held.state in ("ended", "failed"))):
         return _start(book, lease)
     same = _needs(lease) == _needs(held.lease)
+    if wanted and held.standby != (lease.desired == "standby"):
+        same = False
     if not same and held.state not in ("ended", "failed"):
         return _put(book, _wind_down(held))  # its successor starts when this one has ended
     held = replace(held, lease=lease)
-    outside = why_not_here(lease, book.country) if held.occupies else ""
+    outside = why_not_here(lease, book.country) if held.is_under_way else ""
     if not wanted:
         held = _wind_down(held)
     elif outside:  # a newer text may admit fewer countries
@@ -237,7 +248,7 @@ def _wind_down(held: Held) -> Held:
             return replace(held, state="draining", todo="drain")
         case "offered" | "accepted" | "failed":
             return replace(held, state="ended", todo="")
-        case "fetching" | "warming":
+        case "fetching" | "standby" | "warming":
             return replace(held, state="draining", todo="stop", todo_at_s=0.0)
         case _:
             return held
@@ -252,7 +263,7 @@ def _put(book: Book, held: Held) -> Book:
 def _drop(book: Book, held: Held) -> Book:
     rest = {key: value for key, value in book.held.items() if key != held.lease.id}
     past = book.past
-    if held.lease.desired != "serving":  # ended by order, not by absence
+    if held.lease.desired not in GOES_ON:  # ended by order, not by absence
         past = dict(list({**past, held.lease.id: held.rank}.items())[-PAST_MAX:])
     return replace(book, held=rest, past=past)
 
@@ -275,6 +286,8 @@ def _take_outcome(book: Book, outcome: Outcome, now_s: float) -> Book:
         )  # fmt: skip
         return _put(book, held)
     state, todo = following
+    if held.standby and isinstance(outcome, Fetched):
+        state, todo = "standby", ""
     reason = getattr(outcome, "reason", "")
     held = replace(held, state=state, todo=todo, todo_at_s=0.0, reason=reason)
     if isinstance(outcome, Fetched):

@@ -119,7 +119,8 @@ class Replicas:
         replica.lease = lease
         match effect.do:
             case "fetch":
-                if self._spare is not None and lease.model.engine == "onnx" and not lease.gpus:
+                loads = lease.desired == "serving" and lease.model.engine == "onnx"
+                if self._spare is not None and loads and not lease.gpus:
                     self._spare.prepare()  # starts while the model's files come
                 self._start(replica, self._fetch(replica))
             case "load":
@@ -177,6 +178,7 @@ class Replicas:
         def progress(count: int) -> None:
             replica.fetched_bytes = count
 
+        missing_bytes = self._downloads.missing_bytes(lease.model)
         try:
             replica.paths = await self._downloads.fetch_model(lease, progress)
         except IsochroneError as error:
@@ -186,6 +188,7 @@ class Replicas:
             self._report(FetchFailed(lease.id, replica.run, reasons.of_fetch(error), again))
             return
         fetch_ms = _since_ms(began)
+        replica.fetched_bytes = missing_bytes  # what was here already has told nothing of the line
         size_mib = lease.model.size_bytes / 2**20
         text = f"{size_mib:.1f} MiB verified in {fetch_ms:.0f} ms"
         self._journal.tell_lease("info", "fetched", lease, text)

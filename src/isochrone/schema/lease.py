@@ -14,8 +14,20 @@ from isochrone.schema.node import Resources
 from isochrone.schema.service import Model, Objective, Residency
 
 LeaseState = Literal[
-    "offered", "accepted", "fetching", "warming", "serving", "draining", "ended", "failed"
+    "offered",
+    "accepted",
+    "fetching",
+    "standby",
+    "warming",
+    "serving",
+    "draining",
+    "ended",
+    "failed",
 ]
+Desired = Literal["serving", "standby", "draining", "ended"]
+"""What a controller wants of a lease. ``standby``: fetch and verify the model's files and keep
+them, without an engine: the node gives up disk and nothing else."""
+
 STATE_ORDER: tuple[LeaseState, ...] = (
     "offered",
     "accepted",
@@ -30,10 +42,12 @@ STATE_ORDER: tuple[LeaseState, ...] = (
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One replica's contract: a service on a node at a locked price and promised objective.
 
-    ``desired``: what the controller wants of it now. ``decision``: digest of the record that
-    chose the node. ``countries``: those that ``residency`` admits, its blocs written out for
-    whoever has no atlas; empty: every country, if ``residency`` restricts nothing.
-    ``answer_checks``: the tenant consents that answers are checked: the node keeps their digests.
+    ``desired``: what the controller wants of it now; a lease is a standby for its whole life, or
+    never, and a standby is not paid. ``decision``: digest of the record that chose the node (of a
+    standby: that placed the replicas beside it). ``countries``: those that ``residency`` admits,
+    its blocs written out for whoever has no atlas; empty: every country, if ``residency`` restricts
+    nothing. ``answer_checks``: the tenant consents that answers are checked: the node keeps their
+    digests.
     ``gpus``: which of the node's GPUs it may use, by their number among the node's devices.
     """
 
@@ -50,7 +64,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     price_microusd_per_hour: int
     epoch: int
     revision: int
-    desired: Literal["serving", "draining", "ended"]
+    desired: Desired
     decision: str
     home_cell: str
     countries: tuple[str, ...] = ()
@@ -62,7 +76,8 @@ class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a node says of one lease. Times are its own measurements, in milliseconds.
 
     ``reason`` says why when ``failed``, as ``code: sentence``; it is read in every cell and holds
-    nothing of what an engine said. ``fetched_bytes`` grows while fetching.
+    nothing of what an engine said. ``fetched_bytes`` grows while fetching, with what is
+    there; once all is, it says how much had to come (0: it was there).
     """
 
     lease: str
@@ -91,7 +106,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
     ``service_document``: the tenant's signed declaration (packed), which the cell checks itself.
     ``invitation``: the packed document that lets the cell's operator charge for the service (empty:
-    it may not). Zero sites withdraws the grant.
+    it may not). ``standby``: where nodes beyond the replicas are to keep the model's files. Zero
+    sites and no standby withdraws the grant.
     """
 
     service: str
@@ -103,3 +119,4 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     decision: str
     invitation: bytes = b""
+    standby: tuple[Site, ...] = ()

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from isochrone.schema.decision import Coverage, FreeNode, GatewaySite
-from isochrone.schema.lease import LeaseState
+from isochrone.schema.lease import Desired, LeaseState
 from isochrone.schema.place import Evidence
 
 
@@ -84,6 +84,7 @@ class PlanAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class HeldReplica(msgspec.Struct, frozen=True, kw_only=True):
     """A replica that a cell holds: its lease, where it is, and the state its node reported.
 
+    One that is ``desired`` standby only keeps the model's files.
     ``alive`` is False while its node is not heard by any gateway of the cell.
     """
 
@@ -94,7 +95,7 @@ class HeldReplica(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     metro: str
     state: LeaseState
-    desired: Literal["serving", "draining", "ended"]
+    desired: Desired
     price_microusd_per_hour: int
     alive: bool = True
     reason: str = ""
