@@ -40,6 +40,7 @@ def command(
     with any_admin(gateway, key, "tenant") as client:
         require_service(client, service)
         decisions = _latest(client.decisions(service))
+        standbys = [one for one in client.replicas(service) if one.state == "standby"]
     if output == "json":
         print_json(decisions)
         return
@@ -48,6 +49,8 @@ def command(
             click.echo("")
         for line in _whole(decision):
             click.echo(line)
+    for one in standbys:
+        click.echo(f"standby: {one.node} ({one.metro}) keeps the model for the next replica")
 
 
 def _explain_node(
