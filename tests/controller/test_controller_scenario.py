@@ -6,8 +6,6 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -33,16 +31,6 @@ NODES = (
     node(3, "amsterdam", provider=3),
     node(4, "frankfurt", provider=4),
 )
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 async def placed(cell: CellInTest, controllers: int = 1, **changes: object) -> str:

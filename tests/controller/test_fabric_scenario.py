@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,6 @@ NODES = (
     node(2, "paris", provider=2),
     node(3, "amsterdam", provider=3),
 )
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 async def placed(cell: CellInTest) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -23,16 +21,6 @@ LATE = PrivateKey(b"\x09" * 32)
 NOTICE_S = 1.0
 FOUR = ReplicaRange(min=4, max=4)
 CORE = Resources(cpu_milli=1000, memory_mib=256)
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 async def test_a_late_tenant_gets_its_share_after_the_notice_and_nobody_flaps(

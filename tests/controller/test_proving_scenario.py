@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from tests.fabric.attesting import Repeating, key
 
 from isochrone.schema.service import ReplicaRange, Residency
@@ -14,16 +10,6 @@ from .cell_in_test import CellInTest, node, service, until
 
 VALID_MS = 1500
 FIRST, SECOND = key("first node"), key("second node")
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 async def test_only_a_proven_node_is_used_and_only_as_long_as_it_is(cell: CellInTest) -> None:

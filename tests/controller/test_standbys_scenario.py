@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,16 +20,6 @@ NODES = (
     node(3, "frankfurt", provider=2),
     node(4, "paris", provider=3),
 )
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 def warm(warm: int = 1, least: int = 1, **changes: object) -> dict[str, object]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -27,16 +25,6 @@ OTHER = PrivateKey(b"\x09" * 32)
 ONE = ReplicaRange(min=1, max=1)
 CHEAP = Offer(cpu_core_microusd_per_hour=2_000, memory_gib_microusd_per_hour=200)
 GPU = Device(kind="gpu", name="NVIDIA H100 80GB")
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[CellInTest]:
-    made = CellInTest(tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 def latest(cell: CellInTest, id_: str, kind: str) -> Decision:

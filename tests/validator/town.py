@@ -292,12 +292,15 @@ class Town:
             await asyncio.sleep(0.05)
 
     async def to_epoch(self, epoch: int) -> None:
-        """Move every clock to an epoch's beginning."""
-        missing_ms = self.deployment.start_unix_ms(epoch) - self.unix_ms()
-        self.offset_ms += max(0, missing_ms)
-        if missing_ms > 0:
-            with contextlib.suppress(IsochroneError):
-                await asyncio.to_thread(advance, self.anvil.url, missing_ms // 1000 + 1, 3)
+        """Move every clock to an epoch's beginning; a killed chain's moves when it is back."""
+        start_ms = self.deployment.start_unix_ms(epoch)
+        self.offset_ms += max(0, start_ms - self.unix_ms())
+        while self.anvil.running and (missing_s := start_ms // 1000 - self.head_s()) > 0:
+            await asyncio.to_thread(advance, self.anvil.url, missing_s, 3)
+
+    def head_s(self) -> int:
+        """The time of the chain's newest block."""
+        return int(ask(self.anvil.url, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
     # --- who takes part --------------------------------------------------------------------------
 

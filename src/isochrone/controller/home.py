@@ -55,6 +55,7 @@ PAUSE_S = 3.0
 
 
 Resting = tuple[tuple[str, Site], ...] | None
+"""Standbys by cell; None: not known."""
 
 
 class Situation(msgspec.Struct, frozen=True):

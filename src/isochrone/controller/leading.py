@@ -70,13 +70,14 @@ class Leading:
     async def answers(self) -> bool:
         """Whether a question that came just now is ours to answer; waits while an election is on.
 
-        Someone else's leader answers, if it has shown itself since the question came.
+        Someone else's leader answers, if it has shown itself since the question came: more than a
+        beat later, for a beat seen sooner may have been sent before.
         """
         asked_s = self._clock()
         while not self.may_act():
-            now_s = self._clock()
             others = self._state.role != "lead" and self.leader not in ("", self._state.me)
-            if now_s - asked_s > ELECTION_S or (others and self._state.changed_s > asked_s):
+            shown = others and self._state.changed_s > asked_s + leadership.BEAT_S
+            if shown or self._clock() - asked_s > ELECTION_S:
                 return False
             await asyncio.sleep(STEP_S)
         return True

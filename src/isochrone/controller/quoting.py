@@ -26,16 +26,14 @@ def quotas_for(
     """
     if standing is None and not declared.service.deleted:
         return {}
-    live = standing is not None and not declared.service.deleted
-    sites: dict[str, list[Site]] = {cell: [] for cell in holders}
-    resting = home.standbys(standing, declared) if standing is not None and live else ()
+    live = None if declared.service.deleted else standing
+    resting = home.standbys(live, declared) if live is not None else ()
     if resting is None:
         return {}
     standby = by_cell(resting)
-    for cell, site in standing.sites if standing is not None and live else ():
+    sites: dict[str, list[Site]] = {cell: [] for cell in (*holders, *standby)}
+    for cell, site in live.sites if live is not None else ():
         sites.setdefault(cell, []).append(site)
-    for cell in standby:
-        sites.setdefault(cell, [])
     return {
         cell: Quota(
             service=declared.id,

@@ -10,6 +10,7 @@ leader's word, read next time. Losing it all costs promises that are too long, n
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -52,8 +53,6 @@ class StartsKept:
         if memory == (entry.value if entry is not None else Memory()):
             return
         self._wrote_s = self._clock()
-        try:
-            revision = entry.revision if entry is not None else None
+        revision = entry.revision if entry is not None else None
+        with contextlib.suppress(Conflict):
             self._revision = await self._table.put(KEY, memory, revision=revision)
-        except Conflict:
-            return

@@ -173,12 +173,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_under_way(self) -> bool:
         """Whether anything of it is here."""
-        return self.state == "standby" or self.state in (
-            "fetching",
-            "warming",
-            "serving",
-            "draining",
-        )
+        return self.state in ("fetching", "standby", "warming", "serving", "draining")
 
 
 class OrderSet(msgspec.Struct, frozen=True, kw_only=True):
