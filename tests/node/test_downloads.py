@@ -38,7 +38,7 @@ class Bench:
         self.cache = Cache(folder, 64 * 1024 * 1024)
         self.channels: list[Channel] = []
         self.progress: list[int] = []
-        self.downloads = Downloads(self.cache, self._open_channels, set)
+        self.downloads = Downloads(self.cache, self._open_channels, lambda _lease: set())
 
     def _open_channels(self, _lease: Lease) -> list[Channel]:
         return [channel for channel in self.channels if not channel.closed]

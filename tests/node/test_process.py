@@ -48,6 +48,13 @@ async def serving(node: NodeProcess, gateway: ActingGateway, data: bytes, **chan
     return wanted
 
 
+def reason_of(gateway: ActingGateway, wanted: Lease) -> str:
+    """What the node's newest beat says of a lease."""
+    guest = gateway.guest()
+    status = guest.status(wanted.id) if guest else None
+    return status.reason if status else ""
+
+
 async def frozen(worker: psutil.Process) -> None:
     """Stop a worker; a signal is only on its way when sending it has returned."""
     worker.suspend()
@@ -128,6 +135,28 @@ async def test_a_standby_fetches_and_a_replica_beside_it_only_loads(
     await gateway.state(over, "ended")
     answer = await gateway.call(wanted, models.question(4, 3, 2, 1))
     assert models.answered(answer.body) == [8, 6, 4, 2], "the replica is untouched"
+
+
+async def test_a_standby_makes_room_for_a_replica_and_not_the_other_way_round(
+    gateways: Gateways, nodes: Nodes
+) -> None:
+    gateway = await gateways()
+    other_model = models.doubling() + b"\x72\x00"  # an unknown empty field: other bytes, other file
+    node = nodes(gateway, cache_quota_bytes=len(models.doubling()) + 10)
+    await node.ready()
+    kept = leased(node, gateway, other_model, name="kept", desired="standby")
+    await gateway.order(kept)
+    await gateway.state(kept, "standby")
+    wanted = leased(node, gateway, models.doubling(), name="wanted")
+    await gateway.order(kept, wanted)
+    await gateway.state(wanted, "serving")
+    evicted = await gateway.state(kept, "failed")
+    assert evicted.reason.startswith("evicted: ")
+    again = msgspec.structs.replace(kept, revision=2)
+    await gateway.order(again, wanted)
+    await until(lambda: "cache_full" in reason_of(gateway, again), "no room for it any more")
+    answer = await gateway.call(wanted, models.question(1, 2, 3, 4))
+    assert models.answered(answer.body) == [2, 4, 6, 8], "the replica is untouched"
 
 
 async def test_a_request_that_may_not_be_served_is_refused_with_a_hint(

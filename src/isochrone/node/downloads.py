@@ -58,9 +58,9 @@ def may_help(error: IsochroneError) -> bool:
 
 class Downloads:
     """``sources``: open channels that may give a lease its model, best first. ``keep``: digests
-    that leases need, which the cache must not evict."""
+    which the cache must not evict for a lease's files."""
 
-    def __init__(self, cache: Cache, sources: Sources, keep: Callable[[], set[str]]) -> None:
+    def __init__(self, cache: Cache, sources: Sources, keep: Callable[[Lease], set[str]]) -> None:
         self._cache = cache
         self._sources = sources
         self._keep = keep
@@ -109,7 +109,7 @@ class Downloads:
             source = next((c for c in self._sources(lease) if c.peer.address not in left), None)
             if source is None:
                 raise trouble
-            part = await self._begin(file)
+            part = await self._begin(file, lease)
             resumed = part.written
             try:
                 await _pull(source, part, lease, progress)
@@ -123,9 +123,9 @@ class Downloads:
             finally:
                 part.abandon()
 
-    async def _begin(self, file: ModelFile) -> Part:
+    async def _begin(self, file: ModelFile, lease: Lease) -> Part:
         async with self._room:  # room is made for one file at a time, so that quotas add up
-            keep = self._keep()
+            keep = self._keep(lease)
             return await _in_thread(self._cache.begin, file.sha256, file.size_bytes, keep)
 
 

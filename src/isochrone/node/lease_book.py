@@ -8,6 +8,7 @@ Rules of the states (schema/lease.py names them)::
                    failed ←─────┘
 
 A standby goes accepted → fetching → standby → draining → ended: its files are here, nothing runs.
+It fails when they had to make room for a replica's.
 
 ``NEXT`` is that picture as a table. An outcome that has no entry for the state came too late and
 changes nothing; so does one of an earlier ``run``, because a lease that was stopped and started
@@ -39,7 +40,7 @@ class Fetched(msgspec.Struct, frozen=True):
 
 
 class FetchFailed(msgspec.Struct, frozen=True):
-    """They are not; ``again``: trying later may help (no gateway, disk full)."""
+    """They are not, or no more; ``again``: trying later may help (no gateway)."""
 
     lease: str
     run: int
@@ -98,6 +99,7 @@ Outcome = Fetched | FetchFailed | Loaded | LoadFailed | Died | Recovered | Drain
 NEXT: dict[LeaseState, dict[type, tuple[LeaseState, Todo]]] = {
     "fetching": {Fetched: ("warming", "load"), FetchFailed: ("failed", "")},
     "warming": {Loaded: ("serving", ""), Recovered: ("serving", ""), LoadFailed: ("failed", "")},
+    "standby": {FetchFailed: ("failed", "")},
     "serving": {Died: ("warming", ""), LoadFailed: ("failed", "")},
     "draining": {Drained: ("draining", "stop"), Stopped: ("ended", "")},
 }

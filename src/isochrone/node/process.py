@@ -339,12 +339,14 @@ class Node:
         self.journal.close()
         self.state.release()
 
-    def _needed_files(self) -> set[str]:
-        """Digests of the files of leases that are held: the cache keeps these."""
+    def _needed_files(self, lease: Lease) -> set[str]:
+        """Digests of the files of leases that are held, which the cache keeps when this one's files
+        come: a replica's need the room more than a standby's."""
         return {
             file.sha256
             for held in self.book.held.values()
             if held.state not in ("ended", "failed")
+            and (held.occupies or held.state == "accepted" or lease.desired == "standby")
             for file in held.lease.model.files
         }
 

@@ -34,6 +34,7 @@ LOAD = {
     "unavailable": "The engine could not be started; the lease's log says why.",
 }
 
+EVICTED = "evicted: The files of a standby made room for a replica's."
 DIED = "engine_died: The engine ended by itself and is being restarted; the lease's log says why."
 GAVE_UP = "engine_gave_up: The engine ended too often; the lease's log says why."
 

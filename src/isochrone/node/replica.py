@@ -180,7 +180,10 @@ class Replicas:
 
         missing_bytes = self._downloads.missing_bytes(lease.model)
         try:
-            replica.paths = await self._downloads.fetch_model(lease, progress)
+            try:
+                replica.paths = await self._downloads.fetch_model(lease, progress)
+            finally:
+                self._notice_evicted()
         except IsochroneError as error:
             again = may_help(error)
             level: Level = "warning" if again else "error"
@@ -225,6 +228,17 @@ class Replicas:
         )
         engine.on_died = lambda reason: self._notice_death(replica, reason)
         return engine
+
+    def _notice_evicted(self) -> None:
+        """Standbys whose files had to make room."""
+        for other in self.by_lease.values():
+            if other.lease.desired == "standby" and not all(
+                p.exists() for p in other.paths.values()
+            ):
+                other.paths = {}
+                self._journal.tell_lease("warning", "evicted", other.lease, reasons.EVICTED)
+                failed = FetchFailed(other.lease.id, other.run, reasons.EVICTED, again=False)
+                self._report(failed)
 
     def _notice_death(self, replica: Replica, reason: str) -> None:
         self._journal.tell_lease("error", "engine died", replica.lease, reason)
