@@ -161,6 +161,15 @@ def test_a_dead_or_barred_standby_is_replaced() -> None:
     assert (len(said), missing) == (1, 1)
 
 
+def test_one_at_a_full_node_goes_when_another_is_ready_and_not_before() -> None:
+    full = pool(full=frozenset({scenery.address(1)}))
+    assert plan(full, [standby(1)], []) == ([], 1)
+    assert plan(full, [standby(1), standby(2, "fetching")], []) == ([], 0)
+    assert plan(full, [standby(1), standby(2)], []) == (["end 1: it is one too many"], 0)
+    none = pool(0, full=full.full)
+    assert plan(none, [standby(1)], []) == (["end 1: it is one too many"], 0)
+
+
 def test_a_failed_one_marks_its_node_for_a_while() -> None:
     assert plan(pool(), [standby(1, "failed", for_s=1.0)], []) == ([], 1)
     assert plan(pool(), [standby(1, "failed", for_s=RETRY_S)], []) == (["end 1: it failed"], 1)
@@ -205,14 +214,18 @@ rows = st.lists(
 )
 
 
-@given(rows, st.integers(0, 4))
-def test_once_applied_nothing_more_is_planned(held, count) -> None:  # type: ignore[no-untyped-def]
-    actions, missing = plan_standbys(pool(count), held, [], epoch=4)
+@given(rows, st.integers(0, 4), st.sets(st.integers(1, 6)))
+def test_once_applied_nothing_more_is_planned(held, count, crowded) -> None:  # type: ignore[no-untyped-def]
+    full = frozenset(map(scenery.address, crowded))
+    actions, missing = plan_standbys(pool(count, full=full), held, [], epoch=4)
     ended = {action.lease.id for action in actions if action.kind == "end"}
     left = [row for row in held if row.lease.id not in ended]
-    assert plan_standbys(pool(count), left, [], epoch=4) == ((), missing)
-    alive = [row for row in left if row.can_work]
-    assert len(alive) + missing == count
+    assert plan_standbys(pool(count, full=full), left, [], epoch=4) == ((), missing)
+    useful = [row for row in left if row.can_work and row.lease.node not in full]
+    assert len(useful) + missing == count
+    ready = [row for row in useful if row.state == "standby" and row.verdict == "alive"]
+    at_full = [row for row in left if row.can_work and row not in useful]
+    assert not at_full or len(ready) < count
     assert not any(row.verdict == "dead" for row in left if row.can_work)
 
 

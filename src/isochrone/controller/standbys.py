@@ -1,12 +1,14 @@
 """This cell's standbys: which leases its pool of a service needs, and fits that start from it.
 
 The shell around ``rules.standby``. Nodes for a standby are looked for at most every ``LOOK_S``, as
-nothing waits for them; what there is is compared in every pass.
+nothing waits for them, and looked through every ``FULL_S``; what there is is compared each pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from isochrone.controller import fit
 from isochrone.controller.deciding import decided
@@ -14,6 +16,7 @@ from isochrone.controller.declared import Declared
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.lawful import Lawful
 from isochrone.controller.view import World
+from isochrone.rules.eligible import eligibilities
 from isochrone.rules.reconcile import Action
 from isochrone.rules.seats import Held
 from isochrone.rules.standby import Pool, begun, first, is_ready, picked, plan_standbys
@@ -23,6 +26,9 @@ from isochrone.schema.lease import Quota
 LOOK_S = 2.0
 """Between two looks for nodes while too few can be found: a look costs milliseconds."""
 
+FULL_S = 30.0
+"""Between two looks whether the nodes could still run a replica: nothing waits for it."""
+
 
 class Standbys:
     """The pools of all services that this cell holds."""
@@ -30,6 +36,7 @@ class Standbys:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._looked_s: dict[str, float] = {}
+        self._full: dict[str, tuple[float, frozenset[str]]] = {}
 
     def plan(
         self,
@@ -50,10 +57,19 @@ class Standbys:
         if world.doubt:
             return []
         pool = _pool(world, quota, grant, standbys, made)
+        inputs: PlacementInputs | None = None
+        full_s, full = self._full.get(grant.id, (float("-inf"), frozenset[str]()))
+        if not standbys:
+            self._full.pop(grant.id, None)
+        elif self._clock() - full_s >= FULL_S:
+            inputs = fit.look(world, quota, grant, replicas, stamp)
+            full = _full(inputs)
+            self._full[grant.id] = self._clock(), full
+        pool = msgspec.structs.replace(pool, full=full)
         planned, missing = plan_standbys(pool, standbys, replicas, epoch=stamp.epoch)
         actions = list(planned)
         if missing and self._is_due(grant.id):
-            inputs = fit.look(world, quota, grant, replicas, stamp)
+            inputs = inputs or fit.look(world, quota, grant, replicas, stamp)
             for node in picked(pool, inputs, standbys, replicas, missing):
                 provider = world.nodes[node].provider
                 actions.append(begun(pool, node, provider, epoch=stamp.epoch, nonce=nonce()))
@@ -82,6 +98,14 @@ async def with_standbys_first(
     if len(other.winners) < len(decision.winners):
         return inputs, decision
     return preferred, other
+
+
+def _full(inputs: PlacementInputs) -> frozenset[str]:
+    """The living nodes that could not run a replica now."""
+    verdicts = zip(inputs.nodes, eligibilities(inputs), strict=True)
+    return frozenset(
+        free.node.address for free, verdict in verdicts if free.alive and verdict.excluded_by
+    )
 
 
 def _pool(

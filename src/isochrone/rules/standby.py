@@ -12,8 +12,9 @@ the files first (``first``); the replica is a lease of its own, and the standby'
 has the files in use. A dead standby is replaced like a dead replica, at once.
 
 Rules of this file: pure; actions are planned as in ``reconcile``: each from one text, idempotent,
-nothing ended or begun in doubt. What it does not do: pay (a standby costs its tenant nothing), or
-give up a standby because its node has become too full to take the replica.
+nothing ended or begun in doubt. A standby whose node has become too full to run the replica is kept
+until another node holds the files instead. What it does not do: pay (a standby costs its tenant
+nothing).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
     ``sites``: how many and near which metros. ``decision``: digest of the record of the fit or of
     the grant. ``seats``: nodes that are to run a replica. ``barred``: nodes that may not hold the
-    service's data.
+    service's data. ``full``: nodes that could not run a replica now.
     """
 
     service_id: str
@@ -54,6 +55,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     decision: str
     seats: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -115,13 +117,18 @@ def plan_standbys(
             actions.append(_ended(row, epoch, reason))
         elif row.can_work and row.lease.node not in pool.seats | _nodes_of(replicas):
             good.append(row)
-    good.sort(key=lambda row: (row.state != "standby", row.verdict != "alive", row.lease.id))
-    actions += [_ended(row, epoch, "it is one too many") for row in good[pool.count :]]
-    for row in good[: pool.count]:
+    good.sort(key=lambda row: (*_shortcomings(pool, row), row.lease.id))
+    keep, over = good[: pool.count], good[pool.count :]
+    if any(_shortcomings(pool, row) != READY for row in keep):
+        # Those at full nodes go when others are ready, not before.
+        over = [row for row in over if row.lease.node not in pool.full]
+    actions += [_ended(row, epoch, "it is one too many") for row in over]
+    for row in keep:
         renewed = _renewed(pool, row.lease, epoch)
         if renewed is not None:
             actions.append(_action("renew", renewed, row, "the terms changed"))
-    return tuple(actions), max(0, pool.count - len(good))
+    useful = sum(row.lease.node not in pool.full for row in good)
+    return tuple(actions), max(0, pool.count - useful)
 
 
 def picked(
@@ -194,6 +201,14 @@ def begun(pool: Pool, node: str, provider: str, *, epoch: int, nonce: int) -> Ac
         home_cell=service.home_cell,
     )
     return Action(kind="create", lease=lease, from_revision=0, reason="it is to keep the model")
+
+
+READY = (False, False, False)
+
+
+def _shortcomings(pool: Pool, row: Held) -> tuple[bool, bool, bool]:
+    """What is not well with a standby, the gravest first: ``READY`` when nothing is."""
+    return row.lease.node in pool.full, row.state != "standby", row.verdict != "alive"
 
 
 def _why_over(pool: Pool, row: Held, replicas: Sequence[Held]) -> str:
