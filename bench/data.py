@@ -63,10 +63,14 @@ def _finite(text: str | None) -> bool:
         return False
 
 
-def _stop(what: str, name: str) -> NoReturn:
-    print(
-        f"{what} The README.md of the data folder (--data, by default {DEFAULT_FOLDER}) describes "
-        f"{name}: columns, units, source.",
-        file=sys.stderr,
-    )
+def stop(what: str) -> NoReturn:
+    """End the benchmark with a sentence and exit status 2."""
+    print(what, file=sys.stderr)
     raise SystemExit(2)
+
+
+def _stop(what: str, name: str) -> NoReturn:
+    stop(
+        f"{what} The README.md of the data folder (--data, by default {DEFAULT_FOLDER}) describes "
+        f"{name}: columns, units, source."
+    )

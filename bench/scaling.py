@@ -14,11 +14,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_table
+from bench.data import DEFAULT_FOLDER, need, need_table, stop
 from bench.scaling_arrivals import Trace, azure, clients, drawn, mooncake, rates, recorded
 from bench.scaling_engine import Engine, Exact, Fluid, Simulator, read_engine
 from bench.scaling_rivals import Fixed, Ours, TargetConcurrency, clairvoyant
@@ -129,7 +129,16 @@ def workloads(args: argparse.Namespace) -> list[Workload]:
             seed=args.seed,
         )
         found.append(Workload(trace, engine, conv))
-    return [w for w in found if not args.only or w.trace.name in args.only]
+    return only(found, args.only)
+
+
+def only(found: list[Workload], names: Sequence[str]) -> list[Workload]:
+    """The workloads of these names, all without any; SystemExit (2) for a name that is none."""
+    known = [work.trace.name for work in found]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        stop(f"There is no trace {unknown[0][:80]}; there are: {', '.join(known)}.")
+    return [work for work in found if not names or work.trace.name in names]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.scaling import Workload, only
 from bench.scaling_arrivals import ALONE, Mix, drawn, rates, recorded
 from bench.scaling_engine import WINDOW_S, Engine, Exact, Fluid
 from bench.scaling_rivals import Fixed, Ours, TargetConcurrency, clairvoyant
@@ -138,3 +139,14 @@ def test_hindsight_is_met_and_cheaper_and_ours_is_between() -> None:
     assert peak.attainment == best.attainment == 1.0
     assert ours.on_time_share > 0.99
     assert best.replica_hours < ours.replica_hours < peak.replica_hours
+
+
+def test_a_trace_that_there_is_not_is_no_empty_result(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = poisson(1.0, 20)
+    found = [Workload(recorded(name, sizes), ENGINE, sizes) for name in ("code", "chat")]
+    assert only(found, []) == found
+    assert only(found, ["chat"]) == found[1:]
+    with pytest.raises(SystemExit) as ended:
+        only(found, ["chat", "unknown"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "There is no trace unknown; there are: code, chat.\n"

@@ -133,7 +133,7 @@ def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None
     answer = facts(tmp_path, berlin, *options, "--rtt", str(rtt))
     assert without["chosen"]["round_trip_p50_ms"] > 5
     assert answer["chosen"]["round_trip_p50_ms"] == 4.5
-    assert "1 own measurements" in answer["model_error"]
+    assert "1 own measurement is laid over them." in answer["model_error"]
 
 
 def test_a_site_can_be_taken_out(tmp_path: Path) -> None:

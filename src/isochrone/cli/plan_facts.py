@@ -211,7 +211,8 @@ class Planner:
             error = roundtrips.error_share(kind)
             wrong = f" (off by {error.median:.0%} at the median, {error.p90:.0%} for one in ten)"
             told.append(f"{share:.0%} {KIND_WORDS[kind]}{'' if kind == 'metro' else wrong}")
-        laid_over = f" {self._own} own measurements are laid over them." if self._own else ""
+        own = "1 own measurement is" if self._own == 1 else f"{self._own} own measurements are"
+        laid_over = f" {own} laid over them." if self._own else ""
         return f"of the audience, {', '.join(told)}.{laid_over}"
 
     def _standing(self, chosen: Sequence[PlanSite]) -> tuple[Floats, NDArray[np.int64]]:
