@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from isochrone.controller.demand import DemandBoard, Taken
+from isochrone.controller.demand import (
+    FORGOTTEN_S,
+    GATEWAYS_MAX,
+    KEPT_MAX,
+    STEP_MAX,
+    DemandBoard,
+    Taken,
+)
 from isochrone.schema.demand import DemandReport, ServiceDemand, demand_subject
 
 
@@ -119,3 +126,54 @@ def test_who_waits_is_heard_at_once(board: DemandBoard) -> None:
     assert not heard
     gateway.tell((2, 1, 1, 0, 0, 1))
     assert heard
+
+
+def test_what_is_kept_of_a_gateway_is_bounded_and_nothing_is_counted_twice(
+    board: DemandBoard,
+) -> None:
+    """A gateway that names ever new services fills nobody's memory; one of the dropped services
+    that is told of again is not taken for as many new requests as it ever had."""
+    gateway = Gateway(board)
+    gateway.tell((500, 500, 9, 0, 0, 0))
+    assert board.take("t.s").arrivals == 500
+    for number in range(KEPT_MAX + 50):
+        gateway.tell((1, 1, 1, 0, 0, 0), service=f"t.s{number}")
+    (kept,) = board._gateways.values()
+    assert len(kept.rows) == KEPT_MAX
+    assert len(kept.taken) <= KEPT_MAX
+    assert board.take("t.s0") == Taken(), "told of longest ago"
+    newest = f"t.s{KEPT_MAX + 49}"
+    gateway.tell((3, 1, 1, 0, 0, 0), service=newest)
+    assert board.take(newest).arrivals == 2, "since it was first told of"
+    gateway.tell((502, 500, 9, 0, 0, 2))
+    assert board.take("t.s") == Taken(2, 0, 0, 0, 0, 2), "who waits is news"
+    gateway.tell((507, 505, 9, 0, 0, 2))
+    assert board.take("t.s").arrivals == 5
+
+
+def test_a_name_too_many_is_refused_until_another_was_silent_for_long(
+    board: DemandBoard, clock: Clock
+) -> None:
+    for number in range(GATEWAYS_MAX):
+        Gateway(board, f"0x{number}").tell((1, 1, 1, 0, 0, 0))
+        clock.now_s += 0.01
+    late = Gateway(board, "0xlate")
+    late.tell((1, 0, 0, 0, 0, 1))
+    assert board.refused == 1
+    assert board.take("t.s").waiting == 0
+    clock.now_s += FORGOTTEN_S
+    late.tell((1, 0, 0, 0, 0, 1))
+    assert board.take("t.s").waiting == 1
+    assert len(board._gateways) == GATEWAYS_MAX
+
+
+def test_the_most_absurd_sums_are_bounded_and_a_step_is_the_most_that_a_liar_moves(
+    board: DemandBoard,
+) -> None:
+    """Ever new boots, sums of 64 bits, and back again."""
+    most = 2**63
+    for boot in ("a", "b", "c"):
+        Gateway(board, boot=boot).tell((most, most, most, most, most, most))
+    assert board.take("t.s") == Taken(
+        STEP_MAX, STEP_MAX, 1000 * STEP_MAX, STEP_MAX, STEP_MAX, STEP_MAX
+    )

@@ -5,8 +5,10 @@ first report of a gateway that has run for long (its sequence is not 1) only set
 which differences count: a controller that just began must not take a day's requests for a second's.
 
 Rules: ages by our own clock; what does not fit its subject, is too long or counts backwards is
-dropped or begins anew. What this does not do: prove that a gateway tells the truth (it is believed
-as its presence is), or decide anything.
+dropped or begins anew. What is kept is bounded, whoever tells what: so many gateways, of which one
+that has been silent for long makes room, and so many services of each, those told of last. What
+this does not do: prove that a gateway tells the truth (it is believed as its presence is: one that
+lies can bring a service to the most that its tenant allows, and no further), or decide anything.
 """
 
 from __future__ import annotations
@@ -26,6 +28,12 @@ SILENT_S = 5.0
 """A gateway tells every second while it is asked; after five missed reports nothing waits there."""
 
 GATEWAYS_MAX = 1024
+FORGOTTEN_S = 600.0
+"""Beyond ``GATEWAYS_MAX``, a new one takes the place of one that has told nothing for so long."""
+
+KEPT_MAX = 4 * SERVICES_MAX
+"""Services kept of one gateway: as many as it counts itself."""
+
 BYTES_MAX = 64 * 1024
 """Of a report: three times the longest true one."""
 
@@ -47,7 +55,10 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class _Gateway:
-    """One gateway: its newest report, and the sums that were taken already, by service."""
+    """One gateway: the newest rows, and the sums that were taken already, by service.
+
+    ``has_dropped``: rows were dropped, so that a row that looks new may be an old one.
+    """
 
     def __init__(self, report: DemandReport) -> None:
         self.boot = report.boot
@@ -55,6 +66,18 @@ class _Gateway:
         self.at_s = 0.0
         self.rows: dict[str, ServiceDemand] = {}
         self.taken: dict[str, ServiceDemand] = {}
+        self.has_dropped = False
+
+    def keep(self, row: ServiceDemand) -> None:
+        """Keep a row as the newest; the one told of longest ago makes room."""
+        if self.rows.pop(row.service, None) is None and self.has_dropped:
+            self.taken[row.service] = _until_now(row)
+        self.rows[row.service] = row
+        if len(self.rows) > KEPT_MAX:
+            oldest = next(iter(self.rows))
+            del self.rows[oldest]
+            self.taken.pop(oldest, None)
+            self.has_dropped = True
 
 
 class DemandBoard:
@@ -77,7 +100,7 @@ class DemandBoard:
             known = self._begin(report, is_new=known is None)
         known.sequence, known.at_s = report.sequence, self._clock()
         for row in report.services:
-            known.rows[row.service] = row
+            known.keep(row)
         if any(row.waiting or row.late for row in report.services):
             for tell in self.on_wait:
                 tell()
@@ -108,8 +131,16 @@ class DemandBoard:
 
     def _admits(self, report: DemandReport, known: _Gateway | None) -> bool:
         if known is None:
-            return len(self._gateways) < GATEWAYS_MAX
+            return len(self._gateways) < GATEWAYS_MAX or self._forgets_one()
         return report.boot != known.boot or report.sequence > known.sequence
+
+    def _forgets_one(self) -> bool:
+        """Make room for a new gateway, if one has been silent for long."""
+        silent = min(self._gateways, key=lambda name: self._gateways[name].at_s)
+        if self._clock() - self._gateways[silent].at_s < FORGOTTEN_S:
+            return False
+        del self._gateways[silent]
+        return True
 
     def _begin(self, report: DemandReport, *, is_new: bool) -> _Gateway:
         known = self._gateways[report.gateway] = _Gateway(report)
