@@ -189,7 +189,9 @@ def test_a_long_audience_is_summarised_for_people_only(home: Home) -> None:
 
 
 def test_a_deleted_service_is_gone_from_everything(home: Home) -> None:
-    home.good("apply", "-y", "--wait", "30", "-f", str(home.declare("passing")))
+    path = str(home.declare("passing", "replicas:", "scaling: {warm: 2}\nreplicas:"))
+    home.good("apply", "-y", "--wait", "30", "-f", path)
+    assert "standbys: 0 of 2; no node is ready" in home.good("explain", "passing")
     key = home.good("keys", "create", "--service", "passing").strip()
     assert call(home, f"Bearer {key}", "/v2/models/passing")[0] == 200
     assert home.json("delete", "-y", "passing")["revision"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import subprocess
 import sys
@@ -91,3 +92,17 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path: Path) -> None:
     _, words = nothing.communicate(timeout=20.0)
     assert nothing.returncode == 1
     assert "cannot be read" in words
+
+
+def test_numpy_gets_one_thread() -> None:
+    """More would wait for each other on a busy machine, and hold up the loop for seconds."""
+    code = (
+        "import isochrone.validator.__main__, numpy, threadpoolctl\n"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info()})"
+    )
+    outer = {name: value for name, value in os.environ.items() if "_NUM_THREADS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=outer, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == "{1}"

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import msgspec
 
+# Before numpy: its threads would wait for each other on a busy machine, and the leader with them.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
 from isochrone.controller.config import ControllerConfig, Ready, load_config
 from isochrone.controller.controller import Controller
 from isochrone.controller.ending import ENDING_MAX_S, end_tasks, leave_within

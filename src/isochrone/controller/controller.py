@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.atlas import roundtrips
 from isochrone.controller.coldstarts import ColdStarts
 from isochrone.controller.config import ControllerConfig
 from isochrone.controller.declared import Declared, intended
@@ -150,6 +151,7 @@ class Controller:
         return controller
 
     async def _begin(self) -> None:
+        await asyncio.to_thread(roundtrips.model)  # now, and not while it leads and is asked
         for table in self._tables.watched():
             table.on_change.append(self._wake.set)
         self._board.on_digest.append(lambda _digest: self._wake.set())

@@ -127,6 +127,7 @@ class Views:
                     serving=len(routed.replicas) if routed else 0,
                     legal=len(routed.legal) if routed else 0,
                     home_key=service.home_key,
+                    warm=service.scaling.warm,
                 )
             )
         return views

@@ -181,7 +181,8 @@ class RevocationAccepted(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """A declared service as this gateway knows it. ``serving``: replicas in its routing tables
     (all cells), ``legal``: those that this gateway may use. ``home_key``: the spending key that its
-    declaration names (empty: nobody can charge for it until it is applied again)."""
+    declaration names (empty: nobody can charge for it until it is applied again). ``warm``: how
+    many standbys it declares."""
 
     service: str
     tenant: str
@@ -199,6 +200,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     serving: int
     legal: int
     home_key: str = ""
+    warm: int = 0
 
 
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):

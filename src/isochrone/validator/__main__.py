@@ -19,6 +19,9 @@ from pathlib import Path
 
 import msgspec
 
+# Before numpy: its threads would wait for each other on a busy machine, and the loop with them.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
 from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
 from isochrone.validator.config import Ready, ValidatorConfig, load_config
 from isochrone.validator.validator import Validator

@@ -38,7 +38,7 @@ def command(
     if service is None:
         raise InvalidInput("Explain what?", fix="Name a service, or a node with --node.")
     with any_admin(gateway, key, "tenant") as client:
-        require_service(client, service)
+        warm = require_service(client, service).warm
         decisions = _latest(client.decisions(service))
         standbys = [one for one in client.replicas(service) if one.state == "standby"]
     if output == "json":
@@ -51,6 +51,8 @@ def command(
             click.echo(line)
     for one in standbys:
         click.echo(f"standby: {one.node} ({one.metro}) keeps the model for the next replica")
+    if len(standbys) < warm:
+        click.echo(f"standbys: {len(standbys)} of {warm}; no node is ready for the others")
 
 
 def _explain_node(
