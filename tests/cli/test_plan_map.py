@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
 from click.testing import CliRunner
 
 from isochrone.atlas.borders import country_at
 from isochrone.cli import isochrone
 from isochrone.cli.isochrones import field
-from isochrone.cli.world import grid, project
+from isochrone.cli.projection import frame_around, project, whole
+from isochrone.cli.world import grid, shores
 from isochrone.schema.place import Place
 
 SERVICE = """\
@@ -79,11 +79,11 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
     assert elements.asked == []
     assert "@import" not in page
     assert set(re.findall(r"https?://[\w./]+", page)) == {"http://www.w3.org/2000/svg"}
-    assert len(page) < 2_000_000
+    assert len(page) < 700_000
     data = json.loads(page.partition("const DATA = ")[2].partition(";\n")[0])
     names = [row[0] for row in data["cities"]]
     assert "London, GB" in names
-    assert all(0 <= row[1] <= 1400 and row[3] > 0 for row in data["cities"])
+    assert all(0 <= row[1] <= 14_000 and row[3] > 0 for row in data["cities"])
     assert len(data["sites"]) >= 2
 
 
@@ -94,29 +94,35 @@ def test_the_page_escapes_what_a_declaration_could_say() -> None:
     assert json.loads(_embedded({"city": "</script>"})) == {"city": "</script>"}
 
 
-def test_the_projection_keeps_areas() -> None:
-    """A cell of one degree takes the same share of the map as of the globe, wherever it is."""
-    for north in (-50.0, 0.0, 35.0, 70.0):
-        corners = np.array([[10, north], [11, north], [11, north + 1], [10, north + 1]], float)
-        x, y = project(corners).T
-        area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
-        bands = np.sin(np.radians([north, north + 1]))
-        assert area == pytest.approx(np.radians(1) * (bands[1] - bands[0]), rel=2e-3)
-
-
 def test_the_grid_is_on_land_or_a_step_from_it() -> None:
-    lattice = grid()
+    lattice = grid(whole())
     paris = [p for p in lattice.places if p.latitude == 49 and p.longitude == 2]
     assert [place.country for place in paris] == ["FR"]
     assert not [p for p in lattice.places if p.latitude == 40 and p.longitude == -40]
-    for place in lattice.places[::997]:
-        near = {
-            country_at(place.latitude + north, place.longitude + east)
-            for north in (-2, -1, 0, 1, 2)
-            for east in (-2, -1, 0, 1, 2)
-            if abs(north) + abs(east) <= 2
-        }
-        assert place.country in near
+    corners: dict[str, list[np.ndarray]] = {}
+    for shore in shores(whole()):
+        corners.setdefault(shore.country, []).append(shore.corners)
+    for place in lattice.places[::97]:
+        here = np.array([place.longitude, place.latitude])
+        ashore = country_at(place.latitude, place.longitude) == place.country
+        apart = min(np.abs(ring - here).max(axis=1).min() for ring in corners[place.country])
+        assert ashore or apart <= 2.2, place  # two steps, and what snapping moves
+
+
+def test_a_small_picture_has_a_finer_grid_and_finer_shores() -> None:
+    baltic = frame_around(project(np.array([[18.0, 57.5]])))
+    lattice = grid(baltic)
+    assert np.diff(lattice.latitudes).max() == 0.25
+    assert max(lattice.longitudes) < 60
+    fine = sum(len(shore.corners) for shore in shores(baltic) if shore.country == "SE")
+    coarse = sum(len(shore.corners) for shore in shores(whole()) if shore.country == "SE")
+    assert fine > 1.5 * coarse
+
+
+def test_islands_smaller_than_the_grid_have_times_too() -> None:
+    malta = [place for place in grid(whole()).places if place.country == "MT"]
+    assert malta
+    assert all(abs(place.latitude - 36) < 2 and abs(place.longitude - 14) < 2 for place in malta)
 
 
 def test_a_field_with_many_sites_looks_at_the_near_ones_only() -> None:
@@ -133,7 +139,7 @@ def test_a_field_with_many_sites_looks_at_the_near_ones_only() -> None:
         return distances_km(rows, columns) / 50  # type: ignore[arg-type]
 
     few = field(sites, by_distance, 2.0)
-    lattice = grid()
+    lattice = grid(whole())
     full = by_distance(lattice.places, sites).min(axis=1) + 2.0
     wrong = few[lattice.rows, lattice.columns] - full
     assert (wrong >= -1e-9).all()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isochrone.cli.place_land import BORDER, INK, LAND, SEA
-from isochrone.cli.world import Grid, grid, outline, project, shores
+from isochrone.cli.place_names import places_of_names
+from isochrone.cli.projection import Frame, outline, project, whole
+from isochrone.cli.world import Grid, grid, shores
 from isochrone.schema.place import Place
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ LABELS = ("≤ 10 ms", "10-25 ms", "25-50 ms", "50-100 ms", "> 100 ms")
 MARK = "#e4572e"
 """Of sites: no band has a colour like it."""
 
+DOT_PIXELS, NAME_PAD = 9.0, 2.0
+"""Of a picture of 150 dots an inch: what a site and the edge of a name keep free around them."""
+
 NEAREST = 24
 """Sites looked at for each block of the grid: the nearest by distance to its middle. By time the
 nearest is among them, unless cables run the other way round the world."""
@@ -37,9 +42,14 @@ nearest is among them, unless cables run the other way round the world."""
 BLOCK_DEGREES = 15
 
 
-def field(sites: Sequence[Place], round_trips: RoundTrips, access_ms: float) -> Floats:
-    """The round trip from every cell of ``world.grid`` to the nearest site, ms; NaN at sea."""
-    lattice = grid()
+def field(
+    sites: Sequence[Place], round_trips: RoundTrips, access_ms: float, shown: Frame | None = None
+) -> Floats:
+    """The round trip from every cell of ``world.grid`` to the nearest site, ms; NaN at sea.
+
+    ``shown``: of the world, all of it unless said.
+    """
+    lattice = grid(shown or whole())
     if len(sites) <= NEAREST:
         best = round_trips(lattice.places, sites).min(axis=1)
         return lattice.square(best + access_ms)
@@ -69,21 +79,47 @@ def _nearness(a: Place, b: Place) -> float:
     return -float(cosine)
 
 
-def draw_world(axes: Any, times_ms: Floats, sites: Sequence[Place], mark_size: float) -> None:
-    """Fill an axes with the map: sea, land, bands of time, borders, sites."""
+def draw_world(
+    axes: Any,
+    times_ms: Floats,
+    sites: Sequence[Place],
+    mark_size: float,
+    shown: Frame | None = None,
+) -> None:
+    """Fill an axes with the map: sea, land, bands of time, borders, sites. ``shown``: of the world.
+
+    The nearer it is looked at, the heavier its lines.
+    """
     from matplotlib.collections import LineCollection, PolyCollection
     from matplotlib.patches import PathPatch, Polygon
 
     globe = Polygon(outline(), closed=True, facecolor=SEA, edgecolor="none", zorder=0)
     axes.add_patch(globe)
-    rings = [project(shore.corners) for shore in shores()]
+    world = whole()
+    view = shown or world
+    rings = [project(shore.corners) for shore in shores(view)]
     land = PolyCollection(rings, facecolors=LAND, edgecolors="none", zorder=1)
     axes.add_collection(land)
     land.set_clip_path(globe)
-    lattice = grid()
+    _draw_bands(axes, grid(view), times_ms, PathPatch(_compound(rings), transform=axes.transData))
+    heavier = (world.width / view.width) ** 0.5
+    lines = LineCollection(rings, colors=BORDER, linewidths=0.35 * heavier, zorder=3)
+    axes.add_collection(lines)
+    lines.set_clip_path(globe)
+    spots = project(np.array([(site.longitude, site.latitude) for site in sites]).reshape(-1, 2))
+    axes.scatter(*spots.T, s=mark_size, color=MARK, edgecolors="white", linewidths=0.9, zorder=5)
+    edge = outline()
+    axes.plot(*np.vstack([edge, edge[:1]]).T, color=BORDER, linewidth=0.8, zorder=4)
+    axes.set(xlim=(view.west, view.east), ylim=(view.south, view.north))
+    axes.set_aspect("equal")
+    axes.set(xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set(visible=view != world, edgecolor=BORDER, linewidth=0.8, zorder=6)
+
+
+def _draw_bands(axes: Any, lattice: Grid, times_ms: Floats, shore_path: Any) -> None:
     x, y = np.meshgrid(lattice.longitudes, lattice.latitudes)
     where = project(np.stack([x.ravel(), y.ravel()], 1)).reshape(*x.shape, 2)
-    shore_path = PathPatch(_compound(rings), transform=axes.transData)
     bands = axes.contourf(
         where[..., 0],
         where[..., 1],
@@ -94,16 +130,6 @@ def draw_world(axes: Any, times_ms: Floats, sites: Sequence[Place], mark_size: f
         zorder=2,
     )
     bands.set_clip_path(shore_path)
-    lines = LineCollection(rings, colors=BORDER, linewidths=0.35, zorder=3)
-    axes.add_collection(lines)
-    lines.set_clip_path(globe)
-    spots = project(np.array([(site.longitude, site.latitude) for site in sites]).reshape(-1, 2))
-    axes.scatter(*spots.T, s=mark_size, color=MARK, edgecolors="white", linewidths=0.9, zorder=5)
-    edge = outline()
-    axes.plot(*np.vstack([edge, edge[:1]]).T, color=BORDER, linewidth=0.8, zorder=4)
-    axes.set(xlim=(edge[:, 0].min(), edge[:, 0].max()), ylim=(edge[:, 1].min(), edge[:, 1].max()))
-    axes.set_aspect("equal")
-    axes.axis("off")
 
 
 def _compound(rings: Sequence[Floats]) -> Any:
@@ -115,32 +141,30 @@ def _compound(rings: Sequence[Floats]) -> Any:
 
 def label_sites(axes: Any, names: Sequence[tuple[str, Place]], size: float) -> None:
     """Names beside their sites, each where it covers no other name and no site; else none."""
-    renderer = axes.figure.canvas.get_renderer()
+    from matplotlib.font_manager import FontProperties
+
+    renderer, font = axes.figure.canvas.get_renderer(), FontProperties(size=size)
     spots = [project(np.array([[p.longitude, p.latitude]]))[0] for _, p in names]
-    pixels = [tuple(axes.transData.transform(spot)) for spot in spots]
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
-    offsets = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (6, -7), (-6, 7), (-6, -7))
-    for (name, _), spot in zip(names, spots, strict=True):
-        for across, up in offsets:
-            text = axes.annotate(
-                name,
-                tuple(spot),
-                xytext=(across, up),
-                textcoords="offset points",
-                ha="left" if across > 0 else "right" if across < 0 else "center",
-                va="bottom" if up > 0 else "top" if up < 0 else "center",
-                fontsize=size,
-                color=INK,
-                zorder=6,
-                annotation_clip=False,
-                bbox={"facecolor": "white", "alpha": 0.72, "edgecolor": "none", "pad": 0.8},
-            )
-            box = text.get_window_extent(renderer).extents
-            if not any(_overlap(box, other) for other in taken):
-                taken.append(tuple(box))
-                break
-            text.remove()
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    dots = [tuple(axes.transData.transform(spot)) for spot in spots]
+    sizes = []
+    for name, _ in names:
+        width, height, _ = renderer.get_text_width_height_descent(name, font, False)
+        sizes.append((width + 2 * NAME_PAD, height + 2 * NAME_PAD))
+    points = 72 / axes.figure.dpi
+    middles = places_of_names(dots, sizes, DOT_PIXELS)
+    for (name, _), spot, dot, middle in zip(names, spots, dots, middles, strict=True):
+        if middle is None:
+            continue
+        axes.annotate(
+            name,
+            tuple(spot),
+            xytext=((middle[0] - dot[0]) * points, (middle[1] - dot[1]) * points),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontproperties=font,
+            color=INK,
+            zorder=6,
+            annotation_clip=False,
+            bbox={"facecolor": "white", "alpha": 0.72, "edgecolor": "none", "pad": 0.8},
+        )

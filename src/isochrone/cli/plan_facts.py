@@ -209,7 +209,9 @@ class Planner:
             if share < LEAST_TOLD:
                 continue
             error = roundtrips.error_share(kind)
-            wrong = f" (off by {error.median:.0%} at the median, {error.p90:.0%} for one in ten)"
+            wrong = (
+                f" (off by {error.median:.0%} at the median, one in ten by {error.p90:.0%} or more)"
+            )
             told.append(f"{share:.0%} {KIND_WORDS[kind]}{'' if kind == 'metro' else wrong}")
         own = "1 own measurement is" if self._own == 1 else f"{self._own} own measurements are"
         laid_over = f" {own} laid over them." if self._own else ""

@@ -21,9 +21,10 @@ import msgspec
 
 from isochrone.atlas import gpu_prices
 from isochrone.atlas.blocs import blocs, blocs_version
-from isochrone.atlas.cities import place_named
+from isochrone.atlas.cities import city, place_named
 from isochrone.atlas.roundtrips import SAME_METRO_MS
 from isochrone.atlas.sites import CandidateSite, CloudRegion, candidate_sites
+from isochrone.cli.tables import count, usd_short
 from isochrone.rules.expected import service_prior_ms
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs
 from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound
@@ -117,7 +118,10 @@ def _own_site(path: Path, line: int, row: dict[str, str], service: Service) -> P
         price = _asked_there(path, line, service, place)
     provider = (row.get("provider") or "").strip() or f"own-{place.metro}"
     return PlanSite(
-        name=row["city"].strip(), place=place, provider=provider, price_microusd_per_hour=price
+        name=called(row["city"], place),
+        place=place,
+        provider=provider,
+        price_microusd_per_hour=price,
     )
 
 
@@ -126,6 +130,12 @@ def _asked_there(path: Path, line: int, service: Service, place: Place) -> int:
         return independent_price(service.resources, place.country)
     except IsochroneError as error:
         raise InvalidInput(f"{path}, line {line}: {error.message}", fix=error.fix) from error
+
+
+def called(written: str, place: Place) -> str:
+    """A city as a user wrote it; of a point, the city that is nearest."""
+    words = written.strip()
+    return words if words[:1].isalpha() else city(place.metro).name
 
 
 def site_at(site: CandidateSite | Place, service: Service, name: str) -> PlanSite:
@@ -191,14 +201,14 @@ def prices_note(need: Resources) -> str:
     if general is None:
         return f"Prices of {named}; {aws}."
     note = (
-        f"Independent prices of {named}: median of {general.rows} offers of {general.providers} "
-        f"neoclouds ({', '.join(general.dates)}), {index}; {aws}."
+        f"Independent prices of {named}: median of {count(general.rows, 'offer')} of "
+        f"{count(general.providers, 'neocloud')} ({', '.join(general.dates)}), {index}; {aws}."
     )
     if market is None:
         return note
-    low = f"${market.microusd_per_hour / 1_000_000:.2f}"
     return (
-        f"{note} A marketplace's cheapest offers have a median of {low}, which no plan counts on."
+        f"{note} A marketplace's cheapest offers have a median of "
+        f"{usd_short(market.microusd_per_hour)}, which no plan counts on."
     )
 
 

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from isochrone.cli.plan_answer import BOUNDS_MS, Picture, PlanFacts
 from isochrone.cli.plan_facts import Planner
-from isochrone.cli.tables import usd
+from isochrone.cli.tables import count, usd_short
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
 
 if TYPE_CHECKING:
     from isochrone.cli.plan_ground import Floats
+    from isochrone.cli.projection import Frame
 
 INCHES, DPI = (12.0, 7.9), 150
+
+OUTLYING = 0.005
+"""The view may leave out this share of the audience on each side, and sites that serve less."""
 
 LABELLED_MAX = 40
 """More sites than this are dots without names."""
@@ -48,13 +52,14 @@ def draw(facts: PlanFacts, planner: Planner, image: Path) -> None:
     from isochrone.cli.isochrones import field
 
     shown = facts.what_if or facts.chosen
-    times_ms = field(places_of(shown), planner.round_trips, facts.access_ms)
+    view = view_of(planner, shown)
+    times_ms = field(places_of(shown), planner.round_trips, facts.access_ms, view)
     if image.suffix.lower() == ".html":
         from isochrone.cli.plan_page import write_page
 
-        write_page(facts, planner, times_ms, image)
+        write_page(facts, planner, times_ms, view, image)
     else:
-        _png(facts, shown, times_ms, image)
+        _png(facts, shown, times_ms, view, image)
 
 
 def places_of(picture: Picture) -> list[Place]:
@@ -70,16 +75,50 @@ def places_of(picture: Picture) -> list[Place]:
     ]
 
 
+def view_of(planner: Planner, shown: Picture) -> Frame:
+    """The part of the world where the audience is, and the sites that serve it."""
+    import numpy as np
+
+    from isochrone.cli.projection import frame_around, project
+
+    people = [(p.place.longitude, p.place.latitude) for p in planner.audience]
+    at = project(np.array(people, dtype=float).reshape(-1, 2))
+    weights = np.array([point.weight for point in planner.audience])
+    ends = np.empty((2, 2))
+    for axis in (0, 1):
+        order = np.argsort(at[:, axis], kind="stable")
+        reached = np.cumsum(weights[order]) / weights.sum()
+        ends[:, axis] = at[order, axis][np.searchsorted(reached, (OUTLYING, 1 - OUTLYING))]
+    sites = [(site.longitude, site.latitude) for site in shown.sites if site.serves > OUTLYING]
+    return frame_around(
+        np.concatenate([ends, project(np.array(sites, dtype=float).reshape(-1, 2))])
+    )
+
+
+def note(facts: PlanFacts, view: Frame) -> str:
+    """What the times on a map are, how wrong they may be, and what the map leaves out."""
+    import numpy as np
+
+    from isochrone.cli.projection import project
+
+    shown = facts.what_if or facts.chosen
+    corners = np.array([(site.longitude, site.latitude) for site in shown.sites], dtype=float)
+    outside = int((~view.holds(project(corners.reshape(-1, 2)))).sum())
+    unseen = f"Not in the picture: {count(outside, 'site')}. " if outside else ""
+    return (
+        f"Round trips to the nearest site by time, {facts.access_ms:g} ms of access included: "
+        f"{facts.model_error} {unseen}Borders: Natural Earth. Equal Earth projection."
+    )
+
+
 def headline(facts: PlanFacts, shown: Picture) -> str:
     """The figures of a plan in one line."""
     objective = facts.objective
-    count = len(shown.sites)
-    sites = "1 site" if count == 1 else f"{count} sites"
-    price = shown.price_microusd_per_hour
-    cost = f" for {usd(price)} an hour" if price is not None else ""
+    asked = shown.price_microusd_per_hour
+    cost = f" for {usd_short(asked)} an hour" if asked is not None else ""
     return (
-        f"{sites}{cost}; {shown.met_share:.1%} of the audience answered within "
-        f"{objective.latency_ms:g} ms (p{objective.percentile:g})"
+        f"{count(len(shown.sites), 'site')}{cost}; {shown.met_share:.1%} of the audience answered "
+        f"within {objective.latency_ms:g} ms (p{objective.percentile:g})"
     )
 
 
@@ -89,31 +128,31 @@ def shares_by_band(picture: Picture) -> tuple[float, ...]:
     return upto[0], upto[1] - upto[0], upto[2] - upto[1], 1 - upto[2]
 
 
-def _png(facts: PlanFacts, shown: Picture, times_ms: Floats, image: Path) -> None:
+def _png(facts: PlanFacts, shown: Picture, times_ms: Floats, view: Frame, image: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from isochrone.cli.isochrones import draw_world, label_sites
+    from isochrone.cli.isochrones import draw_world
     from isochrone.cli.place_land import INK, SOFT
 
     figure = Figure(figsize=INCHES, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.015, 0.215, 0.97, 0.685))
-    draw_world(axes, times_ms, places_of(shown), 34 if len(shown.sites) <= LABELLED_MAX else 14)
-    if len(shown.sites) <= LABELLED_MAX:
-        order = sorted(shown.sites, key=lambda site: (-site.serves, site.metro))
-        named = dict(zip((site.metro for site in shown.sites), places_of(shown), strict=True))
-        label_sites(axes, [(site.city, named[site.metro]) for site in order], 7.5)
-    figure.text(0.025, 0.958, f"Where {facts.service} would run", fontsize=18, weight="bold",
-                color=INK, va="center")  # fmt: skip
+    few = len(shown.sites) <= LABELLED_MAX
+    draw_world(axes, times_ms, places_of(shown), 34 if few else 14, view)
+    if few:
+        _name_sites(axes, shown, view)
+    title = figure.text(0.025, 0.958, f"Where {facts.service} would run", fontsize=18,
+                        weight="bold", color=INK, va="center")  # fmt: skip
+    widest = 0.95 * figure.bbox.width / title.get_window_extent().width
+    title.set_fontsize(18 * min(1.0, widest))
     figure.text(0.025, 0.917, headline(facts, shown), fontsize=11, color=INK, va="center")
-    _legend(figure)
+    _legend(axes)
     _bars(figure, [p for p in (facts.chosen, facts.what_if, facts.usual, facts.central) if p])
     figure.text(
         0.025,
-        0.018,
-        f"Round trips to the nearest site by time, {facts.access_ms:g} ms of access included: "
-        f"{facts.model_error}  Borders: Natural Earth. Equal Earth projection.",
+        0.02,
+        note(facts, view),
         fontsize=6.8,
         color=SOFT,
         va="center",
@@ -122,7 +161,25 @@ def _png(facts: PlanFacts, shown: Picture, times_ms: Floats, image: Path) -> Non
     figure.savefig(image)
 
 
-def _legend(figure: Any) -> None:
+def _name_sites(axes: Any, shown: Picture, view: Frame) -> None:
+    """Names of the sites in view, those that serve most first."""
+    import numpy as np
+
+    from isochrone.cli.isochrones import label_sites
+    from isochrone.cli.projection import project
+
+    corners = np.array([(site.longitude, site.latitude) for site in shown.sites], dtype=float)
+    seen = view.holds(project(corners))
+    named = [
+        (site, place)
+        for site, place, inside in zip(shown.sites, places_of(shown), seen, strict=True)
+        if inside
+    ]
+    named.sort(key=lambda pair: (-pair[0].serves, pair[0].metro))
+    label_sites(axes, [(site.city, place) for site, place in named], 7.5)
+
+
+def _legend(axes: Any) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -136,17 +193,17 @@ def _legend(figure: Any) -> None:
         Patch(facecolor=colour, edgecolor=BORDER, linewidth=0.4, label=label)
         for colour, label in zip(COLOURS, LABELS, strict=True)
     ]
-    figure.legend(
+    legend = axes.legend(
         handles=[site, *bands],
-        loc="upper right",
-        bbox_to_anchor=(0.985, 0.985),
-        ncols=6,
-        frameon=False,
+        loc="lower left",
         fontsize=9,
         labelcolor=INK,
         handlelength=1.4,
-        columnspacing=1.3,
+        facecolor="white",
+        edgecolor="none",
+        framealpha=0.85,
     )
+    legend.set_zorder(7)
 
 
 def _bars(figure: Any, pictures: list[Picture]) -> None:
@@ -166,8 +223,8 @@ def _bars(figure: Any, pictures: list[Picture]) -> None:
                 axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center",
                           fontsize=8.5, color="white" if dark else INK)  # fmt: skip
             left += share
-        price = picture.price_microusd_per_hour
-        cost = f"{usd(price)[:-2]} / h" if price is not None else "no price known"
+        asked = picture.price_microusd_per_hour
+        cost = f"{usd_short(asked)} / h" if asked is not None else "no price known"
         axes.text(1.012, row, cost, va="center", fontsize=9, color=INK)
     names = [f"{picture.name} ({len(picture.sites)})" if picture.name in ("this plan", "what if")
              else picture.name for picture in pictures]  # fmt: skip

@@ -1,9 +1,10 @@
 """The HTML map of ``isochrone plan``: one file, no network, no library.
 
-The picture is an SVG in the page; forty lines of script tell, under the pointer, the nearest city
-of the audience and its time, or the time of the land there (the grid travels as one byte a cell).
+The picture is an SVG in the page; some script tells, under the pointer, the nearest city of the
+audience and its time, or the time of the land there (the grid travels as one byte a cell).
 Everything that a declaration says is escaped before it becomes part of the page, and data is
-embedded as JSON that cannot end the script.
+embedded as JSON that cannot end the script. Lines are written as steps of whole units from corner
+to corner, a third of the bytes of places with decimals.
 """
 
 from __future__ import annotations
@@ -11,30 +12,31 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isochrone.cli.isochrones import BANDS_MS, COLOURS, LABELS, MARK
-from isochrone.cli.place_land import BORDER, INK, LAND, SEA, SOFT
+from isochrone.cli.isochrones import BANDS_MS, COLOURS
+from isochrone.cli.place_land import BORDER, LAND, SEA
+from isochrone.cli.place_names import Point, places_of_names
 from isochrone.cli.plan_answer import Picture, PlanFacts
 from isochrone.cli.plan_facts import Planner
-from isochrone.cli.plan_map import headline, places_of, shares_by_band
+from isochrone.cli.plan_map import LABELLED_MAX, headline, note, places_of
 from isochrone.cli.plan_page_parts import SCRIPT, STYLE
-from isochrone.cli.tables import usd
-from isochrone.cli.world import GRID_DEGREES, SOUTH, grid, outline, project, shores
+from isochrone.cli.plan_page_tables import bars, countries, further, legend, price_words, sites
+from isochrone.cli.projection import Frame, outline, project
+from isochrone.cli.world import grid, grid_degrees, shores
 
 if TYPE_CHECKING:
     from isochrone.cli.plan_ground import Floats
 
-WIDTH = 1400
-"""Of the drawing in its own units; the page scales it."""
+WIDTH = 14_000
+"""Of the drawing in its own units, ten to a pixel of a wide window; the page scales it."""
 
 SNAP_DEGREES = 0.2
-"""Simplification of land: half a unit of the drawing."""
+"""Simplification of the whole world's land: eight units of the drawing."""
 
 CITIES_MAX = 400
 """Cities of the audience that the pointer finds, the heaviest."""
@@ -42,46 +44,55 @@ CITIES_MAX = 400
 FAR_MS, NO_LAND = 254, 255
 """A cell is a byte: whole milliseconds, 254 for that and more, 255 where there is no land."""
 
+NAME_HEIGHT, LETTER_WIDTH, SITE_RADIUS = 150.0, 76.0, 95.0
+"""Of a site's name, of one letter of it in the mean, and what a site keeps free; in units."""
+
 
 class _Canvas:
     """From Equal Earth to units of the drawing: x to the right, y down."""
 
-    def __init__(self) -> None:
-        edge = outline()
-        self.west, self.north = edge[:, 0].min(), edge[:, 1].max()
-        self.scale = WIDTH / (edge[:, 0].max() - self.west)
-        self.height = round((self.north - edge[:, 1].min()) * self.scale)
+    def __init__(self, shown: Frame) -> None:
+        self.shown = shown
+        self.scale = WIDTH / shown.width
+        self.height = round(shown.height * self.scale)
 
     def points(self, projected: Floats) -> Floats:
-        """Rows of (x, y) in the drawing."""
-        moved = (projected - [self.west, self.north]) * [self.scale, -self.scale]
-        rounded: Floats = moved.round(1)
+        """Rows of (x, y) in the drawing, whole units."""
+        moved = (projected - [self.shown.west, self.shown.north]) * [self.scale, -self.scale]
+        rounded: Floats = moved.round()
         return rounded
 
     def path(self, projected: Floats) -> str:
-        """A closed line as SVG writes it; empty when it has no area left."""
-        points = self.points(projected)
+        """A closed line as SVG writes it; empty when it has no area left, or is out of sight."""
+        if not self.shown.touches(projected):
+            return ""
+        points = self.points(projected).astype(np.int64)
         kept = np.ones(len(points), dtype=np.bool_)
         kept[1:] = (np.diff(points, axis=0) != 0).any(axis=1)
         if kept.sum() < 3:
             return ""
-        return "M" + "L".join(f"{x:g} {y:g}" for x, y in points[kept]) + "Z"
+        corners = points[kept]
+        steps = np.diff(corners, axis=0).tolist()
+        first = f"M{corners[0, 0]} {corners[0, 1]}l"
+        return first + " ".join(f"{x} {y}" if y >= 0 else f"{x}{y}" for x, y in steps) + "z"
 
 
-def write_page(facts: PlanFacts, planner: Planner, times_ms: Floats, page: Path) -> None:
-    """Write the page of a plan; ``times_ms``: ``isochrones.field`` of the sites shown."""
+def write_page(
+    facts: PlanFacts, planner: Planner, times_ms: Floats, view: Frame, page: Path
+) -> None:
+    """Write the page of a plan; ``times_ms``: ``isochrones.field`` of the sites shown, in view."""
     shown = facts.what_if or facts.chosen
-    canvas = _Canvas()
+    canvas, lattice = _Canvas(view), grid(view)
     data = {
         "cities": _cities(facts, planner, shown, canvas),
         "sites": _sites(shown, canvas),
         "grid": base64.b64encode(_bytes(times_ms)).decode(),
         "columns": times_ms.shape[1],
-        "south": SOUTH,
-        "step": GRID_DEGREES,
+        "edge": [float(lattice.longitudes[0]), float(lattice.latitudes[0])],
+        "step": grid_degrees(view),
         "scale": canvas.scale,
-        "west": canvas.west,
-        "north": canvas.north,
+        "west": view.west,
+        "north": view.north,
     }
     page.write_text(
         "\n".join(
@@ -93,12 +104,14 @@ def write_page(facts: PlanFacts, planner: Planner, times_ms: Floats, page: Path)
                 f"<style>{STYLE}</style></head><body>",
                 f"<h1>Where {html.escape(facts.service)} would run</h1>",
                 f"<p class=head>{html.escape(headline(facts, shown))}</p>",
-                _legend(),
+                legend(),
                 _drawing(canvas, times_ms, shown),
                 "<div id=tip hidden></div>",
-                _bars([p for p in (facts.chosen, facts.what_if, facts.usual, facts.central) if p]),
-                _table(shown),
-                f"<p class=note>{html.escape(_note(facts))}</p>",
+                bars([p for p in (facts.chosen, facts.what_if, facts.usual, facts.central) if p]),
+                sites(shown),
+                countries(shown),
+                further(facts.further),
+                f"<p class=note>{html.escape(note(facts, view))} {html.escape(facts.prices)}</p>",
                 f"<script>const DATA = {_embedded(data)};\n{SCRIPT}</script>",
                 "</body></html>\n",
             )
@@ -126,7 +139,7 @@ def _cities(facts: PlanFacts, planner: Planner, shown: Picture, canvas: _Canvas)
     places = places_of(shown)
     times = planner.round_trips([point.place for point in points], places) + facts.access_ms
     corners = np.array([(point.place.longitude, point.place.latitude) for point in points])
-    at = canvas.points(project(corners))
+    at = canvas.points(project(corners)).astype(np.int64)
     return [
         [
             f"{city(point.place.metro).name}, {point.place.country}",
@@ -140,36 +153,61 @@ def _cities(facts: PlanFacts, planner: Planner, shown: Picture, canvas: _Canvas)
 
 
 def _sites(shown: Picture, canvas: _Canvas) -> list[list[Any]]:
-    corners = np.array([(site.longitude, site.latitude) for site in shown.sites]).reshape(-1, 2)
-    at = canvas.points(project(corners))
     return [
-        [f"{site.city}, {site.country}", *at[n].tolist(), _price(site.price_microusd_per_hour)]
-        for n, site in enumerate(shown.sites)
+        [f"{site.city}, {site.country}", x, y, price_words(site.price_microusd_per_hour)]
+        for site, (x, y) in zip(shown.sites, _spots(shown, canvas), strict=True)
     ]
 
 
-def _price(price: int | None) -> str:
-    return "no price known" if price is None else f"{usd(price)} an hour"
+def _spots(shown: Picture, canvas: _Canvas) -> list[Point]:
+    """Where the sites are in the drawing."""
+    corners = np.array([(site.longitude, site.latitude) for site in shown.sites]).reshape(-1, 2)
+    spots: list[Point] = canvas.points(project(corners)).astype(np.int64).tolist()
+    return spots
 
 
 def _drawing(canvas: _Canvas, times_ms: Floats, shown: Picture) -> str:
-    lines = [canvas.path(project(shore.corners)) for shore in shores(SNAP_DEGREES)]
-    land = "".join(lines)
+    land = "".join(canvas.path(project(s.corners)) for s in shores(canvas.shown, SNAP_DEGREES))
     globe = canvas.path(outline())
-    marks = "".join(
-        f'<circle class=site cx="{x:g}" cy="{y:g}" r="6"/>' for _, x, y, _ in _sites(shown, canvas)
-    )
+    marks = "".join(f'<circle class=site cx="{x}" cy="{y}"/>' for x, y in _spots(shown, canvas))
     return (
         f'<svg id=map viewBox="0 0 {WIDTH} {canvas.height}" role="img" '
-        f'aria-label="World map of round trips to the nearest site">'
+        f'aria-label="Map of round trips to the nearest site">'
         f'<defs><clipPath id=globe><path d="{globe}"/></clipPath>'
         f'<clipPath id=land><path id=shores d="{land}" clip-rule="evenodd"/></clipPath></defs>'
         f'<path d="{globe}" fill="{SEA}"/>'
         f'<g clip-path="url(#globe)"><use href="#shores" fill="{LAND}" fill-rule="evenodd"/>'
         f'<g clip-path="url(#land)">{_bands(canvas, times_ms)}</g>'
-        f'<use href="#shores" fill="none" stroke="{BORDER}" stroke-width="0.6"/></g>'
-        f"<g id=cities></g>{marks}"
-        f'<path d="{globe}" fill="none" stroke="{BORDER}"/></svg>'
+        f'<use href="#shores" fill="none" stroke="{BORDER}" stroke-width="7"/></g>'
+        f"<g id=cities></g>{marks}{_names(canvas, shown)}"
+        f'<path d="{globe}" fill="none" stroke="{BORDER}" stroke-width="10"/></svg>'
+    )
+
+
+def _names(canvas: _Canvas, shown: Picture) -> str:
+    """Names beside sites, where there is room; those that serve most first."""
+    if len(shown.sites) > LABELLED_MAX:
+        return ""
+    order = sorted(
+        zip(shown.sites, _spots(shown, canvas), strict=True),
+        key=lambda pair: (-pair[0].serves, pair[0].metro),
+    )
+    sizes = [(LETTER_WIDTH * len(site.city), NAME_HEIGHT) for site, _ in order]
+    middles = places_of_names([spot for _, spot in order], sizes, SITE_RADIUS)
+    return "".join(
+        _name(site.city, spot, middle, width / 2)
+        for (site, spot), middle, (width, _) in zip(order, middles, sizes, strict=True)
+        if middle is not None
+    )
+
+
+def _name(name: str, dot: Point, middle: Point, half: float) -> str:
+    """Set from its dot outwards, since the width of its letters is only guessed."""
+    side = (middle[0] > dot[0]) - (middle[0] < dot[0])
+    anchor = ("end", "middle", "start")[side + 1]
+    return (
+        f'<text class=name x="{middle[0] - side * half:.0f}" y="{middle[1]:.0f}" '
+        f"text-anchor={anchor}>{html.escape(name)}</text>"
     )
 
 
@@ -177,7 +215,7 @@ def _bands(canvas: _Canvas, times_ms: Floats) -> str:
     """The bands of time as filled outlines, nearest first."""
     from contourpy import FillType, contour_generator
 
-    lattice = grid()
+    lattice = grid(canvas.shown)
     x, y = np.meshgrid(lattice.longitudes, lattice.latitudes)
     filled = contour_generator(x, y, np.ma.masked_invalid(times_ms), fill_type=FillType.OuterOffset)
     parts = []
@@ -191,52 +229,3 @@ def _bands(canvas: _Canvas, times_ms: Floats) -> str:
         shape = "".join(canvas.path(project(ring)) for ring in rings)
         parts.append(f'<path d="{shape}" fill="{colour}" fill-rule="evenodd"/>')
     return "".join(parts)
-
-
-def _legend() -> str:
-    bands = "".join(
-        f'<span><i style="background:{colour}"></i>{html.escape(label)}</span>'
-        for colour, label in zip(COLOURS, LABELS, strict=True)
-    )
-    site = f'<span><i class=dot style="background:{MARK}"></i>site</span>'
-    return f"<p class=legend>{site}{bands}<span>round trip to the nearest site</span></p>"
-
-
-def _bars(pictures: Sequence[Picture]) -> str:
-    shades = (*COLOURS[:3], LAND)
-    rows = []
-    for picture in pictures:
-        parts = "".join(
-            f'<i style="width:{share:.2%};background:{colour};'
-            f'color:{"white" if colour in COLOURS[:2] else INK}">'
-            f"{f'{share:.0%}' if share >= 0.04 else ''}</i>"
-            for share, colour in zip(shares_by_band(picture), shades, strict=True)
-        )
-        count = f"{len(picture.sites)} site{'' if len(picture.sites) == 1 else 's'}"
-        rows.append(
-            f"<tr><th>{html.escape(picture.name)}</th><td>{count}</td>"
-            f"<td class=bar>{parts}</td><td>{_price(picture.price_microusd_per_hour)}</td></tr>"
-        )
-    return (
-        "<h2>Share of the audience by round trip</h2>"
-        f"<table class=bars>{''.join(rows)}</table>"
-        f'<p class=note style="color:{SOFT}">Bands as on the map; the last is above 50 ms.</p>'
-    )
-
-
-def _table(shown: Picture) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(site.city)}, {html.escape(site.country)}</td>"
-        f"<td>{html.escape(site.provider)}</td><td>{_price(site.price_microusd_per_hour)}</td>"
-        f"<td>{site.serves:.1%}</td></tr>"
-        for site in sorted(shown.sites, key=lambda site: (-site.serves, site.metro))
-    )
-    head = "<tr><th>Site</th><th>Provider</th><th>Price</th><th>Serves</th></tr>"
-    return f"<h2>Sites</h2><table>{head}{rows}</table>"
-
-
-def _note(facts: PlanFacts) -> str:
-    return (
-        f"Round trips include {facts.access_ms:g} ms of access: {facts.model_error} "
-        f"{facts.prices} Borders: Natural Earth. Equal Earth projection."
-    )

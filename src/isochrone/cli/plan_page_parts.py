@@ -17,8 +17,10 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .
 .legend i { display: inline-block; width: 1.1em; height: .8em; margin-right: .4em;
   border: 1px solid #a9a396; }
 .legend .dot { width: .7em; height: .7em; border-radius: 50%; border-color: #fff; }
-svg { width: 100%; height: auto; display: block; }
-.site { fill: #e4572e; stroke: #fff; stroke-width: 1.6; }
+svg { width: 100%; height: auto; display: block; touch-action: pan-y; }
+.site { r: 60px; fill: #e4572e; stroke: #fff; stroke-width: 16; }
+.name { font-size: 132px; dominant-baseline: central; fill: var(--ink); paint-order: stroke;
+  stroke: #fff; stroke-width: 36; stroke-linejoin: round; }
 #cities circle { fill: #22303a; fill-opacity: .38; }
 #tip { position: fixed; pointer-events: none; background: #22303a; color: #fff; font-size: .85rem;
   padding: .35rem .6rem; border-radius: 4px; max-width: 20rem; white-space: pre-line; z-index: 2; }
@@ -27,9 +29,15 @@ th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px so
   font-weight: normal; white-space: nowrap; }
 tr:first-child th { color: var(--soft); }
 .bars th { color: inherit !important; }
+.wide { overflow-x: auto; }
 .bar { width: 70%; font-size: 0; }
 .bar i { display: inline-block; font: normal 12px system-ui, sans-serif; line-height: 1.5rem;
   height: 1.5rem; text-align: center; overflow: hidden; }
+@media (max-width: 700px) {
+  .name { display: none; } .site { r: 160px; stroke-width: 40; }
+  .bars tr { display: grid; grid-template-columns: 1fr auto auto; }
+  .bars td.bar { grid-row: 2; grid-column: 1 / 4; width: auto; } .bars th, .bars td { border: 0; }
+}
 """
 
 SCRIPT = """
@@ -40,7 +48,7 @@ const group = document.getElementById("cities");
 for (const [, x, y, , , share] of DATA.cities) {
   const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
   dot.setAttribute("cx", x); dot.setAttribute("cy", y);
-  dot.setAttribute("r", Math.min(5, 0.9 + 2 * Math.sqrt(share)));
+  dot.setAttribute("r", Math.min(50, 9 + 20 * Math.sqrt(share)));
   group.append(dot);
 }
 function degrees(x, y) {
@@ -70,19 +78,24 @@ function told(x, y, unit) {
   const city = nearest(DATA.cities, x, y, 8 * unit);
   if (city) return `${city[0]}: ${city[3]} ms\\nfrom ${city[4]}; ${city[5]} % of the audience`;
   const [east, north] = degrees(x, y);
-  const row = Math.round((north - DATA.south) / DATA.step);
-  const column = Math.round((east + 180) / DATA.step);
+  const column = Math.round((east - DATA.edge[0]) / DATA.step);
+  const row = Math.round((north - DATA.edge[1]) / DATA.step);
   if (column < 0 || column >= DATA.columns || row < 0) return "";
   const ms = cells[row * DATA.columns + column];
   return ms === undefined || ms === 255 ? "" : ms === 254 ? "254 ms or more" : `about ${ms} ms`;
 }
-map.addEventListener("pointermove", event => {
+function tell(event) {
   const box = map.getBoundingClientRect(), unit = map.viewBox.baseVal.width / box.width;
   const text = told((event.clientX - box.left) * unit, (event.clientY - box.top) * unit, unit);
   tip.hidden = !text;
   tip.textContent = text;
-  tip.style.left = Math.min(event.clientX + 14, innerWidth - 260) + "px";
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+  tip.style.left = Math.max(0, left) + "px";
   tip.style.top = event.clientY + 14 + "px";
+}
+map.addEventListener("pointermove", tell);
+map.addEventListener("pointerdown", tell);
+map.addEventListener("pointerleave", event => {
+  if (event.pointerType === "mouse") tip.hidden = true;
 });
-map.addEventListener("pointerleave", () => { tip.hidden = true; });
 """

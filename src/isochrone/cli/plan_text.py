@@ -16,6 +16,10 @@ SITE_ROWS = 24
 """Chosen sites shown to people; JSON has all."""
 
 
+TIMES_NOTE = "Times are of answers: round trip, platform and the model's own time."
+"""Of the times by country."""
+
+
 def print_facts(facts: PlanFacts) -> None:
     """Sites, times by country, the comparison, what is next, and what all of it rests on."""
     objective = facts.objective
@@ -88,6 +92,7 @@ def _print_countries(picture: Picture) -> None:
     )
     if rest:
         click.echo(rest)
+    click.echo(TIMES_NOTE)
 
 
 def _print_pictures(pictures: Sequence[Picture], facts: PlanFacts) -> None:
@@ -135,4 +140,4 @@ def _print_further(further: Sequence[Further]) -> None:
         "There is no further site to add.",
     )
     if further and not further[0].adds_bps:
-        click.echo("Everybody whom a further site could bring inside the objective is inside.")
+        click.echo("No further site brings anybody inside the objective who is not inside already.")

@@ -51,6 +51,15 @@ def usd(microusd: int | None) -> str:
     return "-" if microusd is None else f"${microusd / 1e6:.4f}"
 
 
+def usd_short(microusd: int) -> str:
+    """A price to take in at a glance: cents, and below a dime two digits that say something."""
+    dollars = microusd / 1e6
+    decimals = 2
+    while microusd and decimals < 6 and round(dollars, decimals) < 10 ** (1 - decimals):
+        decimals += 1
+    return f"${dollars:,.{decimals}f}"
+
+
 def count(number: int, noun: str) -> str:
     """``1 node``, ``2 nodes``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

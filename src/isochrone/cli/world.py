@@ -1,12 +1,10 @@
-"""The world as a picture: the Equal Earth projection, land in it, and a grid of places on land.
+"""Land as a picture: shores and borders, and a grid of places on land.
 
-Equal Earth (Šavrič, Patterson, Jenny 2018, Int. J. Geographical Information Science 33) keeps
-areas, so that a band of time looks as large as the land it covers. Corners of borders are snapped
-to a lattice of a given size and repeated ones dropped, which is all the simplification a map of
-the whole world needs.
+Corners of borders are snapped to a lattice and repeated ones dropped, which is all the
+simplification that a map needs. Both the lattice and the grid are finer where a ``Frame`` shows
+less of the world.
 
-Rules of this file: degrees in, units of the sphere's radius out; longitudes beyond ±180 (rings that
-cross the antimeridian) stay where they are and are cut by the globe's outline. Needs numpy;
+Rules of this file: degrees. Rings that cross the antimeridian go on beyond ±180. Needs numpy;
 ``grid`` needs matplotlib, too.
 """
 
@@ -17,27 +15,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from isochrone.atlas.borders import Bounds, outlines
+from isochrone.atlas.borders import outlines
+from isochrone.cli.projection import Frame, project
 from isochrone.schema.place import Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-A1, A2, A3, A4 = 1.340264, -0.081106, 0.000893, 0.003796
-"""Coefficients of Equal Earth."""
-
-SOUTH, NORTH = -58.0, 84.0
-"""Degrees drawn: to the south of them there is no country, but ice."""
-
-WORLD = Bounds(south=SOUTH, north=NORTH, west=-180.0, east=180.0)
+    Owners = NDArray[np.int64]
 
 GRID_DEGREES = 1.0
-"""Between places of the grid: 111 km, a millisecond or two of round trip."""
+"""Between places of the grid of the whole world: 111 km, a millisecond or two of round trip."""
+
+FINER_BELOW = ((0.25, 4), (0.5, 2))
+"""Shares of the world's width, and how many times finer the grid is there: about as many places in
+every picture."""
 
 SNAP_DEGREES = 0.1
-"""Corners are snapped to this lattice: a fifth of a point of a picture 12 inches wide."""
+"""Corners of the whole world are snapped to this lattice: a fifth of a point of a picture 12 inches
+wide. Those of a part of it to as much less."""
 
 
 class Shore(NamedTuple):
@@ -66,67 +63,41 @@ class Grid(NamedTuple):
         return cells
 
 
-def project(corners: Floats) -> Floats:
-    """Equal Earth: (longitude, latitude) rows in degrees to (x, y)."""
-    east, north = np.radians(corners).T
-    theta = np.arcsin(np.sqrt(3) / 2 * np.sin(north))
-    squared = theta * theta
-    sixth = squared**3
-    slope = A1 + 3 * A2 * squared + sixth * (7 * A3 + 9 * A4 * squared)
-    x = 2 * np.sqrt(3) / 3 * east * np.cos(theta) / slope
-    y = theta * (A1 + A2 * squared + sixth * (A3 + A4 * squared))
-    return np.stack([x, y], axis=1)
-
-
-def outline() -> Floats:
-    """The edge of the map: both meridians of 180° between ``SOUTH`` and ``NORTH``, closed."""
-    north = np.linspace(SOUTH, NORTH, 90)
-    east = np.full(len(north), 180.0)
-    return project(np.concatenate([np.stack([-east, north], 1), np.stack([east, north[::-1]], 1)]))
-
-
 @lru_cache(maxsize=4)
-def shores(snap_degrees: float = SNAP_DEGREES) -> tuple[Shore, ...]:
-    """All land, simplified; islands smaller than the lattice vanish."""
+def shores(frame: Frame, snap_degrees: float = SNAP_DEGREES) -> tuple[Shore, ...]:
+    """The land that comes into a frame, simplified; islands smaller than the lattice vanish."""
+    lattice = snap_degrees * frame.share
     found = []
-    for ring in outlines(WORLD):
-        snapped = np.round(ring.corners / snap_degrees)
+    for ring in outlines(frame.bounds()):
+        snapped = np.round(ring.corners / lattice)
         kept = np.ones(len(snapped), dtype=np.bool_)
         kept[1:] = (np.diff(snapped, axis=0) != 0).any(axis=1)
-        if kept.sum() > 3:
-            found.append(Shore(ring.country, snapped[kept] * snap_degrees))
+        corners = snapped[kept] * lattice
+        if kept.sum() > 3 and frame.touches(project(corners)):
+            found.append(Shore(ring.country, corners))
     return tuple(found)
 
 
-@lru_cache(maxsize=2)
-def grid(step_degrees: float = GRID_DEGREES) -> Grid:
-    """Places a step apart on land and one step around it, each with the country of its land."""
-    from matplotlib.path import Path
+def grid_degrees(frame: Frame) -> float:
+    """Between places of a frame's grid."""
+    finer = (times for below, times in FINER_BELOW if frame.share <= below)
+    return GRID_DEGREES / next(finer, 1)
 
-    longitudes = np.arange(-180.0, 180.0 + step_degrees / 2, step_degrees)
-    latitudes = np.arange(SOUTH, NORTH + step_degrees / 2, step_degrees)
-    owner = np.full((len(latitudes), len(longitudes)), -1, dtype=np.int64)
-    codes: list[str] = []
-    for shore in shores():
-        west, south = shore.corners.min(axis=0)
-        east, north = shore.corners.max(axis=0)
-        columns = np.flatnonzero((longitudes >= west) & (longitudes <= east))
-        rows = np.flatnonzero((latitudes >= south) & (latitudes <= north))
-        if not len(columns) or not len(rows):
-            continue
-        x, y = np.meshgrid(longitudes[columns], latitudes[rows])
-        inside = Path(shore.corners).contains_points(np.stack([x.ravel(), y.ravel()], 1))
-        cells = owner[np.ix_(rows, columns)]
-        cells[inside.reshape(cells.shape)] = len(codes)
-        owner[np.ix_(rows, columns)] = cells
-        codes.append(shore.country)
-    owner = _spread(_spread(owner))
+
+@lru_cache(maxsize=2)
+def grid(frame: Frame) -> Grid:
+    """Places a step apart on land and two steps around it, each with the country of its land."""
+    step, seen = grid_degrees(frame), frame.bounds()
+    longitudes = _steps(max(seen.west - step, -180.0), min(seen.east + step, 180.0), step)
+    latitudes = _steps(seen.south, seen.north, step)
+    land = shores(frame)
+    owner = _owners(longitudes, latitudes, land)
     rows, columns = np.nonzero(owner >= 0)
     places = tuple(
         Place(
             latitude=float(latitudes[row]),
             longitude=float(longitudes[column]),
-            country=codes[owner[row, column]],
+            country=land[owner[row, column]].country,
             metro="",
         )
         for row, column in zip(rows, columns, strict=True)
@@ -134,7 +105,40 @@ def grid(step_degrees: float = GRID_DEGREES) -> Grid:
     return Grid(longitudes, latitudes, rows, columns, places)
 
 
-def _spread(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+def _steps(low: float, high: float, step: float) -> Floats:
+    """Multiples of a step that reach from ``low`` to ``high``."""
+    return np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step
+
+
+def _owners(longitudes: Floats, latitudes: Floats, land: tuple[Shore, ...]) -> Owners:
+    """By row and column: the number of the shore inside which, or beside which, a cell lies."""
+    from matplotlib.path import Path
+
+    owner = np.full((len(latitudes), len(longitudes)), -1, dtype=np.int64)
+    islets = []
+    for number, shore in enumerate(land):
+        west, south = shore.corners.min(axis=0)
+        east, north = shore.corners.max(axis=0)
+        columns = np.flatnonzero((longitudes >= west) & (longitudes <= east))
+        rows = np.flatnonzero((latitudes >= south) & (latitudes <= north))
+        x, y = np.meshgrid(longitudes[columns], latitudes[rows])
+        inside = Path(shore.corners).contains_points(np.stack([x.ravel(), y.ravel()], 1))
+        if not inside.any():
+            islets.append((number, (west + east) / 2, (south + north) / 2))
+            continue
+        cells = owner[np.ix_(rows, columns)]
+        cells[inside.reshape(cells.shape)] = number
+        owner[np.ix_(rows, columns)] = cells
+    owner = _spread(_spread(owner))
+    for number, east, north in islets:
+        row, column = np.abs(latitudes - north).argmin(), np.abs(longitudes - east).argmin()
+        if max(abs(latitudes[row] - north), abs(longitudes[column] - east)) < GRID_DEGREES:
+            around = owner[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            around[around < 0] = number
+    return owner
+
+
+def _spread(owner: Owners) -> Owners:
     """Gives each cell without an owner one of its neighbours', so that bands run to the shore."""
     wide = owner.copy()
     for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):

@@ -7,6 +7,7 @@ same facts are told of that. Nothing is ever kept: ``isochrone apply`` does that
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 ACCESS_MS = 2.0
 """The last mile's round trip unless said otherwise: fibre to the home (``roundtrips.ACCESS_MS``;
 that module would load numpy for ``--help``). Cable and good mobile networks have 10 and more."""
+
+ONE_THREAD = "OPENBLAS_NUM_THREADS"
+"""The products of a plan are small: a second thread waits more than it works, and a plan took three
+times the processor time. Set before numpy is loaded, unless the user did."""
 
 
 @click.command("plan")
@@ -59,6 +64,7 @@ def command(
     """Show where a service would run, for whom how fast, and at what price."""
     if sites and live:
         raise click.UsageError("--sites and --live exclude each other.")
+    os.environ.setdefault(ONE_THREAD, "1")
     declaration = read_declaration(Path(path))
     if image is not None:
         from isochrone.cli.plan_map import require_map
@@ -130,9 +136,10 @@ def _live(
 
 def _added(names: tuple[str, ...], declaration: Declaration) -> list[PlanSite]:
     from isochrone.atlas.cities import place_named
-    from isochrone.cli.plan_ground import site_at
+    from isochrone.cli.plan_ground import called, site_at
 
-    return [site_at(place_named(name), declaration.service, name) for name in names]
+    placed = [(name, place_named(name)) for name in names]
+    return [site_at(place, declaration.service, called(name, place)) for name, place in placed]
 
 
 def _nowhere(declaration: Declaration, unmet: tuple[str, ...]) -> TheirFault:
