@@ -84,6 +84,23 @@ async def test_held_bodies_have_a_limit_too(town: Town) -> None:
     assert answer.headers["retry-after"] == "4"
 
 
+async def test_of_a_body_too_large_to_keep_the_part_that_came_counts(town: Town) -> None:
+    """A thousand such requests would fill the memory: each has come as far as bodies are kept."""
+    limits = GatewayLimits(replay_bytes_max=4000, held_bytes_max=10_000)
+    gateway = await town.gateway(limits=limits)
+    node = await town.node(at=gateway)
+    await town.route(route(town))
+    kept = asyncio.create_task(ask(town, b"x" * 6000))
+    await until(lambda: len(gateway.dispatcher.holding) == 1)
+    assert 4000 < gateway.dispatcher.holding.kept_bytes <= 6000
+    refused = await ask(town, b"x" * 6000)
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "4"
+    await town.route(route(town, (node, "l1")))
+    assert (await kept).status == 200, "it goes on where it waited"
+    assert gateway.dispatcher.holding.kept_bytes == 0
+
+
 async def test_residency_comes_first(town: Town) -> None:
     gateway = await town.gateway()
     far = await town.node(WASHINGTON, at=gateway)

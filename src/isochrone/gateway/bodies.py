@@ -2,7 +2,8 @@
 
 A body up to ``replay_bytes_max`` is kept (call.py), so that its request can be tried again. A
 larger one becomes an ``ArrivingBody``, which feeds one stream as fast as that takes it and holds
-the client back meanwhile. All kept bytes of the process come out of one ``Budget``.
+the client back meanwhile. All kept bytes of the process come out of one ``Budget``, but for the
+heads of arriving bodies: where they wait for a replica, ``holding`` bounds them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class ArrivingBody:
         exchange.on_data = self._data
         exchange.on_end = self._end
         exchange.pause_reading()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What has come and waits for a stream."""
+        return sum(map(len, self._waiting))
 
     def attach(self, stream: Stream) -> None:
         """Send what has come and what comes to ``stream``."""

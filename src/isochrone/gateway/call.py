@@ -145,6 +145,8 @@ class Call:
         flight = desk.flight(exchange, self._caller, service, self._operation, body, self)
         flight.started_s = exchange.started
         flight.waited_s = waited_s
+        if upload is not None:
+            flight.head_bytes = upload.waiting_bytes
         self._flight = flight
         exchange.on_writable = self._writable
         desk.send(flight, upload)

@@ -57,7 +57,8 @@ class Reply(Protocol):
 class Flight:
     """A request, its caller and its course. No behaviour beyond ``next_move``.
 
-    Times are monotonic seconds. ``body`` None: it is being uploaded and can be sent once.
+    Times are monotonic seconds. ``body`` None: it is being uploaded and can be sent once;
+    ``head_bytes`` of it had come when the request began.
     ``refusals``: tries that a node declined at once. ``waited_s``: spent waiting for the client's
     body (not the platform's time). ``tried``: node address → when it failed (or was asked).
     ``live``: tries under way, at most two. ``only``: the one node that may be asked ("": any): the
@@ -82,6 +83,7 @@ class Flight:
     allowed_ms = 0
     began_s = 0.0
     counted = False
+    head_bytes = 0
 
     def __init__(
         self,

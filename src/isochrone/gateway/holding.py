@@ -3,7 +3,8 @@
 Two kinds of waiting. A service whose replicas are all unreachable just now gets another one within
 seconds: ``hold_ms`` of the limits. A service that follows demand and has no replica at all needs a
 start: as long as its tenant declared (``scaling.hold``). Both are bounded, in all and for one
-service, in number and in kept bytes; a client that hangs up frees its place.
+service, in number and in kept bytes; a client that hangs up frees its place, or, where its body is
+too large to be kept and reading stands still, its place is freed when its time is over.
 
 Rules: residency comes first: replicas where the mask does not admit them are no reason to wait.
 When the controller says that no replica can start, nobody is held in vain. ``Retry-After`` follows
@@ -71,7 +72,7 @@ class Holding:
         if now_s >= min(flight.deadline_s, flight.held_from_s + wait_s):
             return False
         if flight not in self._held:
-            size_bytes = len(flight.body or b"")
+            size_bytes = _size_bytes(flight)
             self._held[flight] = size_bytes
             self._bytes += size_bytes
             self._by_service[service.id] += 1
@@ -130,8 +131,13 @@ class Holding:
         return (
             len(self._held) < limits.held_max
             and self._by_service[flight.service.id] < limits.held_per_service_max
-            and self._bytes + len(flight.body or b"") <= limits.held_bytes_max
+            and self._bytes + _size_bytes(flight) <= limits.held_bytes_max
         )
+
+
+def _size_bytes(flight: Flight) -> int:
+    """What is kept of its body, also of one that is too large to be kept whole."""
+    return len(flight.body or b"") + flight.head_bytes
 
 
 def _nobody() -> None:
