@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler.loadfile import LoadFileScheduling
 
+# Before numpy is imported. Two test processes with a thread a core each wait for each other.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 RECURSION = sys.getrecursionlimit()
 
 settings.register_profile(
