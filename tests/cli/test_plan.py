@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from isochrone.cli import isochrone
+from isochrone.cli.tables import usd_short
 from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault
 
 GERMAN = """\
@@ -126,13 +127,13 @@ def test_a_file_of_sites_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None:
     sites, rtt = tmp_path / "sites.csv", tmp_path / "rtt.csv"
     sites.write_text("city,usd_per_hour\nParis,1\nMadrid,1\n", encoding="utf-8")
-    rtt.write_text("src,dst,rtt_ms\nBerlin,Paris,3.5\n", encoding="utf-8")
+    rtt.write_text("src,dst,rtt_ms\nBerlin,Paris,7\n", encoding="utf-8")
     berlin = GERMAN.replace("[DE]", "[berlin]").replace("2..6", "1..1")
     options = ("--sites", str(sites), "--access-ms", "1")
     without = facts(tmp_path, berlin, *options)
     answer = facts(tmp_path, berlin, *options, "--rtt", str(rtt))
-    assert without["chosen"]["round_trip_p50_ms"] > 5
-    assert answer["chosen"]["round_trip_p50_ms"] == 4.5
+    assert without["chosen"]["round_trip_p50_ms"] > 9
+    assert answer["chosen"]["round_trip_p50_ms"] == 8
     assert "1 own measurement is laid over them." in answer["model_error"]
 
 
@@ -159,6 +160,7 @@ def test_people_read_a_table(tmp_path: Path) -> None:
         (GERMAN, ("--remove", "Atlantis"), "no site 'Atlantis' to remove"),
         (GERMAN, ("--add-site", "Atlantis"), "No city 'Atlantis'"),
         (GERMAN, ("--map", "plan.gif"), "neither a PNG nor an HTML file"),
+        (GERMAN, ("--map", "no/such/plan.png"), "There is no folder no/such"),
         (GERMAN, ("--sites", "nowhere.csv"), "nowhere.csv cannot be read"),
         (GERMAN, ("--rtt", "nowhere.csv"), "nowhere.csv cannot be read"),
         (GERMAN + "max_price_usd_per_hour: 0.1\n", (), "line 7: `max_price_usd_per_hour`"),
@@ -188,6 +190,49 @@ def test_a_wrong_list_of_sites_names_its_line(tmp_path: Path, rows: str, words: 
     with pytest.raises(InvalidInput) as caught:
         plan(tmp_path, GERMAN, "--sites", str(tmp_path / "sites.csv"))
     assert words in caught.value.sentence()
+
+
+@pytest.mark.parametrize("name", ["full.png", "full.html"])
+def test_a_map_that_cannot_be_written_is_said_by_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(InvalidInput, match=f"{name} cannot be written: No space left"):
+        plan(tmp_path, GERMAN, "--map", str(tmp_path / name))
+
+
+def test_a_folder_is_no_map(tmp_path: Path) -> None:
+    (tmp_path / "plan.png").mkdir()
+    with pytest.raises(InvalidInput, match="is a folder"):
+        plan(tmp_path, GERMAN, "--map", str(tmp_path / "plan.png"))
+
+
+def test_wrong_measurements_are_named_by_file_and_line(tmp_path: Path) -> None:
+    rtt = tmp_path / "rtt.csv"
+    rtt.write_text("src,dst,rtt_ms\nBerlin,Paris,0.007\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"rtt\.csv, line 2: 0.007 ms is faster than light"):
+        plan(tmp_path, GERMAN, "--rtt", str(rtt))
+
+
+def test_a_point_is_called_by_its_city(tmp_path: Path) -> None:
+    sites = tmp_path / "sites.csv"
+    sites.write_text('city,usd_per_hour\n"48.14,11.58",2\n"52.5,13.4",1\n', encoding="utf-8")
+    answer = facts(tmp_path, GERMAN, "--sites", str(sites), "--add-site", "53.55,9.99")
+    assert {site["city"] for site in answer["chosen"]["sites"]} == {"Munich", "Berlin"}
+    assert answer["what_if"]["sites"][-1]["city"] == "Hamburg"
+
+
+@pytest.mark.parametrize(
+    ("microusd", "told"),
+    [
+        (0, "$0.00"),
+        (2_300, "$0.0023"),
+        (30_700, "$0.031"),
+        (99_999, "$0.10"),
+        (5_710_000, "$5.71"),
+        (12_000_400_000, "$12,000.40"),
+    ],
+)
+def test_a_price_is_told_with_digits_that_say_something(microusd: int, told: str) -> None:
+    assert usd_short(microusd) == told
 
 
 def test_a_refusal_is_their_fault(tmp_path: Path) -> None:

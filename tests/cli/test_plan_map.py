@@ -85,6 +85,11 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
     assert "London, GB" in names
     assert all(0 <= row[1] <= 14_000 and row[3] > 0 for row in data["cities"])
     assert len(data["sites"]) >= 2
+    assert data["step"] == 0.5  # Europe fills less than half of the world
+    for site in data["sites"]:
+        assert f">{site[0].rpartition(',')[0]}</text>" in page
+    for words in ("Times by country", "What a further site would add", "<td>DE</td>"):
+        assert words in page
 
 
 def test_the_page_escapes_what_a_declaration_could_say() -> None:

@@ -34,7 +34,7 @@ from isochrone.atlas.roundtrips import METRO_KM, Floats, measured_average_ms, po
 from isochrone.atlas.rtt_model import Indices
 from isochrone.atlas.rtt_model_probed import Patterns, correction
 from isochrone.schema.errors import InvalidInput, IsochroneError
-from isochrone.schema.place import Place, great_circle_km
+from isochrone.schema.place import LIGHT_KM_PER_MS, Place, great_circle_km
 
 COLUMNS: Final = ("src", "dst", "rtt_ms")
 """The header of a file of measurements, in any order; other columns are ignored."""
@@ -60,45 +60,45 @@ class Measurement(msgspec.Struct, frozen=True):
     rtt_ms: float
 
 
-def read(text: str) -> tuple[Measurement, ...]:
+def read(text: str, name: str = "Measurements") -> tuple[Measurement, ...]:
     """The measurements in a CSV text.
 
     Raises InvalidInput that names the line: a missing column, an unknown city, a number that is
-    none, or lies outside 0 to 3,000 ms.
+    none, lies outside 0 to 3,000 ms, or would be faster than light. ``name``: of the file.
     """
     rows = csv.DictReader(io.StringIO(text.lstrip("\ufeff"), newline=""), skipinitialspace=True)
     try:
-        return _read(rows)
+        return _read(rows, name)
     except csv.Error as error:
         raise InvalidInput(
-            f"Measurements, line {rows.line_num + 1}: {error}.",
+            f"{name}, line {rows.line_num + 1}: {error}.",
             fix="Give a CSV file with the header src,dst,rtt_ms.",
         ) from error
 
 
-def _read(rows: csv.DictReader[str]) -> tuple[Measurement, ...]:
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+def _read(rows: csv.DictReader[str], name: str) -> tuple[Measurement, ...]:
+    missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
     if missing:
         raise InvalidInput(
-            f"Measurements, line 1: no column {', '.join(missing)}.",
+            f"{name}, line 1: no column {', '.join(missing)}.",
             fix="Begin with the line src,dst,rtt_ms.",
         )
     found: list[Measurement] = []
     for row in rows:
         if len(found) == ROWS_MOST:
             raise InvalidInput(
-                f"More than {ROWS_MOST} measurements.", fix="Give fewer, or medians."
+                f"{name} has more than {ROWS_MOST} measurements.", fix="Give fewer, or medians."
             )
-        found.append(_measurement(row, rows.line_num))
+        found.append(_measurement(row, f"{name}, line {rows.line_num}"))
     return tuple(found)
 
 
-def _measurement(row: dict[str, str | None], line: int) -> Measurement:
+def _measurement(row: dict[str, str | None], line: str) -> Measurement:
     try:
         src, dst = (place_named((row[end] or "").strip()) for end in ("src", "dst"))
     except IsochroneError as error:
         raise InvalidInput(
-            f"Measurements, line {line}: {error}",
+            f"{line}: {error}",
             fix=f'{error.fix} Points are quoted: "50.11,8.68".',
         ) from error
     try:
@@ -107,8 +107,14 @@ def _measurement(row: dict[str, str | None], line: int) -> Measurement:
         rtt_ms = math.nan
     if not 0.0 < rtt_ms <= RTT_MOST_MS:
         raise InvalidInput(
-            f"Measurements, line {line}: {row['rtt_ms']!r} is no round trip.",
+            f"{line}: {row['rtt_ms'] or ''!r} is no round trip.",
             fix=f"Write milliseconds above 0 and at most {RTT_MOST_MS:.0f}, such as 12.5.",
+        )
+    least_ms = (great_circle_km(src, dst) - 2 * METRO_KM) / LIGHT_KM_PER_MS
+    if rtt_ms < least_ms:
+        raise InvalidInput(
+            f"{line}: {rtt_ms:g} ms is faster than light, which takes {least_ms:.1f} ms there.",
+            fix="Write milliseconds, there and back; seconds must be multiplied by 1000.",
         )
     return Measurement(src, dst, rtt_ms)
 

@@ -39,6 +39,8 @@ def require_map(image: Path) -> None:
         )
     if not image.absolute().parent.is_dir():
         raise InvalidInput(f"There is no folder {image.parent}.", fix="Make it, or name another.")
+    if image.is_dir():
+        raise InvalidInput(f"{image} is a folder.", fix="Name a file in it.")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -48,18 +50,27 @@ def require_map(image: Path) -> None:
 
 
 def draw(facts: PlanFacts, planner: Planner, image: Path) -> None:
-    """Write the map of a plan (of its ``what_if``, if there is one)."""
+    """Write the map of a plan (of its ``what_if``, if there is one).
+
+    Raises InvalidInput when the file cannot be written.
+    """
     from isochrone.cli.isochrones import field
 
     shown = facts.what_if or facts.chosen
     view = view_of(planner, shown)
     times_ms = field(places_of(shown), planner.round_trips, facts.access_ms, view)
-    if image.suffix.lower() == ".html":
-        from isochrone.cli.plan_page import write_page
+    try:
+        if image.suffix.lower() == ".html":
+            from isochrone.cli.plan_page import write_page
 
-        write_page(facts, planner, times_ms, view, image)
-    else:
-        _png(facts, shown, times_ms, view, image)
+            write_page(facts, planner, times_ms, view, image)
+        else:
+            _png(facts, shown, times_ms, view, image)
+    except OSError as error:
+        raise InvalidInput(
+            f"{image} cannot be written: {error.strerror or error}.",
+            fix="Name another file with --map, on a disk with room.",
+        ) from error
 
 
 def places_of(picture: Picture) -> list[Place]:

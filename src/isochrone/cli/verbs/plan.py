@@ -105,7 +105,7 @@ def _measurements(path: str | None) -> tuple[Measurement, ...]:
     from isochrone.atlas import measurements
 
     try:
-        return measurements.read(Path(path).read_text(encoding="utf-8"))
+        return measurements.read(Path(path).read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}.", fix="Name a CSV file.") from error
 
