@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from random import Random
 
 import msgspec
 from hypothesis import given
@@ -104,6 +105,55 @@ def test_who_is_leaving_already_is_not_chosen_again(world: World, seed: int) -> 
     fair = entitled(demands, rooms, weights, seed)
     victims = preempt(demands, rooms, fair, seed)
     assert preempt(demands, rooms, fair, seed, leaving=victims) == ()
+
+
+@given(cells(), seeds, st.randoms(use_true_random=False))
+def test_the_order_of_demands_changes_no_victim(world: World, seed: int, chance: Random) -> None:
+    demands, rooms, weights = world
+    fair = entitled(demands, rooms, weights, seed)
+    victims = preempt(demands, rooms, fair, seed)
+    assert preempt(chance.sample(demands, len(demands)), rooms, fair, seed) == victims
+
+
+def test_two_who_could_have_the_same_place_are_served_by_a_draw_and_not_by_order() -> None:
+    taken = over(2, "a", 2, runs=[0, 1])
+    late = [over(1, "b", 1), over(1, "c", 1)]
+    fair = {"a.asr": 0, "b.asr": 1, "c.asr": 1}
+    heirs = set()
+    for seed in range(20):
+        made = [preempt([taken, *row], slots(2), fair, seed) for row in (late, late[::-1])]
+        assert made[0] == made[1]
+        heirs |= {victim.beneficiary for victim in made[0]}
+    assert heirs == {"b.asr", "c.asr"}
+
+
+def test_where_the_fewest_go_whatever_they_are_worth() -> None:
+    """Two unimportant halves on one node, an important whole on another: one goes."""
+    half, whole = Need(cpu_milli=500, memory_mib=1), Need(cpu_milli=1000, memory_mib=1)
+    nodes = frozenset({"node-0", "node-1"})
+    demands = [
+        wants("a", 1, half, name="one", nodes=nodes, runs=("node-0",)),
+        wants("a", 1, half, name="two", nodes=nodes, runs=("node-0",)),
+        wants("a", 1, whole, name="big", nodes=nodes, runs=("node-1",), priority=9),
+        wants("b", 1, whole, nodes=nodes, per_node=1),
+    ]
+    fair = {"a.one": 0, "a.two": 0, "a.big": 0, "b.asr": 1}
+    for seed in range(8):
+        (victim,) = preempt(demands, slots(2), fair, seed)
+        assert victim.service == "a.big"
+
+
+def test_of_equals_on_one_node_the_least_urgent_goes() -> None:
+    half = Need(cpu_milli=500, memory_mib=1)
+    demands = [
+        wants("a", 1, half, name="dear", nodes=frozenset({"node-0"}), runs=("node-0",), priority=8),
+        wants("a", 1, half, name="cheap", nodes=frozenset({"node-0"}), runs=("node-0",)),
+        wants("b", 1, half, nodes=frozenset({"node-0"})),
+    ]
+    fair = {"a.dear": 0, "a.cheap": 0, "b.asr": 1}
+    for seed in range(8):
+        (victim,) = preempt(demands, slots(1), fair, seed)
+        assert victim.service == "a.cheap"
 
 
 def test_a_late_tenant_gets_half_and_only_what_it_lacks_goes() -> None:

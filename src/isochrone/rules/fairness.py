@@ -13,18 +13,26 @@ nothing, since to say 9 costs nothing. Ties of tenants go to those whose next re
 
 What holds, and is tested. The model: one pool, each tenant with one kind of replica.
 *No envy*: a tenant that wants more is at most one replica's share below any other whose last
-replica it could have had instead. *Splitting* a tenant in two between which its weight is divided
-gains at most one replica. *Misreporting* (larger or lopsided needs, more replicas than are of use)
-gains at most one replica. What is left over is less than any replica that is still wanted. Over
-nodes instead of a pool a replica may fit nowhere though there is room in sum; then the shares
+replica it could have had instead. What is left over is less than any replica that is still wanted.
+Over nodes instead of a pool a replica may fit nowhere though there is room in sum; then the shares
 differ by what could not be placed.
 
-Splitting gains no more only where weights add up to the same: a weight is what the vault holds of a
-tenant's deposit. And it gains more in many parts: whoever has nothing is served before anybody's
-second replica, whatever its weight, so k accounts get k replicas first. (Counting in the share of
-the next replica, as D'Hondt's rule does, would end that, but leave out tenants of large replicas.)
-Without a chain every account weighs the same, and who makes two weighs twice;
-such a cell must admit only tenants that it knows.
+Since replicas are whole, shares are fair but for a rounding, and a tenant can work on the rounding:
+
+* *Splitting* it in k accounts between which its weight is divided gains at most k replicas, as each
+  account is rounded up (whoever has nothing is served before anybody's second replica), and what
+  one replica of another tenant occupies: where that does not fit any more, small ones fill its
+  place. So k where all replicas are of one size; in two, one on most draws and seldom more.
+* *Asking for more replicas* than are of use gains nothing.
+* *Misreporting a need* gains at most what one replica occupies as it was claimed, and one of
+  another tenant; nearly always it loses.
+
+(Why k: were it more, one of the accounts would have been served at a higher share than the whole
+had at its end, so every other tenant would have at least as many as then, and there was no room.
+Counting in the share of the next replica, as D'Hondt's rule does, would end the first gain, but
+leave out tenants of large replicas.) All this where weights add up to the same: a weight is what
+the vault holds of a tenant's deposit. Without a chain every account weighs the same, and who makes
+two weighs twice; such a cell must admit only tenants that it knows.
 
 Rules of this file: exact fractions, no time. What it does not do: choose nodes for good (the fit
 does; here a node is only a test of whether a replica fits), or end anything
