@@ -192,7 +192,7 @@ def test_a_wrong_list_of_sites_names_its_line(tmp_path: Path, rows: str, words: 
     assert words in caught.value.sentence()
 
 
-@pytest.mark.parametrize("name", ["full.png", "full.html"])
+@pytest.mark.parametrize("name", ["full.html"])
 def test_a_map_that_cannot_be_written_is_said_by_its_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("/dev/full")
     with pytest.raises(InvalidInput, match=f"{name} cannot be written: No space left"):
@@ -233,6 +233,14 @@ def test_a_point_is_called_by_its_city(tmp_path: Path) -> None:
 )
 def test_a_price_is_told_with_digits_that_say_something(microusd: int, told: str) -> None:
     assert usd_short(microusd) == told
+
+
+def test_what_follows_demand_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    text = GERMAN.replace("2..6", "0..6").replace("upstream, task: chat", "onnx, path: gone.onnx")
+    output = plan(tmp_path, text).output
+    assert "follow demand, 0 to 6" in output
+    assert "none is paid" in output
+    assert "gone.onnx does not exist. Planned without its size" in output
 
 
 def test_a_refusal_is_their_fault(tmp_path: Path) -> None:

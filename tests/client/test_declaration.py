@@ -111,6 +111,21 @@ def test_a_missing_file_says_where_examples_are(tmp_path: Path) -> None:
     assert "examples/" in caught.value.fix
 
 
+@pytest.mark.parametrize("model", ["path: gone.onnx", "package: no_such_package_here\n  file: x"])
+def test_without_its_model_a_declaration_can_be_read_for_a_plan(folder: Path, model: str) -> None:
+    text = GOOD.replace("path: model.onnx", model)
+    declaration = parse_declaration(text, "service.yaml", folder, model_here=False)
+    whole = parse_declaration(GOOD, "service.yaml", folder)
+    assert "service.yaml, line 3" in declaration.absent
+    assert declaration.service.model.files == ()
+    assert declaration.service.audience == whole.service.audience
+    assert whole.absent == ""
+    with pytest.raises(InvalidInput):
+        parse_declaration(
+            text.replace("engine: onnx", "engine: gnn"), "x", folder, model_here=False
+        )
+
+
 def complaint(text: str) -> str | None:
     """What the reader says about a text; None when it reads it."""
     try:

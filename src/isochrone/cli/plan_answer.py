@@ -63,7 +63,12 @@ class Further(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ``isochrone plan`` says. ``what_if``: with ``--add-site`` and ``--remove``."""
+    """All that ``isochrone plan`` says. ``what_if``: with ``--add-site`` and ``--remove``.
+
+    ``model_absent``: which files of the model are not on this machine; its size is then taken for
+    nothing, so that the times are too low for a large model. ``follows_demand``: the least and the
+    greatest number of replicas, if demand decides how many run.
+    """
 
     service: str
     rule: str
@@ -80,3 +85,5 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     unmet: tuple[str, ...]
     max_price_microusd_per_hour: int | None
     live: bool = False
+    model_absent: str = ""
+    follows_demand: tuple[int, int] | None = None

@@ -109,6 +109,9 @@ class Planner:
             unmet=unmet,
             max_price_microusd_per_hour=service.max_price_microusd_per_hour,
             live=live,
+            follows_demand=(service.replicas.min, service.replicas.max)
+            if service.follows_demand
+            else None,
         )
 
     def choose(self, sites: Sequence[PlanSite]) -> tuple[list[PlanSite], str, tuple[str, ...]]:

@@ -41,6 +41,12 @@ def print_facts(facts: PlanFacts) -> None:
             click.echo(f"{picture.name}: outside the residency: {', '.join(picture.left_out)}.")
     for reason in facts.unmet:
         click.echo(f"Not met: {reason}")
+    if facts.follows_demand is not None:
+        least, most = facts.follows_demand
+        idle = "; with nobody calling none runs, and none is paid" if least == 0 else ""
+        click.echo(f"Replicas follow demand, {least} to {most}: prices are of these sites{idle}.")
+    if facts.model_absent:
+        click.echo(f"{facts.model_absent} Planned without its size: a large model takes longer.")
     limit = facts.max_price_microusd_per_hour
     if limit is not None:
         click.echo(f"Budget: {usd(limit)} per hour.")

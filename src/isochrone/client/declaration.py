@@ -62,16 +62,22 @@ _MODEL = ("path", "package", "file", "files", "engine", "task", "options")
 _DIGEST_CHUNK_BYTES = 1 << 20
 
 
+class ModelNotHere(InvalidInput):
+    """All of the declaration could be read, but its model's files are not on this machine."""
+
+
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """A read declaration: the service (revision 0, no home yet) and where its files lie here.
 
-    ``source``: the file it was read from; ``lines``: top-level field -> line.
+    ``source``: the file it was read from; ``lines``: top-level field -> line. ``absent``: which
+    files of the model are not here, as a sentence; then the model has none, and no size.
     """
 
     service: Service
     files: dict[str, Path]
     source: str
     lines: dict[str, int]
+    absent: str = ""
 
     def place(self, field: str) -> str:
         """``service.yaml, line 7``; only the file when the field is not written in it."""
@@ -82,8 +88,11 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.place(field)}: `{field}`"
 
 
-def read_declaration(path: Path) -> Declaration:
-    """Read a YAML file; raises InvalidInput with the file, the line, and what to write instead."""
+def read_declaration(path: Path, *, model_here: bool = True) -> Declaration:
+    """Read a YAML file; raises InvalidInput with the file, the line, and what to write instead.
+
+    ``model_here`` False: files of the model that are missing are told by ``absent``.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -92,17 +101,19 @@ def read_declaration(path: Path) -> Declaration:
         raise InvalidInput(
             f"{path} cannot be read: {error}.", fix="Name a YAML file in UTF-8 that you may read."
         ) from error
-    return parse_declaration(text, str(path), path.parent)
+    return parse_declaration(text, str(path), path.parent, model_here=model_here)
 
 
-def parse_declaration(text: str, source: str, folder: Path) -> Declaration:
+def parse_declaration(
+    text: str, source: str, folder: Path, *, model_here: bool = True
+) -> Declaration:
     """Read a declaration's text; relative model paths start at ``folder``."""
     root = read_yaml(text, source)
     fields = root.mapping(_TOP)
     for needed in ("name", "model", "audience", "objective"):
         if needed not in fields:
             raise root.wrong(f"`{needed}` is missing.", "See examples/ for what it looks like.")
-    model, files = _model(fields["model"], folder)
+    model, files, absent = _model(fields["model"], folder, model_here)
     service = Service(
         name=_name(fields["name"]),
         revision=0,
@@ -120,7 +131,7 @@ def parse_declaration(text: str, source: str, folder: Path) -> Declaration:
         scaling=read_scaling(fields.get("scaling"), fields.get("replicas")),
     )
     lines = {name: field.key_line for name, field in fields.items()}
-    return Declaration(service=service, files=files, source=source, lines=lines)
+    return Declaration(service=service, files=files, source=source, lines=lines, absent=absent)
 
 
 def _name(field: Field) -> str:
@@ -132,19 +143,25 @@ def _name(field: Field) -> str:
     return field.text()
 
 
-def _model(field: Field, folder: Path) -> tuple[Model, dict[str, Path]]:
+def _model(field: Field, folder: Path, here: bool) -> tuple[Model, dict[str, Path], str]:
     fields = field.mapping(_MODEL)
     engine = fields["engine"].choice(ENGINES) if "engine" in fields else "onnx"
     task = fields["task"].choice(get_args(Task)) if "task" in fields else "tensor"
     options = fields["options"].text_map() if "options" in fields else {}
-    files = _local_files(field, fields, folder)
+    absent = ""
+    try:
+        files = _local_files(field, fields, folder)
+    except ModelNotHere as missing:
+        if here:
+            raise
+        files, absent = {}, missing.message
     if engine == "upstream" and files:
         raise field.wrong("an upstream model has no files: the provider already runs it.")
-    if engine != "upstream" and not files:
+    if engine != "upstream" and not files and not absent:
         raise field.wrong("names no file.", "Give `path:`, `package:` with `file:`, or `files:`.")
     entries = tuple(_model_file(name, files[name]) for name in sorted(files))
     model = Model(engine=engine, task=task, files=entries, options=options)  # type: ignore[arg-type]
-    return model, files
+    return model, files, absent
 
 
 def _local_files(field: Field, fields: dict[str, Field], folder: Path) -> dict[str, Path]:
@@ -176,16 +193,21 @@ def _package_folder(field: Field) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise field.wrong(
-            f"no package {field.text()!r} is installed here.", "Install it, or give `path:`."
+        raise _not_here(
+            field, f"no package {field.text()!r} is installed here.", "Install it, or give `path:`."
         )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _existing(field: Field, path: Path) -> Path:
     if not path.is_file():
-        raise field.wrong(f"the model file {path} does not exist.")
+        raise _not_here(field, f"the model file {path} does not exist.")
     return path
+
+
+def _not_here(field: Field, what: str, fix: str = "") -> ModelNotHere:
+    wrong = field.wrong(what, fix)
+    return ModelNotHere(wrong.message, fix=wrong.fix)
 
 
 def _model_file(name: str, path: Path) -> ModelFile:

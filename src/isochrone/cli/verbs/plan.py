@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from isochrone.cli.context import admin, gateway_option, next_revision, output_option
 from isochrone.cli.tables import print_json
@@ -65,7 +66,7 @@ def command(
     if sites and live:
         raise click.UsageError("--sites and --live exclude each other.")
     os.environ.setdefault(ONE_THREAD, "1")
-    declaration = read_declaration(Path(path))
+    declaration = read_declaration(Path(path), model_here=live)
     if image is not None:
         from isochrone.cli.plan_map import require_map
 
@@ -84,6 +85,7 @@ def command(
         raise _nowhere(declaration, unmet)
     what_if = changed(chosen, _added(added, declaration), removed) if added or removed else []
     facts = planner.facts(ground, chosen, what_if, rule=rule, unmet=unmet, live=live)
+    facts = msgspec.structs.replace(facts, model_absent=declaration.absent)
     if image is not None:
         from isochrone.cli.plan_map import draw
 
