@@ -13,9 +13,12 @@ import pytest
 from isochrone.controller.declared import declared
 from isochrone.controller.masks import countries_of
 from isochrone.gateway.admin_declarations import PLAN_TIMEOUT_S
+from isochrone.rules.expected import service_prior_ms
 from isochrone.rules.placement import replay
 from isochrone.rules.reconcile import FORGET_S
-from isochrone.schema.digests import canonical
+from isochrone.schema.decision import PlacementInputs
+from isochrone.schema.demand import DemandReport, ServiceDemand, demand_subject
+from isochrone.schema.digests import canonical, decode
 from isochrone.schema.documents import SERVICE, SERVICE_PLAN, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.plans import PlanAnswer
@@ -62,6 +65,29 @@ async def test_a_declaration_is_placed_recorded_and_routed(cell: CellInTest) -> 
     await asyncio.sleep(1.0)  # several passes: nothing may move without a reason
     assert len(cell.decisions.entries[f"{id_}.fit"].value) == 1
     assert {entry.value.revision for entry in cell.leases.entries.values()} == {1}
+
+
+async def test_placement_counts_with_the_times_that_gateways_measure(cell: CellInTest) -> None:
+    id_ = await placed(cell)
+
+    def times_ms() -> set[float]:
+        """The service times in the newest records of both levels."""
+        found = (cell.decisions.entries.get(f"{id_}.{kind}") for kind in ("sites", "fit"))
+        names = [entry.value[-1].inputs for entry in found if entry is not None]
+        records = [cell.inputs.entries[name].value for name in names if name in cell.inputs.entries]
+        inputs = [decode(record, PlacementInputs, "inputs") for record in records]
+        return {one.service_ms for one in inputs} if len(inputs) == 2 else set()
+
+    prior_ms = service_prior_ms(service().model)
+    await until(lambda: times_ms() == {prior_ms}, what="nothing is measured yet")
+    gateway = cell.key.address
+    row = ServiceDemand(id_, 0, 0, 0, 0, 0, 0, 200, 200 * 1_000, 0, 200 * 30_000)
+    report = DemandReport(gateway=gateway, cell="fra", boot="b", sequence=1, services=(row,))
+    cell.fabric.publish(demand_subject("fra", gateway), msgspec.msgpack.encode(report))
+    changed = service(revision=2, replicas=ReplicaRange(min=3, max=3))
+    await cell.declare(changed)
+    await until(lambda: len(cell.serving(id_)) == 3)
+    await until(lambda: times_ms() == {31.0}, what="what was measured is on record")
 
 
 async def test_a_dead_node_and_then_a_failed_replica_are_replaced(cell: CellInTest) -> None:

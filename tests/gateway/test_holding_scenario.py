@@ -35,7 +35,7 @@ async def test_held_told_and_released_when_a_replica_serves(town: Town) -> None:
         "iso.*.demand.*",
         lambda _subject, data: reports.append(msgspec.msgpack.decode(data, type=DemandReport)),
     )
-    node = await town.node(at=gateway)
+    node = await town.node(at=gateway, script=lambda asked: asked.answer(b"{}", engine_us=700))
     await town.route(route(town))
     asked = asyncio.create_task(ask(town))
     await until(lambda: reports, 0.9)  # before the next second's report
@@ -47,6 +47,8 @@ async def test_held_told_and_released_when_a_replica_serves(town: Town) -> None:
     await until(lambda: reports[-1].services[0].completed == 1)
     last = reports[-1].services[0]
     assert (last.arrivals, last.waiting, last.in_flight) == (1, 0, 0)
+    assert (last.answered, last.service_us, last.queue_us) == (1, 700, 0)
+    assert last.platform_us > 0
 
 
 async def test_who_waits_in_vain_is_told_when_to_come_back(town: Town) -> None:

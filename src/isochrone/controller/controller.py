@@ -41,6 +41,7 @@ from isochrone.controller.plan import plan_of, refusal_of
 from isochrone.controller.proving import Proof
 from isochrone.controller.publishing import Neighbours, RoutesTeller
 from isochrone.controller.records import Records
+from isochrone.controller.service_times import ServiceTimes
 from isochrone.controller.shelf import Shelf
 from isochrone.controller.starts_kept import StartsKept
 from isochrone.controller.tables import Tables
@@ -103,10 +104,12 @@ class Controller:
         self._proof = Proof(
             shelf, lambda: config.ledger.epoch_at(_unix_ms()), lambda: self._feed.settled
         )
-        self._lookout = Lookout(config.cell, tables, board, config.settle_s, self._proof)
+        times = ServiceTimes()
+        self._lookout = Lookout(config.cell, tables, board, config.settle_s, self._proof, times)
         self._world = self._lookout.look()
         self._money = Money(config, key, fabric, self.leading)
         self._demand = DemandBoard()
+        self._demand.on_row.append(times.learn)
         self._hurry = asyncio.Event()
         self._demand.on_wait.append(self._hurry.set)
         starts = ColdStarts()

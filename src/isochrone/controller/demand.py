@@ -35,7 +35,7 @@ KEPT_MAX = 4 * SERVICES_MAX
 """Services kept of one gateway: as many as it counts itself."""
 
 BYTES_MAX = 64 * 1024
-"""Of a report: three times the longest true one."""
+"""Of a report: twice the longest true one."""
 
 STEP_MAX = 1_000_000
 """Requests that one gateway may have taken between two looks; more is nonsense."""
@@ -81,10 +81,12 @@ class _Gateway:
 
 
 class DemandBoard:
-    """The newest reports. ``on_wait`` is called when one says that somebody waits."""
+    """The newest reports. ``on_wait`` is called when one says that somebody waits; ``on_row``
+    with every row and the one that it replaces."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_wait: list[Callable[[], None]] = []
+        self.on_row: list[Callable[[ServiceDemand, ServiceDemand | None], None]] = []
         self.refused = 0
         self._clock = clock
         self._gateways: dict[str, _Gateway] = {}
@@ -100,6 +102,8 @@ class DemandBoard:
             known = self._begin(report, is_new=known is None)
         known.sequence, known.at_s = report.sequence, self._clock()
         for row in report.services:
+            for learn in self.on_row:
+                learn(row, known.rows.get(row.service))
             known.keep(row)
         if any(row.waiting or row.late for row in report.services):
             for tell in self.on_wait:
@@ -161,10 +165,7 @@ def _read(subject: str, data: bytes) -> DemandReport | None:
 
 
 def _is_sane(report: DemandReport) -> bool:
-    return all(
-        min(row.arrivals, row.completed, row.busy_ms, row.late, row.in_flight, row.waiting) >= 0
-        for row in report.services
-    )
+    return all(min(msgspec.structs.astuple(row)[1:]) >= 0 for row in report.services)
 
 
 def _until_now(row: ServiceDemand) -> ServiceDemand:

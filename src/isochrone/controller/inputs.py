@@ -50,13 +50,15 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """Where a service could go: gateways and nodes of the cells, round trips that were measured.
 
-    ``rtt_ms``: from a node's cell's gateways to it. ``ways``: between gateways.
+    ``rtt_ms``: from a node's cell's gateways to it. ``ways``: between gateways. ``service_ms``:
+    what answers take besides, by service.
     """
 
     gateways: tuple[GatewaySite, ...]
     nodes: tuple[FreeNode, ...]
     rtt_ms: Mapping[str, float]
     ways: tuple[GatewayWay, ...] = ()
+    service_ms: Mapping[str, float] = {}
 
 
 def own_ground(world: World, service: str) -> Ground:
@@ -66,6 +68,7 @@ def own_ground(world: World, service: str) -> Ground:
         nodes=free_nodes(world, service),
         rtt_ms=rtts_of(world),
         ways=ways_of(world),
+        service_ms=world.service_ms,
     )
 
 
@@ -80,6 +83,7 @@ def whole_ground(world: World, others: Mapping[str, CellOffers], service: str) -
         nodes=_once(node for ground in grounds for node in ground.nodes),
         rtt_ms={node: ms for ground in grounds for node, ms in ground.rtt_ms.items()},
         ways=tuple(way for ground in grounds for way in ground.ways),
+        service_ms=world.service_ms,
     )
 
 
@@ -116,7 +120,7 @@ def gather(
         client_rtt_ms=client_rows([p.place for p in audience], gateways, ground.ways),
         node_rtt_ms=_node_rows(gateways, nodes, ground.rtt_ms),
         sites=sites,
-        service_ms=service_prior_ms(service.model),
+        service_ms=ground.service_ms.get(declared.id) or service_prior_ms(service.model),
         shapes=shapes,
         cleared=cleared,
     )

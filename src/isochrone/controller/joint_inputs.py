@@ -71,7 +71,7 @@ def gather(
     claims = _Claims(gateways, sites, stamp)
     highest = _highest(subjects)
     services = tuple(
-        _service(subject, claims, sites, audiences[subject.declared.id], highest)
+        _service(subject, claims, sites, audiences[subject.declared.id], highest, world.service_ms)
         for subject in subjects
     )
     ways = ways_to(gateways, sites, ground.rtt_ms)
@@ -206,8 +206,10 @@ def _service(
     sites: Sequence[Alike],
     audience: tuple[tuple[int, int], ...],
     highest: Mapping[str, int],
+    measured_ms: Mapping[str, float],
 ) -> WhereService:
     service, id_ = subject.declared.service, subject.declared.id
+    service_ms = measured_ms.get(id_) or service_prior_ms(service.model)
     return WhereService(
         service=id_,
         revision=service.revision,
@@ -219,7 +221,7 @@ def _service(
         priority=service.priority - highest[subject.declared.tenant],
         objective_us=max(1, round(service.objective.latency_ms * 1000)),
         percentile=service.objective.percentile,
-        service_us=round(service_prior_ms(service.model) * 1000),
+        service_us=round(service_ms * 1000),
         audience=audience,
         held=_held(subject, sites),
     )

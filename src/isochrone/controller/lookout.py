@@ -9,6 +9,7 @@ from collections.abc import Callable
 from isochrone.controller import liveness
 from isochrone.controller.declared import Declared, declared
 from isochrone.controller.proving import Proof
+from isochrone.controller.service_times import ServiceTimes
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.fabric.presence import PresenceBoard
@@ -28,6 +29,7 @@ class Lookout:
         board: PresenceBoard,
         settle_s: float,
         proof: Proof,
+        times: ServiceTimes,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -36,6 +38,7 @@ class Lookout:
         self._board = board
         self._settle_s = settle_s
         self._proof = proof
+        self._times = times
         self._clock = clock
         self._liveness = liveness.State()
         self._said: set[str] = set()
@@ -61,6 +64,7 @@ class Lookout:
             sight=sight,
             where=proof.gateways(sight.known),
             doubt=self._tables.doubt() or sight.doubt or proof.doubt(leases.values()),
+            service_ms=self._times.expected_ms,
         )
 
     def _services(self) -> dict[str, Declared]:

@@ -29,6 +29,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     ``services``: declarations whose home is this cell. ``quotas``: grants that this cell holds,
     with their declarations in ``granted``. ``doubt``: why the picture is not to be trusted.
     ``held_back``: services that get nothing new in this cell, as others' fair share comes first.
+    ``service_ms``: what answers take besides round trips, by service, where it was measured.
     """
 
     cell: str
@@ -41,6 +42,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     where: Mapping[str, Whereabouts] = {}
     doubt: str = ""
     held_back: frozenset[str] = frozenset()
+    service_ms: Mapping[str, float] = {}
 
     def leases_of(self, service: str) -> list[Lease]:
         """The service's leases in this cell, by id."""

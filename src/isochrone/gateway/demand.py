@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from isochrone.gateway.answers import Timing
 from isochrone.gateway.flight import Flight
 from isochrone.schema.demand import LATE_S, SERVICES_MAX, ServiceDemand
 
@@ -27,6 +28,7 @@ class _Counts:
     """One service's sums; ``began_sum_s``: of the instants at which what is in flight began."""
 
     __slots__ = (
+        "answered",
         "arrivals",
         "began_sum_s",
         "busy_s",
@@ -34,6 +36,9 @@ class _Counts:
         "in_flight",
         "last_s",
         "late",
+        "platform_ms",
+        "queue_ms",
+        "service_ms",
         "waiting",
         "wanting_since_s",
     )
@@ -41,6 +46,8 @@ class _Counts:
     def __init__(self) -> None:
         self.arrivals = self.completed = self.late = self.in_flight = self.waiting = 0
         self.busy_s = self.began_sum_s = self.last_s = self.wanting_since_s = 0.0
+        self.answered = 0
+        self.platform_ms = self.queue_ms = self.service_ms = 0.0
 
 
 class Demand:
@@ -70,6 +77,15 @@ class Demand:
         counts.wanting_since_s = 0.0
         if now_s - flight.started_s - flight.waited_s > LATE_S:
             counts.late += 1
+
+    def answered(self, flight: Flight, timing: Timing) -> None:
+        """Its answer began, and these are its times."""
+        if flight.counted:
+            counts = self._counts[flight.service.id]
+            counts.answered += 1
+            counts.platform_ms += timing.overhead_ms
+            counts.queue_ms += timing.queue_ms
+            counts.service_ms += timing.engine_ms
 
     def ended(self, flight: Flight, now_s: float) -> None:
         """It is over, however."""
@@ -123,6 +139,10 @@ class Demand:
             counts.late,
             counts.in_flight,
             counts.waiting,
+            counts.answered,
+            round(counts.platform_ms * 1000),
+            round(counts.queue_ms * 1000),
+            round(counts.service_ms * 1000),
         )
 
     def _make_room(self) -> None:

@@ -233,6 +233,8 @@ class Dispatcher:
         self._commit(attempt)
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_whole(total_ms, option.floor_ms, trailer)
+        if header.status < 400:
+            self._demand.answered(flight, timing)
         self._traffic.answered(flight, header.status, total_ms, timing)
         headers = answer_headers(
             header,
@@ -262,6 +264,8 @@ class Dispatcher:
         flight.last_data_s = now_s
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_stream(total_ms, option.floor_ms + option.beyond_ms, header)
+        if timing is not None and header.status < 400:
+            self._demand.answered(flight, timing)
         self._traffic.answered(flight, header.status, total_ms, timing)
         headers = answer_headers(
             header,

@@ -1,7 +1,8 @@
-"""How long answers are expected to take before anything has been measured: stated priors.
+"""How long answers are expected to take: round trips, and what is guessed before it is measured.
 
 Expected time (p50) of a part of the audience on a node = round trip to a gateway of the node's
-cell + round trip from there to the node + service. A client may call any gateway inside the
+cell + round trip from there to the node + ``service_ms``, which is platform, queue and service as
+gateways measured them, or a prior until they have. A client may call any gateway inside the
 residency; the best one of the node's cell counts.
 
 The tail is a prior, not a measurement: p95 = 1.25 × p50 + 2 ms (jitter grows with distance, and

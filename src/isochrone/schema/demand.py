@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 SERVICES_MAX = 256
-"""Services in one report, those of the latest requests; about 20 KB."""
+"""Services in one report, those of the latest requests; about 30 KB."""
 
 
 class ServiceDemand(msgspec.Struct, frozen=True, array_like=True):
@@ -18,7 +18,9 @@ class ServiceDemand(msgspec.Struct, frozen=True, array_like=True):
     ``arrivals``: requests that came, also those refused for want of a replica. ``completed``: those
     that were sent to a replica and are over; ``busy_ms``: request-milliseconds on replicas, until
     now. ``late``: began later than ``LATE_S`` after they came, or never did. Now: ``in_flight`` on
-    replicas, ``waiting`` for one.
+    replicas, ``waiting`` for one. ``answered``: requests that got an answer that is no error and of
+    which it was measured how long the platform, the queue at the replica and the service itself
+    took until the first byte (round trips aside); the sums of these.
     """
 
     service: str
@@ -28,6 +30,10 @@ class ServiceDemand(msgspec.Struct, frozen=True, array_like=True):
     late: int
     in_flight: int
     waiting: int
+    answered: int = 0
+    platform_us: int = 0
+    queue_us: int = 0
+    service_us: int = 0
 
 
 LATE_S = 1.0
