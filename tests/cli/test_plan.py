@@ -243,6 +243,14 @@ def test_what_follows_demand_and_what_is_missing_is_said(tmp_path: Path) -> None
     assert "gone.onnx does not exist. Planned without its size" in output
 
 
+def test_every_key_of_the_json_is_documented(world: dict[str, Any]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
+    picture, objects = world["chosen"], [world, world["chosen"], world["further"][0]]
+    for known in (*objects, picture["sites"][0], picture["countries"][0], picture["within"]):
+        for key in known:
+            assert f"`{key}`" in text or f'`"{key}"`' in text, key
+
+
 def test_a_refusal_is_their_fault(tmp_path: Path) -> None:
     with pytest.raises(TheirFault):
         plan(tmp_path, GERMAN + "max_price_usd_per_hour: 0.1\n")

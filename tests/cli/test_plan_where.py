@@ -8,14 +8,18 @@ import msgspec
 import pytest
 
 from isochrone.atlas.audience import audience_points
+from isochrone.atlas.cities import city
 from isochrone.cli.plan_facts import Planner
-from isochrone.cli.plan_ground import candidates, inputs_of
+from isochrone.cli.plan_ground import candidates, inputs_of, site_at
 from isochrone.client.declaration import parse_declaration
 from isochrone.rules.eligible import eligibilities, legal_gateways
-from isochrone.rules.expected import weights_ppm
+from isochrone.rules.expected import at_percentile_us, expected_us, weights_ppm
+from isochrone.rules.rewards import STANDBY_FULL_CPU_MILLI, coverage_bps
 from isochrone.rules.where import decide
 from isochrone.schema.decision import PlacementInputs
 from isochrone.schema.where import WhereClaim, WhereInputs, WhereService, WhereSite
+
+EPOCH_MS = 3_600_000
 
 
 def us(ms: float) -> int:
@@ -80,3 +84,36 @@ def test_the_joint_rule_chooses_the_same_sites(audience: str, latency_ms: int, m
     assert sorted(site.place.metro for site in chosen) == sorted(
         site.metro for _, site in grants for _ in range(site.replicas)
     )
+
+
+def test_what_a_further_site_adds_is_what_a_pool_pays_for_standby() -> None:
+    """The number of ``plan`` worked out again, point by point, with the curve of the rewards."""
+    text = (
+        "name: chat\nmodel: {engine: upstream, task: tensor}\nresources: {cpus: 1}\n"
+        "replicas: 2..3\naudience: [DE, FR]\nobjective: {latency_ms: 24}\n"
+    )
+    service = parse_declaration(text, "service.yaml", Path()).service
+    planner = Planner(service, 2.0)
+    names = ("berlin", "paris", "munich", "lyon", "madrid", "hamburg")
+    sites = [site_at(city(name).place, service, name) for name in names]
+    chosen = sites[:2]
+    inputs = inputs_of(service, sites, planner.audience, planner.rtt_ms(planner.audience, sites))
+    times = at_percentile_us(expected_us(inputs, range(len(sites)))[0], 95.0)
+    in_time = times <= 24_000
+    weights = weights_ppm(inputs).tolist()
+    machine = STANDBY_FULL_CPU_MILLI * EPOCH_MS
+
+    def paid_bps(site: int) -> int:
+        gained = 0
+        for point, weight in enumerate(weights):
+            standing = int(in_time[point, : len(chosen)].sum())
+            more = standing + int(in_time[point, site])
+            covered = [coverage_bps(count * machine, EPOCH_MS) for count in (standing, more)]
+            gained += weight * (covered[1] - covered[0])
+        return gained // sum(weights)
+
+    told = {row.metro: row.adds_bps for row in planner.further(chosen, sites)}
+    assert set(told) == set(names[2:])
+    assert told == {name: paid_bps(n) for n, name in enumerate(names) if n >= 2}
+    assert told["lyon"] > 300
+    assert told["madrid"] < told["munich"]
