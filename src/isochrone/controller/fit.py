@@ -18,8 +18,9 @@ from isochrone.controller.inputs import Stamp, gather, own_ground, shapes_of
 from isochrone.controller.lawful import Lawful
 from isochrone.controller.quotas import replicas_of
 from isochrone.controller.view import World, free_nodes
+from isochrone.rules.fit_costs import with_fit_costs
 from isochrone.rules.reconcile import RETRY_S, Held, Wanted, as_held, wanted_of, withdrawn
-from isochrone.schema.decision import Cleared, Decision, PlacementInputs
+from isochrone.schema.decision import Cleared, Decision, PlacementInputs, Shape
 from isochrone.schema.digests import digest
 from isochrone.schema.lease import Quota
 from isochrone.schema.node import Node
@@ -123,18 +124,22 @@ def look(
     held: Sequence[Held],
     stamp: Stamp,
     cleared: tuple[Cleared, ...] = (),
+    usual: tuple[Shape, ...] = (),
 ) -> PlacementInputs:
-    """What the rule is told; raises InvalidInput for a declaration that nothing understands."""
+    """What the rule is told; raises InvalidInput for a declaration that nothing understands.
+
+    ``usual``: the mix of demands that has come to this cell (what it is asked for now).
+    """
     inputs = gather(
         "fit",
         grant,
         own_ground(world, grant.id),
         stamp,
         sites=quota.sites,
-        shapes=shapes_of(world),
+        shapes=usual or shapes_of(world),
         cleared=cleared,
     )
-    return as_held(inputs, held)
+    return with_fit_costs(as_held(inputs, held))
 
 
 def fitted(

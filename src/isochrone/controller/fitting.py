@@ -17,7 +17,7 @@ from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
 from isochrone.controller.fairness import FairTurns
 from isochrone.controller.fairness_ground import FairGround
-from isochrone.controller.inputs import Stamp, gather, own_ground
+from isochrone.controller.inputs import Stamp, gather, own_ground, shapes_of
 from isochrone.controller.leading import Leading
 from isochrone.controller.making_room import MAKING_ROOM, MakingRoom
 from isochrone.controller.masks import written_out
@@ -27,6 +27,7 @@ from isochrone.controller.standbys import Standbys, with_standbys_first
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.rules.making_room import Move, clearing
+from isochrone.rules.packing.mix import Mix, seen
 from isochrone.rules.reconcile import Action, Held, plan_leases
 from isochrone.schema.decision import Cleared, PlacementInputs
 from isochrone.schema.errors import Conflict, IsochroneError
@@ -61,6 +62,7 @@ class Fitting:
         self._unix_ms = unix_ms
         self._fits: dict[str, fit.Fit] = {}
         self._bad_since_s: dict[str, float] = {}
+        self._mix = Mix()
         self._nonce = 0
         self._said: dict[str, str] = {}
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -75,6 +77,7 @@ class Fitting:
         ``missing``: services at home here that no cell could be granted whole, ``lacks`` by how
         many replicas.
         """
+        self._mix = seen(self._mix, shapes_of(world))
         for id_ in self._turns.order(world.quotas):
             if not self._leading.may_act():
                 break
@@ -109,7 +112,7 @@ class Fitting:
                 continue
             held = self._observe(world, service, self._clock())
             told = self._turns.announced(service)
-            inputs = fit.look(world, quota, grant, held, self._stamp(world), told)
+            inputs = self._look(world, quota, grant, held, told)
             await self._records.keep(await decided(inputs), inputs)
             log.warning("%s: %s", service, "; ".join(f"{row.node}: {row.reason}" for row in told))
 
@@ -146,8 +149,19 @@ class Fitting:
         grant = world.granted[move.service]
         held = self._observe(world, move.service, self._clock())
         cleared = (clearing(move),)
-        inputs = fit.look(world, quota, grant, held, self._stamp(world), cleared)
+        inputs = self._look(world, quota, grant, held, cleared)
         return inputs, len(made.wanted.seats)
+
+    def _look(
+        self,
+        world: World,
+        quota: Quota,
+        grant: Declared,
+        held: Sequence[Held],
+        cleared: tuple[Cleared, ...],
+    ) -> PlacementInputs:
+        stamp = self._stamp(world)
+        return fit.look(world, quota, grant, held, stamp, cleared, self._mix.arrived)
 
     def _stamp(self, world: World) -> Stamp:
         return Stamp(cell=world.cell, epoch=self._leading.epoch, at_unix_ms=self._unix_ms())
@@ -223,7 +237,7 @@ class Fitting:
             return standing
         if not fit.is_wanted(quota, grant):
             return fit.of_nothing(world, quota, held, grant)
-        inputs = fit.look(world, quota, grant, held, self._stamp(world), cleared)
+        inputs = self._look(world, quota, grant, held, cleared)
         decision = await decided(inputs)
         rows = self._observe(world, grant.id, self._clock(), standby=True)
         inputs, decision = await with_standbys_first(inputs, decision, rows)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from isochrone.rules.fates import Fate
 
 
+BREAKS = ", but breaks "
+"""How a record begins to say that a level machine lost by what a replica there would break."""
+
+
 def explain(decision: Decision) -> list[str]:
     """The lines: what was decided, the winners, who is served how, who lost by how much, who was
     excluded by which rule, and what could not be met."""
@@ -46,6 +50,8 @@ def _told(fate: Fate) -> Iterator[str]:
 def _gap(fate: Fate) -> str:
     if fate.gap_points is None:
         return f"not chosen: {fate.detail}"
+    if fate.gap_points == 0 and BREAKS in fate.detail:
+        return f"level with the winners in points{fate.detail[fate.detail.index(BREAKS) :]}"
     if fate.gap_points == 0:
         return f"{fate.score:.3f} points, level with the winners: the seed drew for others"
     return f"{fate.score:.3f} points, {fate.gap_points:.3f} from the winners' {fate.winner_score}"

@@ -27,21 +27,25 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from isochrone.rules import coverage
 from isochrone.rules.choice import Choice, Limits, choose
 from isochrone.rules.costs import POINT, PRICE_POINTS, Costs, Grant, Option
 from isochrone.rules.devices import choose as choose_gpus
+from isochrone.rules.devices import matching
 from isochrone.rules.eligible import Eligibility, blocs_of, eligibilities, price_of
 from isochrone.rules.equals import order_of
 from isochrone.rules.expected import expected_us, weights_ppm
-from isochrone.rules.explaining import explain
+from isochrone.rules.explaining import BREAKS, explain
+from isochrone.rules.packing.cluster import STEP_MILLI
 from isochrone.rules.residency import allowed_countries
 from isochrone.rules.shortfall import Outcome, percent, unmet
 from isochrone.schema.decision import Candidate, Decision, FreeNode, PlacementInputs
 from isochrone.schema.digests import canonical, decode, digest, sha256_hex
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.lease import Site
+from isochrone.schema.node import Resources
 from isochrone.schema.service import service_id
 
 __all__ = ["RULE", "decide", "explain", "replay"]
@@ -233,11 +237,21 @@ def _gpus(inputs: PlacementInputs, free: FreeNode) -> tuple[int, ...]:
     need, capacity = inputs.service.resources, free.node.capacity
     if len(free.gpus) == need.gpu_count:
         return free.gpus
+    if free.fit_gpus is not UNSET and _have_room(free, free.fit_gpus, need):
+        return free.fit_gpus
     gpus = choose_gpus(capacity, free.free_gpu_milli, need)
     if gpus is None and free.held_gpu_milli:  # its predecessor makes room for it first
         pairs = zip(free.free_gpu_milli, free.held_gpu_milli, strict=False)
         gpus = choose_gpus(capacity, [left + held for left, held in pairs], need)
     return gpus or ()
+
+
+def _have_room(free: FreeNode, gpus: Sequence[int], need: Resources) -> bool:
+    """Whether these are GPUs that a replica can have."""
+    able = set(matching(free.node.capacity, need.gpu))
+    left = dict(enumerate(free.free_gpu_milli))
+    fitting = {gpu for gpu in gpus if gpu in able and left.get(gpu, 0) >= need.gpu_milli}
+    return len(fitting) == len(gpus) == need.gpu_count
 
 
 def _sites(inputs: PlacementInputs, winners: Sequence[int]) -> tuple[tuple[str, Site], ...]:
@@ -295,7 +309,21 @@ def _standing(
         return None, "no replica was to be placed"
     rival = _address(inputs, picture.usable[margin.instead_of])
     words = f"{_points(margin.by)} points {'more' if margin.by >= 0 else '(less)'} than {rival}"
-    return _points(choice.cost + margin.by), f"{words}{_remedy(inputs, picture, position)}"
+    broken = _broken(inputs, picture, position)
+    return _points(choice.cost + margin.by), f"{words}{broken}{_remedy(inputs, picture, position)}"
+
+
+def _broken(inputs: PlacementInputs, picture: _Picture, position: int) -> str:
+    """Of a level machine of the same provider: what a replica there would have broken more."""
+    assert picture.choice is not None
+    margin = picture.choice.margins[position]
+    one, rival = (inputs.nodes[picture.usable[n]] for n in (position, margin.instead_of))
+    if margin.by or one.node.provider != rival.node.provider:
+        return ""
+    if one.fit_cost is UNSET or rival.fit_cost is UNSET or one.fit_cost <= rival.fit_cost:
+        return ""
+    more = (one.fit_cost - rival.fit_cost) * STEP_MILLI
+    return f"{BREAKS}{more} thousandths of a GPU more"
 
 
 def _remedy(inputs: PlacementInputs, picture: _Picture, position: int) -> str:

@@ -35,7 +35,10 @@ class FreeNode(msgspec.Struct, frozen=True, kw_only=True):
 
     ``free_gpu_milli``: thousandths left of each of its GPUs, by number (``rules.devices``);
     ``held_gpu_milli``: what the service's own leases have of them. ``gpus``: those that a replica
-    of what is declared now has there, which it keeps.
+    of what is declared now has there, which it keeps. ``fit_cost``: of a fit, how much of the
+    node's use a replica would break, in steps of 60 thousandths of a GPU, negative where it takes
+    what nobody else could use; ``fit_gpus``: the GPUs that it would get (``rules.fit_costs``).
+    UNSET where nothing was worked out.
     """
 
     node: Node
@@ -46,6 +49,8 @@ class FreeNode(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     holds: int = 0
     alive: bool = True
+    fit_cost: int | UnsetType = UNSET
+    fit_gpus: tuple[int, ...] | UnsetType = UNSET
 
     @property
     def free_gpus(self) -> int:

@@ -24,7 +24,8 @@ from isochrone.rules.packing.holes import Table
 from isochrone.rules.packing.valuing import Kinds, Numbers, Value
 from isochrone.schema.errors import InvalidInput
 
-STEP = 60 * PPM * 1_000
+STEP_MILLI = 60
+STEP = STEP_MILLI * PPM * 1_000
 """Differences below 60 thousandths of a GPU are taken for equal: then the first node wins, which
 fills begun nodes before fresh ones. Finer steps chase differences that the measure cannot see."""
 
@@ -53,23 +54,37 @@ class _Known:
 
 
 class Cluster:
-    """The nodes of a site. ``nodes``: what is free of each, in the order that breaks ties."""
+    """The nodes of a site. ``nodes``: what is free of each, in the order that breaks ties.
+
+    ``whole``: the nodes when nothing runs on them (as given): how rare a node is that a demand
+    could ever use.
+    """
 
     def __init__(
-        self, nodes: Sequence[Residual], typical: Typical, table: Table | None = None
+        self,
+        nodes: Sequence[Residual],
+        typical: Typical,
+        table: Table | None = None,
+        whole: Sequence[Residual] | None = None,
     ) -> None:
         self.width = max([1, *(len(node.gpu_milli) for node in nodes)])
         self._kinds = sorted({node.models for node in nodes})
-        self.cpu = np.array([node.cpu_milli for node in nodes], dtype=np.float64)
-        self.memory = np.array([node.memory_mib for node in nodes], dtype=np.float64)
-        self.free = np.zeros((len(nodes), self.width))
-        for index, node in enumerate(nodes):
-            self.free[index, : len(node.gpu_milli)] = node.gpu_milli
-        self.kind = np.array([self._kinds.index(node.models) for node in nodes], dtype=np.int64)
-        self._first = self.cpu.copy(), self.memory.copy(), self.free.copy()
+        self.cpu, self.memory, self.free = self._columns(nodes)
+        numbers = {kind: number for number, kind in enumerate(self._kinds)}
+        self.kind = np.array([numbers[node.models] for node in nodes], dtype=np.int64)
+        self._first = self._columns(nodes if whole is None else whole)
         self._forget()
         self.lost: Flags = np.zeros(len(nodes), dtype=bool)
         self.learn(typical, table)
+
+    def _columns(self, nodes: Sequence[Residual]) -> tuple[Numbers, Numbers, Numbers]:
+        """Cores, memory and GPUs of nodes, a row each."""
+        cpu = np.array([node.cpu_milli for node in nodes], dtype=np.float64)
+        memory = np.array([node.memory_mib for node in nodes], dtype=np.float64)
+        free = np.zeros((len(nodes), self.width))
+        for index, node in enumerate(nodes):
+            free[index, : len(node.gpu_milli)] = node.gpu_milli
+        return cpu, memory, free
 
     def learn(self, typical: Typical, table: Table | None = None) -> None:
         """Value nodes by these usual demands, and this waste of holes, from now on."""
@@ -143,9 +158,20 @@ class Cluster:
             cost = costs[node]
         if cost >= NEVER:
             return None
+        return self._placed(known, node, demand)
+
+    def _placed(self, known: _Known, node: int, demand: Demand) -> Placement:
         if demand.gpu_count == 1:
             return Placement(node=node, gpus=(int(known.gpu[node]),))
         return Placement(node=node, gpus=self._tightest(node, demand))
+
+    def each(self, demand: Demand) -> list[tuple[int, tuple[int, ...]] | None]:
+        """For every node what the demand would add, in steps, and the GPUs that it would get."""
+        known = self._reckoned(demand)
+        return [
+            None if cost >= NEVER else (int(cost), self._placed(known, node, demand).gpus)
+            for node, cost in enumerate(known.cost.tolist())
+        ]
 
     def cost(self, node: int, demand: Demand) -> float:
         """What the demand would add on this node, in steps; ``NEVER``: it does not fit."""

@@ -15,7 +15,7 @@ not do: look ahead (``valuing`` does).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -39,7 +39,12 @@ class Typical(msgspec.Struct, frozen=True, kw_only=True):
 
 def typical_of(demands: Iterable[Demand], popularity_ppm: int = POPULARITY_PPM) -> Typical:
     """The commonest demands of those given, until they make up ``popularity_ppm`` of all."""
-    counted = sorted(Counter(demands).items(), key=lambda item: (-item[1], item[0]))
+    return typical_of_counts(Counter(demands), popularity_ppm)
+
+
+def typical_of_counts(counts: Mapping[Demand, int], popularity_ppm: int) -> Typical:
+    """As ``typical_of``, of demands that have been counted."""
+    counted = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     total = sum(count for _, count in counted)
     kept: list[tuple[Demand, int]] = []
     reached = 0
