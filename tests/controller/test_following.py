@@ -114,6 +114,16 @@ def test_from_zero_at_the_first_request_and_back_when_idle() -> None:
     assert simulated.target == 0
 
 
+def test_the_first_request_does_not_wait_for_the_next_step() -> None:
+    simulated = following(0, 3)
+    simulated.run(30, per_s=0)
+    simulated.now_s += 0.05
+    simulated.row = msgspec.structs.replace(simulated.row, arrivals=1, waiting=1)
+    simulated._tell()
+    simulated.following.work(simulated._world(), {}, {})
+    assert simulated.target == 1
+
+
 def test_a_start_from_zero_is_measured_as_who_waits_feels_it() -> None:
     simulated = following(0, 3)
     simulated.run(3, per_s=0)

@@ -16,6 +16,7 @@ from isochrone.controller.joint_inputs import Subject, gather
 from isochrone.controller.view import World, held
 from isochrone.rules import where
 from isochrone.rules.placement import decide, replay
+from isochrone.rules.rotation import HOUR_MS, seed_for
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.identity import PrivateKey
@@ -92,6 +93,18 @@ def test_the_order_of_services_and_nodes_changes_nothing() -> None:
     one = gather(HERE, {}, [subject(PATIENT), subject(HURRIED)], STAMP)
     turned = world({FAR: DISTANT, NEAR: CLOSE})
     assert gather(turned, {}, [subject(HURRIED), subject(PATIENT)], STAMP) == one
+
+
+def test_equal_sites_are_drawn_anew_every_hour_and_epoch_and_by_nothing_else() -> None:
+    seeds = {
+        gather(
+            HERE, {}, [subject(PATIENT)], Stamp(cell=cell, epoch=epoch, at_unix_ms=at_unix_ms)
+        ).seed
+        for cell, epoch, at_unix_ms in [("fra", 3, 7), ("fra", 4, 7), ("fra", 3, 7 + HOUR_MS)]
+    }
+    assert len(seeds) == 3
+    assert gather(HERE, {}, [subject(HURRIED)], STAMP).seed in seeds, "the services change nothing"
+    assert seed_for("fra", 0, 3, 7) in seeds, "anybody can draw again"
 
 
 def test_a_tenants_higher_priority_has_the_place_of_two_that_need_it_alike() -> None:

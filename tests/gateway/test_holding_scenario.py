@@ -106,7 +106,8 @@ async def test_of_a_body_too_large_to_keep_the_part_that_came_counts(town: Town)
 async def test_residency_comes_first(town: Town) -> None:
     gateway = await town.gateway()
     far = await town.node(WASHINGTON, at=gateway)
-    await town.route(route(town, (far, "l1"), residency=EU))
+    patient = msgspec.structs.replace(STARTING, hold_s=60.0)  # longer than a caller waits
+    await town.route(route(town, (far, "l1"), residency=EU, starting=patient))
     answer = await ask(town)
     assert answer.status == 503
     assert "where its residency allows" in answer.body.decode()

@@ -40,6 +40,11 @@ def test_the_same_model_on_the_same_class_is_believed_first() -> None:
     assert start_times(starts, "new", "m", 0).warm_s == 20.0  # the slower of both elsewhere
 
 
+def test_another_models_starts_say_nothing_of_this_one() -> None:
+    starts = remember(Starts(), start(90_000.0, model="huge"))
+    assert start_times(starts, "a100", "m", GIB) == start_times(Starts(), "a100", "m", GIB)
+
+
 def test_nine_of_ten_are_no_slower() -> None:
     starts = Starts()
     for second in range(1, 21):

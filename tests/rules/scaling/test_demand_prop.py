@@ -42,11 +42,13 @@ def test_a_steady_rate_is_expected_with_ever_less_room() -> None:
 
 
 def test_a_ramp_is_seen_coming() -> None:
-    """5 % of the start more every minute: after ten minutes a start ahead is 155 % of it."""
-    ramp = [round(500 * (1 + 0.05 * i * REPORT_S / 60)) for i in range(120)]
+    """20 % of the start more every minute: after ten minutes there are 298 % of it, and a start
+    ahead 318 %."""
+    ramp = [round(500 * (1 + 0.2 * i * REPORT_S / 60)) for i in range(120)]
     state = follow([500] * 600 + ramp)[-1]
     ahead = expected(state, 0.02)
-    assert 0.95 < ahead.per_s / 155 < 1.1
+    assert ahead.guess == "trend"
+    assert 0.98 < ahead.per_s / 318 < 1.02
 
 
 def test_the_upper_end_is_exceeded_about_as_often_as_said() -> None:

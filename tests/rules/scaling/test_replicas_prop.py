@@ -103,6 +103,9 @@ def test_letting_go_waits_for_as_long_as_a_start() -> None:
 def test_to_zero_only_after_the_idle_time_and_back_with_the_first_request() -> None:
     policy = msgspec.structs.replace(POLICY, least=0, idle_s=120.0)
     state, targets = follow(policy, [10.0] * 100 + [0.0] * 40)
+    _, always = follow(POLICY, [10.0] * 100)
+    assert [target.replicas for target in targets[:100]] == [one.replicas for one in always]
+    assert targets[99].replicas > 1
     last = 100 + 120 // 5
     assert all(target.replicas >= 1 for target in targets[: last - 1])
     assert targets[last].replicas == 0
@@ -119,6 +122,14 @@ def test_requests_that_wait_are_believed_rather_than_the_model() -> None:
         state, target = step(POLICY, state, late, i * 5.0)
     assert target.care > 1.0
     assert target.replicas > calm[-1].replicas
+
+
+def test_a_line_that_has_formed_is_worked_off_though_nothing_began_late_yet() -> None:
+    state, calm = follow(POLICY, [8.0] * 200)
+    line = msgspec.structs.replace(steady(8.0, state.replicas), waiting=1200)
+    _, target = step(POLICY, state, line, 201 * 5.0)
+    assert target.care == 1.0
+    assert target.needed > calm[-1].needed, "20 a second more for the length of a start"
 
 
 def test_what_is_in_flight_is_not_let_go() -> None:
