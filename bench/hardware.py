@@ -47,7 +47,7 @@ from isochrone.node.work_process import WorkProcess
 from isochrone.node.work_worker import Begin, Committed, Open, Opened, Recall, Recalled
 from isochrone.rules.hardware import WORKS_TO_FAIL, drawn_rows, finding, recall_nonce, work_seed
 from isochrone.rules.work_sizes import WorkSize, claimed_mflops, class_of, mflops_of, work_for
-from isochrone.schema.proof import WorkAttestation, WorkClaim
+from isochrone.schema.work import WorkAttestation, WorkClaim
 from isochrone.validator.hardware_check import Shown, check
 
 MEMORIES_MIB = (32, 64, 256, 512)

@@ -16,7 +16,7 @@ from isochrone.rules.hardware import drawn_rows, recall_nonce, work_seed
 from isochrone.rules.row_tree import Levels, group_of, levels_of, path_of
 from isochrone.rules.seeded_work import low_halves
 from isochrone.rules.work_sizes import WorkSize
-from isochrone.schema.proof import OpenedRow
+from isochrone.schema.work import OpenedRow
 from isochrone.validator.hardware_check import Shown
 
 

@@ -4,7 +4,7 @@
 * ``share_within_50ms`` (``25``, ``10``): people whose round trip to the nearest site is at most
   that, for ``central20`` (the twenty regions where AWS sells accelerators for large models) and
   for 50, 200 and 1,000 chosen sites; server to server, and with ``_access2``, ``_access10`` for
-  2 and 10 ms of access. ``bench.reach_people`` says who is counted and how sites are chosen;
+  2 and 10 ms of access; ``…_by_continent`` for 50 ms. ``bench.reach_people`` says who is counted and how sites are chosen;
 * ``measured_check``: the same shares over measured pairs only, where there are some;
 * ``cost_ratio_hyperscaler``: per GPU (``bench.reach_prices``);
 * ``detour_gain``: relaying through one of 50 cells, over measured pairs (``bench.reach_measured``).
@@ -34,7 +34,16 @@ from bench.reach_measured import (
     round_trips_of,
     servers_at,
 )
-from bench.reach_people import SIZES, best, chosen, people, possible_sites, shares, table
+from bench.reach_people import (
+    SIZES,
+    best,
+    chosen,
+    people,
+    possible_sites,
+    shares,
+    shares_by_continent,
+    table,
+)
 from bench.reach_prices import ratios
 
 from isochrone.atlas import roundtrips
@@ -100,6 +109,7 @@ def run(files: dict[str, Path], *, own: bool, quick: bool) -> dict[str, Any]:
     times = {"central20": best(table(who.places, central, round_trips), range(len(central)))}
     times |= {str(size): best(rtt, picked[:size]) for size in SIZES}
     found |= shares(who.weights, times)
+    found["share_within_50ms_by_continent"] = shares_by_continent(who, times, 50)
     first, told = [sites[n] for n in picked[: SIZES[1]]], left_out_ms(measured)
     found["measured_check"] = {
         "central20": check(who, measured, central, told),

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from isochrone.atlas.blocs import CONTINENTS, countries
 from isochrone.atlas.cities import all_cities, slug
 from isochrone.atlas.sites import candidate_sites
 from isochrone.rules.coverage_order import order
@@ -48,9 +49,9 @@ class People(NamedTuple):
     weights: NDArray[np.int64]
 
 
-def people(cities: Path, countries: Path, every: int = 1) -> People:
+def people(cities: Path, users_by_country: Path, every: int = 1) -> People:
     """Read the cities, weighted by internet users. ``every``: only each so-many-th city."""
-    with countries.open(encoding="utf-8", newline="") as file:
+    with users_by_country.open(encoding="utf-8", newline="") as file:
         users = {row["iso2"]: float(row["internet_users"] or 0) for row in csv.DictReader(file)}
     with cities.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))[::every]
@@ -122,4 +123,26 @@ def shares(weights: NDArray[np.int64], times: dict[str, Floats]) -> dict[str, di
                 name: round(int(weights[ms + access <= bound].sum()) / whole, 4)
                 for name, ms in times.items()
             }
+    return found
+
+
+def shares_by_continent(
+    who: People, times: Mapping[str, Floats], bound_ms: float
+) -> dict[str, dict[str, float]]:
+    """Continent -> its share of all people, and of its people within a bound by set of sites."""
+    named = {code: name for name, code in CONTINENTS.items()}
+    known = countries()
+    codes = np.array([known[place.country].continent for place in who.places], dtype=np.str_)
+    whole = int(who.weights.sum())
+    found = {}
+    for code in sorted(set(codes.tolist())):
+        rows = codes == code
+        here = int(who.weights[rows].sum())
+        if not here:
+            continue
+        near = {
+            name: round(int(who.weights[rows & (ms <= bound_ms)].sum()) / here, 4)
+            for name, ms in times.items()
+        }
+        found[named[code]] = {"people": round(here / whole, 4), **near}
     return found

@@ -111,7 +111,8 @@ def audit_epoch(folder: Path) -> dict[str, Any]:
     """From an empty folder to an audit that agrees."""
     from isochrone.lab.invented import DEPLOYMENT
     from isochrone.lab.invented_chain import InventedChain
-    from isochrone.schema.settlement import ChainSnapshot, RootStatement
+    from isochrone.schema.chain_snapshot import ChainSnapshot
+    from isochrone.schema.settlement import RootStatement
     from isochrone.validator.audit import audit
 
     told = msgspec.json.decode((folder / "told.json").read_bytes(), type=Told)

@@ -17,28 +17,20 @@ import time
 from isochrone.records.tables import WATCHES
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
 from isochrone.rules.watching import COMMITTEE, moments, node_share_ppm, phases, seed_of
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Watcher, WatchStart
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
-    WATCH_COMMITMENT,
-    WATCH_OPENING,
     PlaceAttestation,
     Transcript,
-    WatchCommitment,
-    WatchOpening,
 )
-from isochrone.schema.settlement import (
-    Bonded,
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Watcher,
-    WatchStart,
-)
+from isochrone.schema.proof import WATCH_COMMITMENT, WATCH_OPENING, WatchCommitment, WatchOpening
+from isochrone.schema.settlement import Books
 from isochrone.validator.watch_checking import check_watches
 from isochrone.validator.watch_journal import Taken
 from isochrone.validator.watch_papers import body_digest

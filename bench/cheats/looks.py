@@ -11,13 +11,9 @@ from functools import cache, lru_cache
 import msgspec
 
 from isochrone.rules import answers, hardware, work_sizes
-from isochrone.schema.proof import (
-    AnswerCheck,
-    Finding,
-    NodeReport,
-    WorkAttestation,
-    WorkClaim,
-)
+from isochrone.schema.answer_checks import AnswerCheck
+from isochrone.schema.proof import Finding, NodeReport
+from isochrone.schema.work import WorkAttestation, WorkClaim
 
 CLAIM = WorkClaim(memory_mib=512, mflops=work_sizes.floor_mflops(33))
 SIZE = work_sizes.work_for(CLAIM.memory_mib, CLAIM.mflops)

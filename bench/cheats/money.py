@@ -13,22 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from isochrone.rules.settlement import settle
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Fund
+from isochrone.schema.deployment import Terms
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Resources
+from isochrone.schema.record_batch import LeaseRecord, RecordBatch, SignedHead, StandbyRecord
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import (
-    Bonded,
-    Books,
-    ChainSnapshot,
-    EpochInput,
-    Fund,
-    LeaseRecord,
-    RecordBatch,
-    SignedHead,
-    StandbyRecord,
-    Terms,
-    Usage,
-)
+from isochrone.schema.settlement import Books, EpochInput, Usage
 from isochrone.schema.tally import COUNTS, LeaseTerms, TallyChain
 from isochrone.schema.typed_data import Domain, purpose_of, tally_head
 from isochrone.validator.collecting import Collection

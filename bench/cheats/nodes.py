@@ -17,8 +17,9 @@ import numpy as np
 from bench.cheats.looks import Look
 
 from isochrone.rules import objectives, work_sizes
+from isochrone.schema.deployment import Terms
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import Terms, Window
+from isochrone.schema.settlement import Window
 from isochrone.schema.tally import BUCKETS, LATENCY_BOUNDS_MS
 
 TERMS = Terms()

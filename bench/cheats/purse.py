@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from isochrone.rules import holding
 from isochrone.rules.verdicts import Ruling
-from isochrone.schema.settlement import Held, Terms
+from isochrone.schema.deployment import Terms
+from isochrone.schema.settlement import Held
 
 TERMS = Terms()
 

@@ -23,20 +23,12 @@ from isochrone.rules.ballots import Ballots
 from isochrone.rules.duties import unpaid
 from isochrone.rules.parties import Parties, parties_of
 from isochrone.rules.verdicts import Ruling, ruling
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Watcher, WatchStart
+from isochrone.schema.deployment import Terms
 from isochrone.schema.node import Resources
+from isochrone.schema.record_batch import LeaseRecord
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import (
-    Bonded,
-    Books,
-    ChainSnapshot,
-    EpochInput,
-    LeaseRecord,
-    Terms,
-    Usage,
-    Watcher,
-    WatchReport,
-    WatchStart,
-)
+from isochrone.schema.settlement import Books, EpochInput, Usage, WatchReport
 from isochrone.schema.tally import LeaseTerms
 
 SEATS = 12

@@ -12,9 +12,9 @@ from isochrone.cell.config import CellConfig, OwnChain
 from isochrone.cell.ports import Ports
 from isochrone.controller.config import ControllerConfig
 from isochrone.gateway.config import GatewayConfig
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.settlement import Deployment
 from isochrone.validator.config import ValidatorConfig
 
 PLACE = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")

@@ -13,8 +13,8 @@ from tests.ledger.worlds import DOLLAR, AnvilWorld, key
 from isochrone.cli import main
 from isochrone.ledger.anvil import Anvil, AnvilSpec
 from isochrone.ledger.deploy import write_deployment
+from isochrone.schema.deployment import Role
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Role
 
 pytestmark = pytest.mark.processes
 

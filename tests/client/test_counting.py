@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from isochrone.client.counting import CHAINS_MAX, AnswerCounts, Counting, Discrepancy
 from isochrone.schema.admin import COUNT_HEADER, TenantCounts, TenantCountsTaken
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.settling import LedgerView
 from isochrone.schema.typed_data import tenant_count
 

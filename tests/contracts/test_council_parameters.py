@@ -19,8 +19,8 @@ from tests.contracts.network import (
     source,
 )
 
+from isochrone.schema.deployment import Terms
 from isochrone.schema.parameters import PARAMETERS, terms_from
-from isochrone.schema.settlement import Terms
 
 FEE = WORDS["fee_bps"]
 

@@ -12,11 +12,11 @@ import pytest
 
 from isochrone.cell.ports import free_ports
 from isochrone.fabric.server import HubSpec, NatsServer
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.invitations import invited
 from isochrone.schema.plans import CellOffers, PlanAnswer, QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
-from isochrone.schema.settlement import Deployment
 
 from .cell_in_test import CREDENTIALS, TENANT, CellInTest, node, service, until
 

@@ -17,10 +17,11 @@ from isochrone.controller.fairness_ground import FairGround
 from isochrone.controller.lease_records import looked, records_of
 from isochrone.controller.view import World
 from isochrone.rules.reconcile import Held, Seat, Wanted, plan_leases
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import INVITATION, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Capacity, Resources
-from isochrone.schema.settlement import Deployment, Invitation
+from isochrone.schema.record_batch import Invitation
 
 from .worlds import declare, lease, node, quota, seen, service, world
 

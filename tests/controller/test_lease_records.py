@@ -14,10 +14,11 @@ from isochrone.controller.lease_records import (
 )
 from isochrone.controller.liveness import SeenNode
 from isochrone.controller.view import World
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import INVITATION, pack, seal
 from isochrone.schema.identity import PrivateKey
+from isochrone.schema.record_batch import Invitation, LeaseRecord
 from isochrone.schema.service import AudienceShare, Objective
-from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord
 from isochrone.schema.tally import terms_of
 
 from .worlds import declare, lease, node, quota, seen, service, world

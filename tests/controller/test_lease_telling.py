@@ -13,6 +13,7 @@ from isochrone.controller.shelf import Shelf
 from isochrone.fabric.connection import Fabric
 from isochrone.lab.twins.fabric import MemoryCells
 from isochrone.rules.tally_batches import BATCH_BYTES_MAX
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import (
     FINAL_NEWS,
     INVITATION,
@@ -24,7 +25,7 @@ from isochrone.schema.documents import (
     unseal,
 )
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord, RecordBatch
+from isochrone.schema.record_batch import Invitation, LeaseRecord, RecordBatch
 from isochrone.schema.settling import (
     S_FINAL,
     S_WANTED,

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from isochrone.controller.declared import declared
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import LEASE_RECORD, VOUCHER_REQUEST, pack, seal, unpack, unseal
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.invitations import invited
-from isochrone.schema.settlement import Deployment, Invitation, LeaseRecord, RecordBatch
+from isochrone.schema.record_batch import Invitation, LeaseRecord, RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,

@@ -15,7 +15,7 @@ from isochrone.controller.spending import (
     granted,
     plausible_microusd,
 )
-from isochrone.schema.settlement import Terms
+from isochrone.schema.deployment import Terms
 from isochrone.schema.settling import VoucherRequest
 
 TERMS = Terms()

@@ -11,11 +11,11 @@ from isochrone.controller.shelf import Shelf
 from isochrone.controller.spending import RELAY_REQUESTS_PER_S_MAX, plausible_microusd
 from isochrone.controller.view import World
 from isochrone.controller.vouchers import MOVING, VoucherDesk, prices_now
+from isochrone.schema.deployment import Terms
 from isochrone.schema.documents import VOUCHER_REQUEST, pack, seal
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.plans import CellOffers, HeldReplica
-from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,

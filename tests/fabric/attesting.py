@@ -14,23 +14,18 @@ from isochrone.fabric.connection import Fabric
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
     S_ATTESTED,
     VANTAGE_NEWS,
-    VERDICT_NEWS,
-    WORK_ATTESTATION,
-    WORK_RESULT,
     Attested,
-    Barred,
     PlaceAttestation,
     Transcript,
     VantageNews,
-    VerdictNews,
-    WorkAttestation,
-    WorkResult,
 )
+from isochrone.schema.proof import VERDICT_NEWS, Barred, VerdictNews
+from isochrone.schema.work import WORK_ATTESTATION, WORK_RESULT, WorkAttestation, WorkResult
 
 FRANKFURT = Place(latitude=50.11, longitude=8.68, country="DE", metro="frankfurt")
 BASEL = Place(latitude=47.56, longitude=7.59, country="CH", metro="basel")

@@ -25,13 +25,8 @@ from isochrone.fabric.reaches import KEPT, Reach, Reaches
 from isochrone.lab.twins.fabric import MemoryCells, MemoryFabric
 from isochrone.schema.documents import pack, unpack
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
-    S_ATTESTED,
-    S_HOUSE_ATTESTED,
-    S_HOUSE_VANTAGES,
-    S_VANTAGES,
-    S_VERDICTS,
-)
+from isochrone.schema.probing import S_ATTESTED, S_HOUSE_ATTESTED, S_HOUSE_VANTAGES, S_VANTAGES
+from isochrone.schema.proof import S_VERDICTS
 
 NODE, STRANGER = key("node"), key("stranger")
 VANTAGES = [key(f"vantage {number}") for number in range(3)]

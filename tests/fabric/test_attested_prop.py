@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.fabric.attesting import FRANKFURT, REACHES, reach_of
 
 from isochrone.fabric.attested_bounds import AHEAD_MS, Bounds
-from isochrone.schema.proof import PlaceAttestation
+from isochrone.schema.probing import PlaceAttestation
 
 VALID_MS = 1000
 ACCOUNTS = ("alice", "bob", "carol", "")

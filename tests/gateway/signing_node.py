@@ -12,9 +12,9 @@ from isochrone.node.tallies import Tallies
 from isochrone.node.tallies_signing import TallySigner
 from isochrone.records.spool import Spool
 from isochrone.rules.tallying import OK
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.frames import Control
 from isochrone.schema.lease import Lease
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.tally import TallyProposal
 
 from .acting_node import ActingNode, Asked, Script

@@ -12,11 +12,12 @@ from tests.node.node_process import NodeProcess
 
 from isochrone.gateway.process import Gateway
 from isochrone.node.config import DoorAddress
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.identity import recover
 from isochrone.schema.lease import Lease
+from isochrone.schema.record_batch import Links, RecordBatch, SignedHead
 from isochrone.schema.routing import ReplicaRoute, ServiceRoute
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import Deployment, Links, RecordBatch, SignedHead
 from isochrone.schema.settling import RecordsAck
 from isochrone.schema.tally import LINK_BYTES, LINK_WORDS, next_head
 from isochrone.schema.typed_data import tally_head

@@ -10,12 +10,13 @@ import pytest
 
 from isochrone.client.admin import AdminClient
 from isochrone.gateway.process import Gateway
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.documents import SERVICE, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import APPEAL, Appeal
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.service import Model
-from isochrone.schema.settlement import NO_CHAIN, Deployment, RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,

@@ -17,11 +17,11 @@ from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.process import Gateway
 from isochrone.rules import answer_scores, routing
 from isochrone.rules.answers import finding, is_right, is_wrong
+from isochrone.schema.answer_checks import ANSWER_CHECK, AnswerCheck
 from isochrone.schema.documents import pack as pack_document
 from isochrone.schema.documents import seal, unpack, unseal
 from isochrone.schema.frames import AnswerRootWanted
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import ANSWER_CHECK, AnswerCheck
 from isochrone.schema.service import Residency
 from isochrone.validator import answers as validator_answers
 from isochrone.validator.answers import Answers

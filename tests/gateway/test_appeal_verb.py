@@ -13,7 +13,7 @@ from isochrone.cli.verbs.appeal import command
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import APPEAL, Appeal
-from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.settling import RecordsAck, records_subject
 
 from .test_admin_ledger import CHAIN

@@ -14,10 +14,11 @@ from isochrone.gateway.tallies_handing import RecordHand
 from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.lab.twins.fabric import MemoryCells
 from isochrone.records.spool import Spool
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import RECORDS_WANTED, pack, seal
 from isochrone.schema.frames import Records
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.settling import RecordsAck, RecordsWanted, records_subject
 
 CHAIN = Deployment(chain_id=31337, genesis_unix_s=1, epoch_s=60)

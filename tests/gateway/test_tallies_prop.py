@@ -21,7 +21,7 @@ from isochrone.gateway.tallies import Tally
 from isochrone.gateway.tallies_chains import Chains
 from isochrone.rules import tallying
 from isochrone.rules.tallying import CALLER, CUT, OK, REPLICA, Counter, Link, Watched, judge
-from isochrone.schema.settlement import Deployment
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.tally import (
     LINK_WORDS,
     TallyAccepted,

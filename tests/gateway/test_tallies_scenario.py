@@ -18,7 +18,7 @@ from isochrone.records.spool import Spool
 from isochrone.rules.tally_batches import Message, unpack_message
 from isochrone.schema.documents import FINAL_NEWS, STANDBY_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import StandbyRecord
+from isochrone.schema.record_batch import StandbyRecord
 from isochrone.schema.settling import S_FINAL, FinalNews
 from isochrone.schema.tally import TallyAccepted
 from isochrone.schema.typed_data import tenant_count

@@ -17,16 +17,16 @@ from isochrone.fabric.attestations import place_attestation
 from isochrone.gateway.process import Gateway
 from isochrone.gateway.vantage import WATCHERS_MAX, watchers_of
 from isochrone.node.config import DoorAddress
+from isochrone.schema.deployment import NO_CHAIN
 from isochrone.schema.frames import Watchers
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     S_HOUSE_ATTESTED,
     Attested,
     PlaceAttestation,
     VantageDoor,
     VantageNews,
 )
-from isochrone.schema.settlement import NO_CHAIN
 from isochrone.validator.config import ValidatorConfig
 from isochrone.validator.vantage import ValidatorVantage
 

@@ -15,9 +15,10 @@ from isochrone.ledger.chain import Contract
 from isochrone.ledger.errors import ChainRewound, Reverted
 from isochrone.rules import merkle
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import Terms
 from isochrone.schema.errors import Conflict, NotFound
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import RootStatement, Terms
+from isochrone.schema.settlement import RootStatement
 
 PURPOSE = typed_data.purpose_of("0xtenant.service")
 SPENDER = key("controller")

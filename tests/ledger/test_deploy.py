@@ -20,8 +20,8 @@ from isochrone.ledger.deploy import (
 )
 from isochrone.ledger.errors import ChainUnreachable, WrongChain
 from isochrone.ledger.evm import EvmChain
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Deployment
 
 
 def test_addresses_are_known_beforehand() -> None:

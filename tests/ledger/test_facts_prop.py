@@ -20,7 +20,7 @@ from isochrone.ledger.anvil import Anvil, AnvilSpec, ask
 from isochrone.ledger.errors import Reverted
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.schema import typed_data
-from isochrone.schema.settlement import ROLES
+from isochrone.schema.deployment import ROLES
 
 WHO = [key("a"), key("b"), key("c")]
 PURPOSES = [typed_data.purpose_of(name) for name in ("x", "y")]

@@ -14,7 +14,7 @@ from isochrone.ledger.anvil import Anvil
 from isochrone.ledger.chain import Block
 from isochrone.ledger.errors import ChainDisagrees, ChainRewound, ChainUnreachable, NoState
 from isochrone.schema import typed_data
-from isochrone.schema.settlement import ChainSnapshot, Fund
+from isochrone.schema.chain_snapshot import ChainSnapshot, Fund
 
 PURPOSE = typed_data.purpose_of("0xtenant.service")
 VOTER, MACHINE = key("voter"), key("machine")

@@ -14,8 +14,9 @@ from isochrone.ledger.sending import Pace
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import Deployment, Role
 from isochrone.schema.identity import PrivateKey, keccak256
-from isochrone.schema.settlement import Deployment, Role, RootStatement, Voucher
+from isochrone.schema.settlement import RootStatement, Voucher
 
 DOLLAR = 10**6
 MIN_BOND = 3 * DOLLAR

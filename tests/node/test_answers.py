@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from isochrone.node.answers import LEAVES_MAX, PAIRS_MAX, ROOT_LEAVES_MAX, AnswerBook
 from isochrone.rules.answer_tree import CHECKED_BYTES_MAX, levels_of, root_of
+from isochrone.schema.answer_checks import ANSWER_ROOT, AnswerRoot
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.frames import AnswerRootWanted, Ask
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import ANSWER_ROOT, AnswerRoot
 
 KEY = PrivateKey.generate()
 ASK = Ask(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from isochrone.node.questions import Questions
 from isochrone.schema.frames import Control, Orders
-from isochrone.schema.proof import ProbeEnd, WorkOpen
+from isochrone.schema.probing import ProbeEnd
+from isochrone.schema.work import WorkOpen
 
 
 def test_each_role_has_its_own_rights_and_the_rest_is_counted() -> None:

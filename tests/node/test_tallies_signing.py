@@ -17,10 +17,11 @@ from isochrone.node.tallies_records import KEPT_EPOCHS_MIN, CopyBearer
 from isochrone.node.tallies_signing import TallySigner
 from isochrone.records.spool import Spool
 from isochrone.rules.tallying import NOTHING, SKEW_MS_MAX, Drawn, Totals, accepted, begin, close
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import Unavailable
 from isochrone.schema.frames import Control, Records
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import Deployment, RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.tally import (
     TallyAccepted,
     TallyChain,

@@ -20,7 +20,7 @@ from isochrone.schema.frames import Orders, Watchers
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Capacity
 from isochrone.schema.place import Place
-from isochrone.schema.proof import ProbeEnd, ProbeSigned, VantageDoor, VantageNews
+from isochrone.schema.probing import ProbeEnd, ProbeSigned, VantageDoor, VantageNews
 from isochrone.validator.door import WatchDoor
 from isochrone.wire.certificate import make_certificate
 

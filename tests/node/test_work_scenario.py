@@ -18,7 +18,7 @@ from isochrone.node.config import NodeConfig
 from isochrone.rules.work_budget import GAP_S
 from isochrone.schema.frames import Watchers
 from isochrone.schema.place import Place
-from isochrone.schema.proof import VantageDoor, VantageNews
+from isochrone.schema.probing import VantageDoor, VantageNews
 
 from .acting_gateway import ActingGateway, until
 from .node_process import NodeProcess

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from isochrone.records import links as links_module
 from isochrone.records.links import SCHEMA, read_links, write_links
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Links
+from isochrone.schema.record_batch import Links
 from isochrone.schema.tally import LINK, LINK_BYTES
 
 

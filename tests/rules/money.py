@@ -5,24 +5,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Fund, Watcher, WatchStart
+from isochrone.schema.deployment import Role, Terms
 from isochrone.schema.node import Resources
 from isochrone.schema.proof import KINDS, Appeal, Finding, Kind, NodeReport, Verdict
+from isochrone.schema.record_batch import LeaseRecord, StandbyRecord
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import (
-    Bonded,
-    Books,
-    ChainSnapshot,
-    EpochInput,
-    Fund,
-    LeaseRecord,
-    Role,
-    StandbyRecord,
-    Terms,
-    Usage,
-    Watcher,
-    WatchReport,
-    WatchStart,
-)
+from isochrone.schema.settlement import Books, EpochInput, Usage, WatchReport
 from isochrone.schema.tally import BUCKETS, LeaseTerms
 from isochrone.schema.typed_data import purpose_of
 

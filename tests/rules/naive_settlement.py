@@ -10,7 +10,8 @@ from math import ceil, comb, floor
 from typing import Any
 
 from isochrone.schema.digests import canonical
-from isochrone.schema.settlement import Books, EpochInput, LeaseRecord, Usage
+from isochrone.schema.record_batch import LeaseRecord
+from isochrone.schema.settlement import Books, EpochInput, Usage
 from isochrone.schema.tally import LATENCY_BOUNDS_MS
 from isochrone.schema.typed_data import purpose_of
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from isochrone.rules import answer_tree as tree
 from isochrone.rules import answers
-from isochrone.schema.proof import AnswerCheck, AnswerRoot
+from isochrone.schema.answer_checks import AnswerCheck, AnswerRoot
 
 LEAVES = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40)
 

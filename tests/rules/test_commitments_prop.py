@@ -14,9 +14,9 @@ from isochrone.rules.commitments import (
     secret_digest,
     secret_opens,
 )
+from isochrone.schema.chain_snapshot import Watcher
 from isochrone.schema.digests import digest
 from isochrone.schema.proof import NodeReport, WatchCommitment, WatchOpening
-from isochrone.schema.settlement import Watcher
 
 hexes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 reports = st.lists(

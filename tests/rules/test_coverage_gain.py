@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from isochrone.rules.coverage_gain import WHOLE_BPS, coverage_bps, gain_bps
 from isochrone.rules.coverage_order import gains
 from isochrone.rules.rewards import STANDBY_FULL_CPU_MILLI, payout_microusd, spread
-from isochrone.schema.settlement import Terms
+from isochrone.schema.deployment import Terms
 
 EPOCH_MS = 3_600_000
 

@@ -39,7 +39,7 @@ from isochrone.rules.work_sizes import (
     recall_deadline_us,
     work_for,
 )
-from isochrone.schema.proof import WorkAttestation, WorkClaim
+from isochrone.schema.work import WorkAttestation, WorkClaim
 
 SIZE = WorkSize(65_536, 1024)
 speeds = st.integers(1, 2**32)

@@ -17,8 +17,9 @@ from isochrone.rules.objectives import (
     live,
     live_bps,
 )
+from isochrone.schema.deployment import Terms
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import Terms, Window
+from isochrone.schema.settlement import Window
 from isochrone.schema.tally import BUCKETS, LATENCY_BOUNDS_MS
 
 answers = st.lists(st.floats(0.01, 30_000), min_size=1, max_size=200)

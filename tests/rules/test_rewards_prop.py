@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.rules.rewards import coverage_bps, fee_parts, payout_microusd, spread
-from isochrone.schema.settlement import Terms
+from isochrone.schema.deployment import Terms
 
 HOUR_MS = 3_600_000
 amounts = st.integers(0, 10**12)

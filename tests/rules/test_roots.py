@@ -6,8 +6,9 @@ from tests.rules.money import epoch_input
 from isochrone.rules.merkle import AccountTree, leaf, verify
 from isochrone.rules.roots import signing_digest, statement
 from isochrone.rules.settlement import settle
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import Deployment, Manifest, Terms
+from isochrone.schema.settlement import Manifest
 
 HERE = Deployment(chain_id=31337, bonds="0x" + "ab" * 20)
 MANIFEST = Manifest(

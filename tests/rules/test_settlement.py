@@ -30,8 +30,9 @@ from tests.rules.money import (
 )
 
 from isochrone.rules.settlement import settle
+from isochrone.schema.deployment import Terms
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Settlement, Terms
+from isochrone.schema.settlement import Settlement
 
 SERVICE = f"{TENANT}.search"
 OTHER = f"{account(5)}.other"

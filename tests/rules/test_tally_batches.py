@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from isochrone.rules.tally_batches import Message, assemble, batches, unpack_message
 from isochrone.schema.frames import Counted, Records, pack
-from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.tally import (
     LINK_BYTES,
     LINK_WORDS,

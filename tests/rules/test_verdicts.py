@@ -24,8 +24,9 @@ from tests.rules.money import (
 from isochrone.rules.settlement import settle
 from isochrone.rules.verdicts import BAR_EPOCHS, MEMORY_EPOCHS
 from isochrone.rules.watching import committee
+from isochrone.schema.deployment import Terms
 from isochrone.schema.proof import Appeal, Finding, Kind, Verdict
-from isochrone.schema.settlement import Books, EpochInput, Settlement, Terms, WatchReport
+from isochrone.schema.settlement import Books, EpochInput, Settlement, WatchReport
 
 SERVICE = f"{TENANT}.search"
 SEED = "5eed"

@@ -25,7 +25,8 @@ from isochrone.rules.watching import (
     seed_of,
     watch_at,
 )
-from isochrone.schema.settlement import Deployment, Watcher, WatchStart
+from isochrone.schema.chain_snapshot import Watcher, WatchStart
+from isochrone.schema.deployment import Deployment
 
 names = st.text("abcdef0123456789", min_size=1, max_size=8)
 secrets = st.binary(min_size=32, max_size=32)

@@ -9,8 +9,8 @@ from isochrone.schema.documents import INVITATION, LEASE_RECORD, pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError, Unauthorized
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.invitations import invited
+from isochrone.schema.record_batch import Invitation
 from isochrone.schema.service import Model, Objective, Service
-from isochrone.schema.settlement import Invitation
 
 HOME, STRANGER = PrivateKey(b"\x05" * 32), PrivateKey(b"\x06" * 32)
 ID = f"0x{7:040x}.speech"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from isochrone.schema.deployment import Terms
 from isochrone.schema.parameters import PARAMETERS, TERM_PARAMETERS, terms_from
-from isochrone.schema.settlement import Terms
 
 
 def test_every_integer_term_is_a_parameter_and_defaults_are_within_limits() -> None:

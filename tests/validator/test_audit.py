@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from tests.validator.audited import Network, write_books_of
 
+from isochrone.schema.deployment import Terms
 from isochrone.schema.errors import NotFound, Unavailable
-from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import PublishedEpoch
 from isochrone.validator.audit import Audit, audit
 from isochrone.validator.differences import first_difference

@@ -21,8 +21,9 @@ from isochrone.records.store import Store
 from isochrone.rules.roots import signing_digest, statement
 from isochrone.rules.settlement import settle
 from isochrone.schema import typed_data
-from isochrone.schema.settlement import NO_CONTRACT, EpochInput
+from isochrone.schema.settlement import EpochInput
 from isochrone.schema.settling import PublishedEpoch
+from isochrone.schema.typed_data import NO_CONTRACT
 from isochrone.validator.audit_chain import audit_urls
 from isochrone.validator.checking import check
 

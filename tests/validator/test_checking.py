@@ -16,6 +16,7 @@ from isochrone.records.manifest import EpochRecords
 from isochrone.records.store import Store
 from isochrone.records.tables import lease_record, standby_record
 from isochrone.rules.settlement import settle
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import (
     LEASE_RECORD,
     NODE_GRANT,
@@ -28,8 +29,8 @@ from isochrone.schema.documents import (
 )
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant
+from isochrone.schema.record_batch import LeaseRecord, Links, SignedHead
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Deployment, LeaseRecord, Links, SignedHead
 from isochrone.schema.tally import COUNTS, LINK, LINK_BYTES, next_head
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
 from isochrone.validator.checking import check

@@ -10,9 +10,10 @@ import pytest
 from tests.validator.town import key, lease_record, tally
 
 from isochrone.records.spool import Spool
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import LEASE_RECORD, pack, seal, unpack
 from isochrone.schema.errors import Unavailable
-from isochrone.schema.settlement import Deployment, LeaseRecord, Links, RecordBatch, SignedHead
+from isochrone.schema.record_batch import LeaseRecord, Links, RecordBatch, SignedHead
 from isochrone.schema.tally import LINK_BYTES
 from isochrone.schema.typed_data import Domain
 from isochrone.validator import collecting

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.validator.town import key, lease_record, tally
 
 from isochrone.schema.documents import LEASE_RECORD
-from isochrone.schema.settlement import Links, RecordBatch, SignedHead
+from isochrone.schema.record_batch import Links, RecordBatch, SignedHead
 from isochrone.schema.tally import LINK_BYTES
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
 from isochrone.validator.collecting import SIGNERS_MAX, Collection, batches_of

@@ -22,7 +22,7 @@ from isochrone.rules.hardware import drawn_rows
 from isochrone.rules.work_sizes import WorkSize
 from isochrone.schema.documents import pack, seal, unpack, unseal
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
+from isochrone.schema.work import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
 from isochrone.validator.hardware_check import PRIME, Shown, check, exhibit_stands
 
 SIZE = WorkSize(256, 512)

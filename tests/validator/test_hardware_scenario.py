@@ -26,7 +26,7 @@ from isochrone.rules.work_sizes import (
 )
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.frames import Control
-from isochrone.schema.proof import (
+from isochrone.schema.work import (
     WORK_RESULT,
     WorkAttestation,
     WorkClaim,

@@ -10,8 +10,9 @@ from tests.validator.town import lease_record
 
 from isochrone.records.segments import RECORD_BYTES_MAX
 from isochrone.records.spool import Spool
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import TooLarge, Unavailable
-from isochrone.schema.settlement import Deployment, RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.typed_data import Domain
 from isochrone.validator.collecting import Collection, batches_of
 from isochrone.validator.holdings import Holdings

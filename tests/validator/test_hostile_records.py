@@ -17,6 +17,7 @@ from isochrone.records.manifest import EpochRecords
 from isochrone.records.store import Store
 from isochrone.records.tables import lease_record, standby_record
 from isochrone.rules.settlement import settle
+from isochrone.schema.chain_snapshot import Bonded
 from isochrone.schema.documents import (
     INVITATION,
     LEASE_RECORD,
@@ -30,8 +31,9 @@ from isochrone.schema.documents import (
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
+from isochrone.schema.record_batch import Invitation, LeaseRecord
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Bonded, Invitation, LeaseRecord, Settlement
+from isochrone.schema.settlement import Settlement
 from isochrone.validator import reviewing
 from isochrone.validator.checking import check
 from isochrone.validator.evidence import FalseRecord

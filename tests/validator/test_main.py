@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from isochrone.schema.settlement import Deployment
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.settling import ValidatorStatus
 from isochrone.validator.config import Ready, ValidatorConfig
 

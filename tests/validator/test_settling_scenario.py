@@ -26,7 +26,8 @@ from isochrone.rules.merkle import AccountTree
 from isochrone.rules.roots import signing_digest
 from isochrone.schema import typed_data
 from isochrone.schema.documents import FINAL_NEWS, FUNDS_NEWS, unpack, unseal
-from isochrone.schema.settlement import RecordBatch, RootStatement
+from isochrone.schema.record_batch import RecordBatch
+from isochrone.schema.settlement import RootStatement
 from isochrone.schema.settling import S_FINAL, S_FUNDS, S_ROOT, FinalNews, FundsNews, SignedRoot
 from isochrone.validator import vouchers
 from isochrone.validator.agreeing import proposer_of

@@ -17,7 +17,8 @@ from isochrone.records.store import Store
 from isochrone.records.tables import lease_record
 from isochrone.rules.settlement import settle
 from isochrone.schema.documents import LEASE_RECORD, pack, seal
-from isochrone.schema.settlement import Books, Links, SignedHead
+from isochrone.schema.record_batch import Links, SignedHead
+from isochrone.schema.settlement import Books
 from isochrone.schema.tally import LINK_BYTES
 from isochrone.validator.checking import check
 from isochrone.validator.sifting import Sound, sift

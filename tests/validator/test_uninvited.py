@@ -21,10 +21,11 @@ from isochrone.lab.invented import Invented, Shape, reader
 from isochrone.records.manifest import EpochRecords
 from isochrone.records.store import Store
 from isochrone.records.tables import lease_record
+from isochrone.schema.chain_snapshot import Bonded
 from isochrone.schema.documents import LEASE_RECORD, SERVICE, pack, seal, unpack, unseal
 from isochrone.schema.node import Offer
+from isochrone.schema.record_batch import LeaseRecord, Links, SignedHead
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Bonded, LeaseRecord, Links, SignedHead
 from isochrone.schema.tally import BUCKETS, COUNTS, LINK_WORDS, TallyChain, next_head, terms_digest
 from isochrone.schema.typed_data import tally_head
 from isochrone.validator.checking import check

@@ -41,7 +41,8 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Books, RecordBatch, WatchReport
+from isochrone.schema.record_batch import RecordBatch
+from isochrone.schema.settlement import Books, WatchReport
 from isochrone.validator.audit import audit
 from isochrone.validator.checking import check
 from isochrone.validator.cutoff import NOTHING

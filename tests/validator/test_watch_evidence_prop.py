@@ -34,20 +34,19 @@ from isochrone.rules.row_tree import leaf as group_leaf
 from isochrone.rules.seeded_work import GROUP
 from isochrone.rules.watching import draws, seed_of
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of
+from isochrone.schema.answer_checks import ANSWER_CHECK, ANSWER_ROOT, AnswerCheck, AnswerRoot
 from isochrone.schema.documents import NODE_GRANT, Signed, pack, seal, unpack, unseal
 from isochrone.schema.node import NodeGrant
-from isochrone.schema.proof import (
-    ANSWER_CHECK,
-    ANSWER_ROOT,
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
-    WORK_ATTESTATION,
-    WORK_RESULT,
-    AnswerCheck,
-    AnswerRoot,
-    OpenedRow,
     PlaceAttestation,
     Transcript,
+)
+from isochrone.schema.work import (
+    WORK_ATTESTATION,
+    WORK_RESULT,
+    OpenedRow,
     WorkAttestation,
     WorkResult,
 )

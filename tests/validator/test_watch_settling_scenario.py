@@ -23,14 +23,9 @@ from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Control
 from isochrone.schema.node import NodeGrant
-from isochrone.schema.proof import (
-    WATCH_COMMITMENT,
-    ProbeEnd,
-    ProbeOrder,
-    WatchCommitment,
-    WatchOpening,
-)
-from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.probing import ProbeEnd, ProbeOrder
+from isochrone.schema.proof import WATCH_COMMITMENT, WatchCommitment, WatchOpening
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.validator.checking import check
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.validator import Validator

@@ -25,7 +25,7 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.validator import watching
 from isochrone.validator.watch_checking import LATE, TWICE, UNOPENED
 from isochrone.validator.watch_journal import Sealed, WatchJournal

@@ -26,6 +26,7 @@ from isochrone.ledger.evm import EvmChain
 from isochrone.ledger.sending import Pace
 from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.documents import (
     INVITATION,
     LEASE_RECORD,
@@ -41,16 +42,8 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.node import NodeGrant, Offer, Resources
 from isochrone.schema.place import Place
+from isochrone.schema.record_batch import Invitation, LeaseRecord, Links, RecordBatch, SignedHead
 from isochrone.schema.service import AudienceShare, Model, Objective, Service
-from isochrone.schema.settlement import (
-    NO_CHAIN,
-    Deployment,
-    Invitation,
-    LeaseRecord,
-    Links,
-    RecordBatch,
-    SignedHead,
-)
 from isochrone.schema.settling import (
     VoucherAnswer,
     VoucherRequest,

@@ -21,27 +21,19 @@ from tests.validator.town import FRANKFURT, OFFER, key
 
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.watching import Phases, phases, secrets_of
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Watcher, WatchStart
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
-    Appeal,
-    Barred,
-    Kind,
     PlaceAttestation,
     Transcript,
 )
-from isochrone.schema.settlement import (
-    Bonded,
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Watcher,
-    WatchReport,
-    WatchStart,
-)
+from isochrone.schema.proof import Appeal, Barred, Kind
+from isochrone.schema.settlement import Books, WatchReport
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.watch_checking import check_watches
 from isochrone.validator.watch_journal import WatchJournal

@@ -19,7 +19,7 @@ from isochrone.schema.frames import Control
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
+from isochrone.schema.work import (
     WORK_RESULT,
     WorkClaim,
     WorkCommitted,

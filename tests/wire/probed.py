@@ -12,7 +12,7 @@ import msgspec
 
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import ProbeEnd, ProbeOrder
+from isochrone.schema.probing import ProbeEnd, ProbeOrder
 from isochrone.wire.probing_burst import SYSTEM, Clocks
 from isochrone.wire.probing_door import ProbeDoor
 from isochrone.wire.probing_prover import Prover

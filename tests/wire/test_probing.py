@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import IsochroneError, TheirFault
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import PROBE_TRANSCRIPT, Transcript
+from isochrone.schema.probing import PROBE_TRANSCRIPT, Transcript
 from isochrone.wire.probing import (
     TRANSCRIPT_BYTES_MAX,
     Sample,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import S_VANTAGES, VANTAGE_NEWS, VantageDoor, VantageNews
+from isochrone.schema.probing import S_VANTAGES, VANTAGE_NEWS, VantageDoor, VantageNews
 from isochrone.wire.probing_known import CHECKS_PER_S, SILENT_S, VANTAGES_MAX, KnownVantages
 
 OWN, VALIDATOR, GATEWAY, STRANGER = (PrivateKey(bytes([n]) * 32) for n in range(1, 5))

@@ -19,7 +19,7 @@ from isochrone.schema.documents import pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import pack as pack_message
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_ASKED,
     S_HOUSE_ATTESTED,

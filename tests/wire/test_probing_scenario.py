@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from isochrone.schema.documents import unpack, unseal
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PlaceAttestation,
     ProbeCommitted,

@@ -15,11 +15,11 @@ from msgspec import Meta
 
 from isochrone.fabric.attested import VALID_MS
 from isochrone.gateway.config import GatewayLimits, StaticPeer
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.node import Offer
 from isochrone.schema.place import Place
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """0 lets the system choose; the part keeps that port when it is started again."""

@@ -22,10 +22,10 @@ from isochrone.ledger.anvil import advance, give_ether
 from isochrone.ledger.chain import Chain
 from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.deploy import Periods, deploy, read_deployment, write_deployment
+from isochrone.schema.deployment import Deployment, Role
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, Role
 
 PAST_EPOCHS = 3
 """Bonds are posted in epoch 0 and vote from epoch 2 on; the present is epoch 3."""

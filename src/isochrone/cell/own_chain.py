@@ -21,9 +21,9 @@ from isochrone.cell.child import ChildSpec
 from isochrone.cell.config import CellConfig, OwnChain
 from isochrone.cell.founding import PAST_EPOCHS, Bonding, FoundingConfig
 from isochrone.cell.ports import Ports
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import Timeout, Unavailable
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 FOUNDED_WITHIN_S = 60.0
 """Contracts and bonds take two seconds on an idle machine, web3's import one."""

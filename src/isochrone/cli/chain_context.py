@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isochrone.cli.context import gateway_url, public_admin
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey, is_address
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.settling import LedgerView
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import msgspec
 from isochrone.cli.chain_context import Money
 from isochrone.cli.tables import utc
 from isochrone.ledger.chain import Event
+from isochrone.schema.deployment import ROLES, Role
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import recover
 from isochrone.schema.parameters import PARAMETERS
-from isochrone.schema.settlement import ROLES, Role
 
 SHOWN_HEX = 12
 """Digits of a number in tables: 48 bits do not collide by chance."""

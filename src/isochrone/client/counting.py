@@ -31,9 +31,9 @@ import msgspec
 
 from isochrone.client.admin import AdminClient
 from isochrone.schema.admin import COUNT_HEADER, TenantCount, TenantCounts
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.typed_data import tenant_count
 
 POST_S = 5.0

@@ -9,9 +9,9 @@ import msgspec
 from isochrone.controller.liveness import SETTLE_S
 from isochrone.fabric.attested import VALID_MS
 from isochrone.rules.fairness_preemption import NOTICE_S
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from isochrone.controller.declared import Declared
 from isochrone.schema.documents import INVITATION, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Quota
-from isochrone.schema.settlement import Invitation
+from isochrone.schema.record_batch import Invitation
 
 
 class Inviting:

@@ -25,11 +25,12 @@ import msgspec
 from isochrone.atlas.audience import audience_points
 from isochrone.controller.declared import declared
 from isochrone.controller.view import World
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.invitations import invited
 from isochrone.schema.lease import Lease
+from isochrone.schema.record_batch import LeaseRecord
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Deployment, LeaseRecord
 from isochrone.schema.tally import LeaseTerms, terms_of
 
 AUDIENCE_PARTS = 10_000

@@ -23,11 +23,11 @@ from isochrone.fabric.connection import Fabric
 from isochrone.rules.epochs import told_final
 from isochrone.rules.tally_batches import batches
 from isochrone.schema.believing import Wishes
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import UNREADABLE, decode
 from isochrone.schema.documents import FINAL_NEWS, LEASE_RECORD, pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.settling import (
     S_FINAL,
     S_WANTED,

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 import msgspec
 
 from isochrone.rules.metering import HOUR_MS
-from isochrone.schema.settlement import Terms
+from isochrone.schema.deployment import Terms
 from isochrone.schema.settling import VoucherRequest
 
 FEE_BPS_MAX = 200

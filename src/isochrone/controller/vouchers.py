@@ -23,6 +23,7 @@ from isochrone.controller.spending import Spending, accrued, granted
 from isochrone.controller.view import World
 from isochrone.ledger.vouchers import sign_voucher
 from isochrone.schema.believing import believes
+from isochrone.schema.deployment import Terms
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import VOUCHER_REQUEST, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
@@ -30,7 +31,6 @@ from isochrone.schema.identity import PrivateKey, is_address
 from isochrone.schema.lease import LeaseState
 from isochrone.schema.plans import CellOffers
 from isochrone.schema.service import check_name
-from isochrone.schema.settlement import Terms
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,

@@ -21,16 +21,13 @@ from isochrone.rules.seeded_work import WIDTHS
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize, mflops_of
 from isochrone.schema.documents import Signed, unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PROBE_TRANSCRIPT,
-    WORK_ATTESTATION,
-    WORK_RESULT,
     PlaceAttestation,
     Transcript,
-    WorkAttestation,
-    WorkResult,
 )
+from isochrone.schema.work import WORK_ATTESTATION, WORK_RESULT, WorkAttestation, WorkResult
 
 RTT_US_MAX: Final = 10_000_000
 """Ten seconds: longer round trips prove nothing on Earth."""

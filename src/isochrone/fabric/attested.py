@@ -38,12 +38,8 @@ from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError
 from isochrone.schema.place import Place, Region, Whereabouts
-from isochrone.schema.proof import (
-    VANTAGE_NEWS,
-    PlaceAttestation,
-    VantageNews,
-    WorkAttestation,
-)
+from isochrone.schema.probing import VANTAGE_NEWS, PlaceAttestation, VantageNews
+from isochrone.schema.work import WorkAttestation
 
 VALID_MS: Final = 15 * 60_000
 """An attestation holds so long. Vantages measure every minute, so fourteen bursts may be lost in a

@@ -24,7 +24,7 @@ import msgspec
 
 from isochrone.rules.location import Bound, discs
 from isochrone.schema.place import Place
-from isochrone.schema.proof import PlaceAttestation
+from isochrone.schema.probing import PlaceAttestation
 
 ReachOf = Callable[[Place], "tuple[tuple[str, float], ...] | None"]
 

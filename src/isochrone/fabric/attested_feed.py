@@ -35,15 +35,15 @@ from isochrone.rules.pacing import Pace
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import unpack
 from isochrone.schema.errors import IsochroneError
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     S_ATTESTED,
     S_HOUSE_ATTESTED,
     S_HOUSE_VANTAGES,
     S_VANTAGES,
-    S_VERDICTS,
-    WORK_ATTESTATION,
     Attested,
 )
+from isochrone.schema.proof import S_VERDICTS
+from isochrone.schema.work import WORK_ATTESTATION
 
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """What NATS carries at most by default."""

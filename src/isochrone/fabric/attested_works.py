@@ -16,7 +16,7 @@ import msgspec
 
 from isochrone.fabric.attested_bounds import AHEAD_MS
 from isochrone.rules.hardware import kept_by_its_own_speed
-from isochrone.schema.proof import WorkAttestation
+from isochrone.schema.work import WorkAttestation
 
 VALID_MS: Final = 24 * 3_600_000
 """Hardware changes rarely, and idle moments of a busy node may be a day apart."""

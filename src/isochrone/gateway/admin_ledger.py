@@ -17,8 +17,8 @@ from isochrone.schema.digests import decode
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, NotFound
 from isochrone.schema.proof import APPEAL, Appeal
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import RecordBatch
 from isochrone.schema.settling import (
     ConsentAnswer,
     ConsentRequest,

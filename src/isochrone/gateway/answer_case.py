@@ -19,8 +19,8 @@ from isochrone.rules.answer_distance import distance_ppm
 from isochrone.rules.answer_scores import OPERATIONS, Cut, cuts, temperature_of, text_of
 from isochrone.rules.answer_tree import path_of
 from isochrone.rules.answers import WRONG_PPM
+from isochrone.schema.answer_checks import AnswerCheck, CheckedAnswer
 from isochrone.schema.digests import sha256_hex
-from isochrone.schema.proof import AnswerCheck, CheckedAnswer
 
 Key = tuple[str, str, str]
 """Validator, node, seed."""

@@ -30,15 +30,10 @@ from isochrone.gateway.routes import RoutedService
 from isochrone.gateway.samples import Sample
 from isochrone.rules.answer_tree import leaf, path_of
 from isochrone.rules.answers import chosen, order
+from isochrone.schema.answer_checks import ANSWERS_WANTED, AnswersTold, AnswersWanted, CheckedAnswer
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import AnswerRootSigned
-from isochrone.schema.proof import (
-    ANSWERS_WANTED,
-    AnswersTold,
-    AnswersWanted,
-    CheckedAnswer,
-)
 
 SEEDS_MAX: Final = 32
 """Of one request."""

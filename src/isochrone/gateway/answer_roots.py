@@ -22,10 +22,10 @@ from isochrone.gateway.answer_keeping import AnswerKeeper
 from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.samples import Round, Sample
 from isochrone.rules.answer_tree import Levels, levels_of, root_of
+from isochrone.schema.answer_checks import ANSWER_ROOT, AnswerRoot
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import AnswerRootSigned, AnswerRootWanted
-from isochrone.schema.proof import ANSWER_ROOT, AnswerRoot
 
 ROOT_S: Final = 5.0
 ANSWER_S: Final = 3.0

@@ -8,10 +8,10 @@ import msgspec
 
 from isochrone.fabric.attested import VALID_MS
 from isochrone.rules.answers import SHARE_MAX
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 MIB = 1024 * 1024
 

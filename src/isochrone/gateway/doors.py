@@ -41,7 +41,7 @@ from isochrone.schema.frames import (
 )
 from isochrone.schema.operator import OperatorGrant
 from isochrone.schema.place import Place
-from isochrone.schema.proof import ProbeCommitted, ProbeSigned
+from isochrone.schema.probing import ProbeCommitted, ProbeSigned
 from isochrone.schema.tally import TallyAccepted, TallyRefused
 from isochrone.wire.certificate import Certificate
 from isochrone.wire.channel import Channel, ChannelHandler, ChannelLimits, Stream, StreamSink

@@ -31,9 +31,9 @@ from isochrone.gateway.parts import Parts
 from isochrone.gateway.peers import PeerKeeper
 from isochrone.gateway.rounds import Rounds
 from isochrone.records.spool import Spool
+from isochrone.schema.answer_checks import answers_subject
 from isochrone.schema.frames import GatewayDoor
 from isochrone.schema.operator import OperatorGrant
-from isochrone.schema.proof import answers_subject
 from isochrone.wire.certificate import make_certificate
 from isochrone.wire.http_server import Limits, serve
 

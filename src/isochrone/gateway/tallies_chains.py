@@ -19,8 +19,8 @@ import msgspec
 from isochrone.gateway.tallies import Tally, Told
 from isochrone.rules import tallying
 from isochrone.rules.tallying import Drawn, Link, Totals
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.lease import Lease
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.tally import (
     TallyChain,
     TallyProposal,

@@ -29,7 +29,7 @@ from isochrone.schema.believing import Wishes
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Records
-from isochrone.schema.settlement import RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.settling import RecordsAck, records_subject
 
 LOOK_S: Final = 0.5

@@ -15,10 +15,10 @@ from typing import Final
 
 from isochrone.records.spool import Spool
 from isochrone.rules.tally_batches import Message, unpack_message
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import pack
-from isochrone.schema.settlement import Deployment
 
 KEPT_EPOCHS: Final = 24
 """Without a chain of money: a day, for whoever wants to look."""

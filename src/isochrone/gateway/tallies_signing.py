@@ -26,10 +26,10 @@ from isochrone.gateway.tallies import SPOOL_FULL, Tallies, Tally, Told
 from isochrone.gateway.tallies_chains import Chains, Writing
 from isochrone.gateway.tallies_kept import KeptTallies
 from isochrone.rules.tallying import PATIENT
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey, recover
 from isochrone.schema.lease import Lease
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.tally import PERIOD_S, TallyAccepted, TallyProposal, TallyRefused
 from isochrone.schema.typed_data import tally_head
 

@@ -23,7 +23,7 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Records
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.lease import Lease
-from isochrone.schema.settlement import RecordBatch, StandbyRecord
+from isochrone.schema.record_batch import RecordBatch, StandbyRecord
 
 log = logging.getLogger(__name__)
 

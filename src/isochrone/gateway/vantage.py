@@ -23,7 +23,7 @@ from isochrone.gateway.fleet import Fleet
 from isochrone.gateway.known import KnownNode
 from isochrone.schema.frames import Watchers
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import ProbeCommitted, ProbeSigned, VantageNews
+from isochrone.schema.probing import ProbeCommitted, ProbeSigned, VantageNews
 from isochrone.wire.channel import Channel
 from isochrone.wire.probing_door import ProbeDoor
 from isochrone.wire.probing_post import VantagePost

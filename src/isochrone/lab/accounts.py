@@ -13,8 +13,8 @@ from isochrone.cell import parts
 from isochrone.cell.cell import Cell
 from isochrone.lab.bank import Bank
 from isochrone.lab.world import World
+from isochrone.schema.deployment import Role
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Role
 
 
 class Accounts:

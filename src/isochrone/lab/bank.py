@@ -16,8 +16,8 @@ from isochrone.ledger.anvil import Anvil, AnvilSpec, advance, give_ether
 from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.deploy import Periods, deploy
 from isochrone.ledger.evm import EvmChain
+from isochrone.schema.deployment import Deployment, Role
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, Role
 
 PAST_EPOCHS = 3
 """Bonds are posted in epoch 0 and vote from epoch 2; the demonstration begins in epoch 3."""

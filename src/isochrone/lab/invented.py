@@ -22,6 +22,8 @@ from isochrone.records.manifest import EpochRecords, write_files, write_manifest
 from isochrone.records.store import Store
 from isochrone.rules.merkle import AccountTree
 from isochrone.rules.settlement import settle
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Fund
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.documents import (
     INVITATION,
     LEASE_RECORD,
@@ -34,23 +36,14 @@ from isochrone.schema.documents import (
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer, Resources
 from isochrone.schema.place import Place
+from isochrone.schema.record_batch import Invitation, LeaseRecord, Links, SignedHead, StandbyRecord
 from isochrone.schema.service import AudienceShare, Model, Objective, Service, service_id
 from isochrone.schema.settlement import (
-    Bonded,
     Books,
-    ChainSnapshot,
-    Deployment,
-    Fund,
-    Invitation,
-    LeaseRecord,
-    Links,
     Manifest,
     RecordFile,
     RootStatement,
     Settlement,
-    SignedHead,
-    StandbyRecord,
-    Terms,
     Voucher,
 )
 from isochrone.schema.tally import (

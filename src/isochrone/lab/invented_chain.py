@@ -7,7 +7,9 @@ whoever signed it.
 from __future__ import annotations
 
 from isochrone.lab.invented import Settled
-from isochrone.schema.settlement import ChainSnapshot, Deployment, RootStatement, Terms
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment, Terms
+from isochrone.schema.settlement import RootStatement
 
 FIRST_BLOCK = 100
 """Of epoch 0; every epoch is settled one block later, and final."""

@@ -43,10 +43,10 @@ from isochrone.lab.world import (
 )
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
+from isochrone.schema.deployment import NO_CHAIN
 from isochrone.schema.errors import Unavailable
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Offer
-from isochrone.schema.settlement import NO_CHAIN
 
 HOST = "127.0.0.1"
 NODE_READY_S = 60.0

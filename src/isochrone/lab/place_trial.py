@@ -34,7 +34,7 @@ from isochrone.schema.errors import Unavailable
 from isochrone.schema.frames import pack
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Whereabouts
-from isochrone.schema.proof import ProbeCommitted, ProbeEnd, ProbeOrder, ProbeSigned
+from isochrone.schema.probing import ProbeCommitted, ProbeEnd, ProbeOrder, ProbeSigned
 from isochrone.schema.service import Residency
 from isochrone.wire.probing_door import ProbeDoor
 from isochrone.wire.probing_subjects import Said

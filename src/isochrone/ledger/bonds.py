@@ -15,8 +15,9 @@ from isochrone.ledger.chain import Block, Chain, Contract, Receipt
 from isochrone.ledger.facts import Bond
 from isochrone.ledger.token import Token
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import ROLES, Deployment, Role
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import ROLES, Deployment, Role, RootStatement
+from isochrone.schema.settlement import RootStatement
 from isochrone.schema.typed_data import NO_CONTRACT
 
 KEYS_MAX = 32

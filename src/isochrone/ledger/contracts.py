@@ -7,7 +7,7 @@ from isochrone.ledger.chain import Chain
 from isochrone.ledger.council import Council
 from isochrone.ledger.token import Token
 from isochrone.ledger.vault import Vault
-from isochrone.schema.settlement import Deployment
+from isochrone.schema.deployment import Deployment
 
 
 class Contracts:

@@ -16,10 +16,10 @@ from isochrone.ledger.chain import Block, Chain, Contract, Receipt
 from isochrone.ledger.signers import ACCOUNTS_MAX, ascending
 from isochrone.ledger.token import Token
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import ROLES, Deployment, Role, Terms
 from isochrone.schema.errors import NotFound
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.parameters import TERM_PARAMETERS, terms_from
-from isochrone.schema.settlement import ROLES, Deployment, Role, Terms
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,10 +17,10 @@ import msgspec
 from isochrone.ledger.artefacts import artefact
 from isochrone.ledger.chain import Chain, Contract
 from isochrone.ledger.errors import WrongChain
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.identity import PrivateKey, keccak256
 from isochrone.schema.parameters import PARAMETERS
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.typed_data import separator, word
 
 HOLD_BACK_EPOCHS = 48

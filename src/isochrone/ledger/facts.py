@@ -17,7 +17,7 @@ import msgspec
 
 from isochrone.ledger.chain import Event
 from isochrone.ledger.root_line import RootLine
-from isochrone.schema.settlement import ROLES, Deployment, Role
+from isochrone.schema.deployment import ROLES, Deployment, Role
 
 RIPENING_EPOCHS = 2
 """From posting to voting."""

@@ -12,7 +12,7 @@ import threading
 from isochrone.ledger.chain import Block, Chain, Contract, Event
 from isochrone.ledger.errors import ChainDisagrees, ChainRewound
 from isochrone.ledger.facts import Facts
-from isochrone.schema.settlement import Deployment
+from isochrone.schema.deployment import Deployment
 
 
 class History:

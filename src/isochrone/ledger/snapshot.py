@@ -23,7 +23,8 @@ from isochrone.ledger.errors import ChainDisagrees, NoState
 from isochrone.ledger.facts import Facts
 from isochrone.ledger.history import History
 from isochrone.ledger.watch_start import WatchStarts
-from isochrone.schema.settlement import ROLES, Bonded, ChainSnapshot, Fund, Role, WatchStart
+from isochrone.schema.chain_snapshot import Bonded, ChainSnapshot, Fund, WatchStart
+from isochrone.schema.deployment import ROLES, Role
 
 NO_EPOCH = -1
 """``last_epoch`` when no root is final."""

@@ -16,8 +16,9 @@ from isochrone.ledger.chain import Block, Chain, Contract, Receipt
 from isochrone.ledger.signers import SIGNERS_MAX, ascending
 from isochrone.ledger.token import Token
 from isochrone.schema import typed_data
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment, RootStatement, Voucher
+from isochrone.schema.settlement import RootStatement, Voucher
 
 NO_ROOT = bytes(32)
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from isochrone.ledger.chain import Block, Chain
 from isochrone.ledger.history import History
 from isochrone.rules.watching import phases
-from isochrone.schema.settlement import Deployment, Watcher, WatchStart
+from isochrone.schema.chain_snapshot import Watcher, WatchStart
+from isochrone.schema.deployment import Deployment
 
 KEPT = 8
 """Watches remembered: the current one, the next, and those whose epochs are being settled."""

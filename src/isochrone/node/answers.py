@@ -24,10 +24,10 @@ from isochrone.rules.answer_tree import (
     root_of,
     split,
 )
+from isochrone.schema.answer_checks import ANSWER_ROOT, AnswerRoot
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.frames import AnswerRootSigned, AnswerRootWanted, Ask
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import ANSWER_ROOT, AnswerRoot
 
 LEAVES_MAX = 4096
 """Of one gateway and lease, 128 KiB: at one root every five seconds, 800 answers a second."""

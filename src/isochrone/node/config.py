@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from isochrone.rules.work_budget import GAP_S
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.documents import NODE_GRANT, unpack, unseal
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 from isochrone.wire.resolving import resolved
 
 Port = Annotated[int, Meta(ge=1, le=65535)]

@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from isochrone.node.config import DoorAddress, NodeConfig
+from isochrone.schema.deployment import NO_CHAIN, Deployment
 from isochrone.schema.documents import NODE_GRANT, pack, seal
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import NodeGrant, Offer
 from isochrone.schema.place import Place
-from isochrone.schema.settlement import NO_CHAIN, Deployment
 
 
 def enrol(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from isochrone.node.questions import Questions, Say
-from isochrone.schema.proof import ProbeEnd, ProbeOrder
+from isochrone.schema.probing import ProbeEnd, ProbeOrder
 from isochrone.wire.probing_prover import Prover
 
 

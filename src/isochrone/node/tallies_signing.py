@@ -25,11 +25,11 @@ from isochrone.records.spool import Spool
 from isochrone.rules import tallying
 from isochrone.rules.tally_batches import Message, unpack_message
 from isochrone.rules.tallying import Link, Verdict, Watched, judge
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import Control, pack
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import Deployment
 from isochrone.schema.tally import (
     LINK_BYTES,
     LINK_WORDS,

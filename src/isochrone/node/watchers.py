@@ -27,7 +27,7 @@ from isochrone.schema.errors import Forbidden, IsochroneError
 from isochrone.schema.frames import Control, Introduce, Watchers
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.node import Capacity
-from isochrone.schema.proof import VantageDoor, VantageNews
+from isochrone.schema.probing import VantageDoor, VantageNews
 from isochrone.wire.channel import Channel, ChannelLimits, Stream, StreamSink
 from isochrone.wire.greeting import dial
 

@@ -38,7 +38,7 @@ from isochrone.rules.work_sizes import (
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.work import (
     WORK_RESULT,
     OpenedRow,
     WorkClaim,

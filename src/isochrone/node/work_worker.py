@@ -26,7 +26,7 @@ from isochrone.node.work_arrays import Product, make_product
 from isochrone.rules.row_tree import Levels, group_of, levels_of, path_of
 from isochrone.rules.seeded_work import ENTRY_BYTES
 from isochrone.rules.work_sizes import WorkSize
-from isochrone.schema.proof import OpenedRow
+from isochrone.schema.work import OpenedRow
 
 LENGTH = struct.Struct(">I")
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from isochrone.records.tables import COMPRESSION, STRANGE, opened, unreadable
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Links
+from isochrone.schema.record_batch import Links
 from isochrone.schema.tally import COUNTS, LATENCY_BOUNDS_MS, LINK, LINK_BYTES
 
 KIND = "links"

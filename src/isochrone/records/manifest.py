@@ -17,19 +17,12 @@ from dataclasses import dataclass
 from isochrone.records.links import write_links
 from isochrone.records.store import FILE_BYTES_MAX, Store
 from isochrone.records.tables import BOOKS, CHAIN, HEADS, LEASES, STANDBY, VOUCHERS, WATCHES
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.digests import canonical, decode
 from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Links,
-    Manifest,
-    RecordFile,
-    SignedHead,
-    Terms,
-    Voucher,
-)
+from isochrone.schema.record_batch import Links, SignedHead
+from isochrone.schema.settlement import Books, Manifest, RecordFile, Voucher
 
 KINDS = ("heads", "links", "leases", "standby", "watches", "vouchers", "chain", "books")
 

@@ -28,6 +28,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from isochrone.schema.chain_snapshot import ChainSnapshot
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD, unpack
 from isochrone.schema.errors import InvalidInput
@@ -39,14 +40,8 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    LeaseRecord,
-    SignedHead,
-    StandbyRecord,
-    Voucher,
-)
+from isochrone.schema.record_batch import LeaseRecord, SignedHead, StandbyRecord
+from isochrone.schema.settlement import Books, Voucher
 from isochrone.schema.tally import TallyChain
 
 ROWS_MAX = 1_000_000

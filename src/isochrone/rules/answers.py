@@ -33,7 +33,8 @@ from math import comb
 from typing import Final
 
 from isochrone.rules.answer_tree import leads, leaf
-from isochrone.schema.proof import AnswerCheck, AnswerRoot, Finding, Verdict
+from isochrone.schema.answer_checks import AnswerCheck, AnswerRoot
+from isochrone.schema.proof import Finding, Verdict
 
 DRAWS: Final = 24
 """Checks that a validator asks for of one node in one watch."""

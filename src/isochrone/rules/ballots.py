@@ -27,8 +27,9 @@ from typing import Final
 from isochrone.rules import answers, life
 from isochrone.rules.parties import Parties
 from isochrone.rules.watching import examiners
+from isochrone.schema.chain_snapshot import Watcher
 from isochrone.schema.proof import Finding, Kind, NodeReport, Verdict
-from isochrone.schema.settlement import EpochInput, Watcher
+from isochrone.schema.settlement import EpochInput
 
 QUORUM: Final = (2, 3)
 """Two thirds of the bond decide, as with roots: at most a third may lie."""

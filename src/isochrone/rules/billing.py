@@ -22,7 +22,9 @@ import msgspec
 from isochrone.rules.efforts import Effort
 from isochrone.rules.parties import tenant_of
 from isochrone.rules.shares import apportion
-from isochrone.schema.settlement import Bill, ChainSnapshot, PurposeBook, Terms
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Terms
+from isochrone.schema.settlement import Bill, PurposeBook
 from isochrone.schema.typed_data import purpose_of
 
 Purpose = tuple[str, str]

@@ -26,9 +26,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from isochrone.schema.chain_snapshot import Watcher
 from isochrone.schema.digests import digest
 from isochrone.schema.proof import NodeReport, WatchCommitment, WatchOpening
-from isochrone.schema.settlement import Watcher
 
 SECRET_HEX = 64
 """Hex digits of a secret and of a salt: 32 bytes."""

@@ -19,7 +19,8 @@ import msgspec
 from isochrone.rules.metering import Sample, Work, measured, promised_ms, samples, use_microusd
 from isochrone.rules.parties import Parties
 from isochrone.schema.digests import canonical
-from isochrone.schema.settlement import EpochInput, LeaseRecord, Usage
+from isochrone.schema.record_batch import LeaseRecord
+from isochrone.schema.settlement import EpochInput, Usage
 from isochrone.schema.tally import COUNTS
 
 

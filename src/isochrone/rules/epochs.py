@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from isochrone.schema.settlement import Deployment
+from isochrone.schema.deployment import Deployment
 
 FALLBACK_MS = 72 * 3_600_000
 """So long after an epoch's end without a root, more than half of the bond suffices (the vault)."""

@@ -38,7 +38,8 @@ from isochrone.rules.work_sizes import (
     class_of,
     recall_deadline_us,
 )
-from isochrone.schema.proof import Finding, WorkAttestation, WorkClaim
+from isochrone.schema.proof import Finding
+from isochrone.schema.work import WorkAttestation, WorkClaim
 
 ROWS_OPENED = 64
 """At least twenty; see the module's text for what these find."""

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import msgspec
 
-from isochrone.schema.settlement import Held, Terms
+from isochrone.schema.deployment import Terms
+from isochrone.schema.settlement import Held
 
 
 def held_part(earned_microusd: int, terms: Terms, *, newcomer: bool = False) -> int:

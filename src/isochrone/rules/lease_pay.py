@@ -23,7 +23,8 @@ from isochrone.rules.objectives import Finding
 from isochrone.rules.parties import tenant_of
 from isochrone.rules.shares import apportion
 from isochrone.rules.verdicts import Ruling
-from isochrone.schema.settlement import Books, Held, Terms, Why, Window
+from isochrone.schema.deployment import Terms
+from isochrone.schema.settlement import Books, Held, Why, Window
 
 
 class LeasePay:

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from isochrone.rules.parties import Parties, sides, tenant_of
-from isochrone.schema.settlement import LeaseRecord, Usage
+from isochrone.schema.record_batch import LeaseRecord
+from isochrone.schema.settlement import Usage
 from isochrone.schema.tally import BUCKETS, UNMATCHED_S_MAX
 
 HOUR_MS = 3_600_000

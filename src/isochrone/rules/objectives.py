@@ -30,8 +30,9 @@ from collections.abc import Sequence
 import msgspec
 
 from isochrone.rules.metering import Sample
+from isochrone.schema.deployment import CreditStep, Terms
 from isochrone.schema.service import Objective
-from isochrone.schema.settlement import CreditStep, Terms, Window
+from isochrone.schema.settlement import Window
 from isochrone.schema.tally import BUCKETS, LATENCY_BOUNDS_MS
 
 WHOLE_BPS = 10_000

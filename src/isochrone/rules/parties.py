@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from isochrone.schema.settlement import ChainSnapshot
+from isochrone.schema.chain_snapshot import ChainSnapshot
 from isochrone.schema.tally import LeaseTerms
 
 Sides = Literal["two", "one", "unbonded"]

@@ -31,7 +31,8 @@ from isochrone.rules import coverage_gain
 from isochrone.rules.metering import HOUR_MS
 from isochrone.rules.parties import Parties
 from isochrone.rules.shares import apportion
-from isochrone.schema.settlement import StandbyRecord, Terms
+from isochrone.schema.deployment import Terms
+from isochrone.schema.record_batch import StandbyRecord
 
 STANDBY_FULL_CPU_MILLI = 4_000
 """Four free cores cover a metro whole: one ordinary machine that takes over what another ran."""

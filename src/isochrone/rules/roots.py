@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from isochrone.rules import merkle
 from isochrone.schema import typed_data
-from isochrone.schema.settlement import Books, Deployment, Manifest, RootStatement
+from isochrone.schema.deployment import Deployment
+from isochrone.schema.settlement import Books, Manifest, RootStatement
 
 
 def statement(books: Books, manifest: Manifest) -> RootStatement:

@@ -42,13 +42,7 @@ from isochrone.rules.rewards import Audience
 from isochrone.rules.verdicts import ruling
 from isochrone.rules.watching import secrets_of
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import (
-    Balance,
-    Books,
-    EpochInput,
-    PurposeBook,
-    Settlement,
-)
+from isochrone.schema.settlement import Balance, Books, EpochInput, PurposeBook, Settlement
 
 FEE_BPS_MAX = 200
 """The protocol takes at most 2 % of use, whoever votes for more."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from isochrone.schema.frames import Counted, Records
-from isochrone.schema.settlement import Links, RecordBatch, SignedHead
+from isochrone.schema.record_batch import Links, RecordBatch, SignedHead
 from isochrone.schema.tally import LINK_BYTES, TallyAccepted, TallyChain, TallyProposal, next_head
 
 Message = TallyProposal | TallyAccepted | Counted | Records

@@ -40,7 +40,9 @@ from typing import Final
 
 import msgspec
 
-from isochrone.schema.settlement import Deployment, Watcher, WatchReport, WatchStart
+from isochrone.schema.chain_snapshot import Watcher, WatchStart
+from isochrone.schema.deployment import Deployment
+from isochrone.schema.settlement import WatchReport
 
 COMMITTEE: Final = 5
 """Of twelve validators with four hostile a majority of five is hostile in 15 % of draws: therefore

@@ -12,12 +12,9 @@ import msgspec
 
 from isochrone.schema.lease import Lease, LeaseStatus
 from isochrone.schema.node import Capacity
-from isochrone.schema.proof import (
-    ProbeCommitted,
-    ProbeEnd,
-    ProbeOrder,
-    ProbeSigned,
-    VantageNews,
+from isochrone.schema.probing import ProbeCommitted, ProbeEnd, ProbeOrder, ProbeSigned, VantageNews
+from isochrone.schema.tally import TallyAccepted, TallyProposal, TallyRefused
+from isochrone.schema.work import (
     WorkClaim,
     WorkCommitted,
     WorkOpen,
@@ -26,7 +23,6 @@ from isochrone.schema.proof import (
     WorkRecall,
     WorkRecalled,
 )
-from isochrone.schema.tally import TallyAccepted, TallyProposal, TallyRefused
 
 CHANNEL_VERSIONS: tuple[int, ...] = (1,)
 

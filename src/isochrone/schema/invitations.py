@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from isochrone.schema.documents import INVITATION, unpack, unseal
 from isochrone.schema.errors import Unauthorized
+from isochrone.schema.record_batch import Invitation
 from isochrone.schema.service import Service
-from isochrone.schema.settlement import Invitation
 
 INVITATIONS_CACHED = 20_000
 """They repeat from lease to lease and from epoch to epoch; each is half a kilobyte."""

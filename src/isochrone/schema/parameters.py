@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from isochrone.schema.settlement import Terms
+from isochrone.schema.deployment import Terms
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

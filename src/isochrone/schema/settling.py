@@ -26,7 +26,8 @@ from typing import Final
 
 import msgspec
 
-from isochrone.schema.settlement import Deployment, RootStatement, Voucher
+from isochrone.schema.deployment import Deployment
+from isochrone.schema.settlement import RootStatement, Voucher
 
 S_WANTED = "iso.ledger.wanted"
 S_HELD = "iso.ledger.held"

@@ -17,10 +17,11 @@ import msgspec
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.proposer import proposer
 from isochrone.rules.roots import signing_digest
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey, recover
-from isochrone.schema.settlement import Deployment, RootStatement
+from isochrone.schema.settlement import RootStatement
 from isochrone.schema.settling import S_ROOT, SignedRoot
 from isochrone.validator import rounds
 from isochrone.validator.journal import Journal

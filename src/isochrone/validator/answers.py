@@ -23,11 +23,7 @@ import msgspec
 
 from isochrone.fabric.connection import Fabric
 from isochrone.rules.answers import WRONG_PPM, is_signed, is_wrong
-from isochrone.schema.digests import UNREADABLE
-from isochrone.schema.documents import pack, seal, unpack, unseal
-from isochrone.schema.errors import IsochroneError
-from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.answer_checks import (
     ANSWER_CHECK,
     ANSWER_ROOT,
     ANSWERS_WANTED,
@@ -38,6 +34,10 @@ from isochrone.schema.proof import (
     CheckedAnswer,
     answers_subject,
 )
+from isochrone.schema.digests import UNREADABLE
+from isochrone.schema.documents import pack, seal, unpack, unseal
+from isochrone.schema.errors import IsochroneError
+from isochrone.schema.identity import PrivateKey
 
 PATIENCE_S: Final = 90.0
 """For all draws of one node: a root comes every 5 s, a moment to ask again within 60 s."""

@@ -31,17 +31,10 @@ from isochrone.records.tables import BOOKS, CHAIN
 from isochrone.rules import roots
 from isochrone.rules.merkle import AccountTree
 from isochrone.rules.settlement import settle
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.errors import InvalidInput, IsochroneError, NotFound, TooLarge
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Manifest,
-    RecordFile,
-    RootStatement,
-    Settlement,
-    Terms,
-)
+from isochrone.schema.settlement import Books, Manifest, RecordFile, RootStatement, Settlement
 from isochrone.validator.checking import check
 from isochrone.validator.differences import ABSENT, Difference, first_difference
 from isochrone.validator.evidence import FalseRecord

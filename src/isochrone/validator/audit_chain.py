@@ -19,8 +19,10 @@ from isochrone.ledger.deploy import verify
 from isochrone.ledger.snapshot import Snapshots
 from isochrone.records.manifest import fetch
 from isochrone.records.store import Store
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import ChainSnapshot, Deployment, RootStatement, Terms
+from isochrone.schema.settlement import RootStatement
 from isochrone.validator.audit import Audit, audit
 
 

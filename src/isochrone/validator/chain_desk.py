@@ -17,15 +17,10 @@ from isochrone.ledger.contracts import Contracts
 from isochrone.ledger.errors import ChainDisagrees, ChainSlow, Reverted
 from isochrone.ledger.facts import Facts, PostedRoot
 from isochrone.ledger.snapshot import Snapshots
+from isochrone.schema.chain_snapshot import ChainSnapshot, WatchStart
+from isochrone.schema.deployment import Role, Terms
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import (
-    ChainSnapshot,
-    Role,
-    RootStatement,
-    Terms,
-    Voucher,
-    WatchStart,
-)
+from isochrone.schema.settlement import RootStatement, Voucher
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.collecting import Fault
 from isochrone.validator.rounds import Peer

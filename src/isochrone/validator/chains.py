@@ -28,7 +28,8 @@ import numpy.typing as npt
 from isochrone.records.links import Run
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import recover
-from isochrone.schema.settlement import SignedHead, Usage
+from isochrone.schema.record_batch import SignedHead
+from isochrone.schema.settlement import Usage
 from isochrone.schema.tally import BUCKETS, COUNTS, LINK_BYTES, terms_digest
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
 from isochrone.validator.evidence import WORD_MAX, FalseRecord, KeyBook

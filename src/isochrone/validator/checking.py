@@ -32,15 +32,9 @@ from isochrone.records.tables import (
 )
 from isochrone.rules.merkle import AccountTree
 from isochrone.rules.watching import seed_of
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    EpochInput,
-    Manifest,
-    RecordFile,
-    SignedHead,
-    Usage,
-)
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.record_batch import SignedHead
+from isochrone.schema.settlement import Books, EpochInput, Manifest, RecordFile, Usage
 from isochrone.schema.typed_data import Domain
 from isochrone.validator.chains import (
     LATE_EPOCHS,

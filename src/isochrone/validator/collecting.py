@@ -34,13 +34,7 @@ from isochrone.schema.documents import (
 )
 from isochrone.schema.errors import IsochroneError, Unavailable
 from isochrone.schema.identity import recover
-from isochrone.schema.settlement import (
-    LeaseRecord,
-    Links,
-    RecordBatch,
-    SignedHead,
-    StandbyRecord,
-)
+from isochrone.schema.record_batch import LeaseRecord, Links, RecordBatch, SignedHead, StandbyRecord
 from isochrone.schema.tally import LINK_BYTES, TallyChain, next_head
 from isochrone.schema.typed_data import Domain, tally_head, tenant_count
 from isochrone.validator.evidence import WORD_MAX

@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.place import Place
-from isochrone.schema.settlement import Deployment
 from isochrone.wire.resolving import resolved
 
 Port = Annotated[int, Meta(ge=0, le=65535)]

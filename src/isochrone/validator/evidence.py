@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from isochrone.schema.chain_snapshot import Bonded
+from isochrone.schema.deployment import Role
 from isochrone.schema.errors import InvalidInput
-from isochrone.schema.settlement import Bonded, Role
 
 WORD_MAX = 2**56
 """Every number of a record is below it, so that sums stay exact and every file can hold it.

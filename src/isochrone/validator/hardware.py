@@ -37,7 +37,7 @@ from isochrone.rules.work_sizes import (
 from isochrone.schema.documents import pack, seal, unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.work import (
     WORK_ATTESTATION,
     WORK_RESULT,
     OpenedRow,

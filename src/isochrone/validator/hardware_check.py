@@ -40,7 +40,7 @@ from isochrone.rules.seeded_work import (
 )
 from isochrone.rules.work_sizes import ROWS_MAX, WorkSize
 from isochrone.schema.documents import unpack, unseal
-from isochrone.schema.proof import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
+from isochrone.schema.work import WORK_RESULT, OpenedRow, WorkAttestation, WorkResult
 
 PRIME = (1 << 31) - 1
 

@@ -27,19 +27,14 @@ import msgspec
 
 from isochrone.records.segments import RECORD_BYTES_MAX
 from isochrone.records.spool import Spool
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import UNREADABLE
 from isochrone.schema.documents import LEASE_RECORD, STANDBY_RECORD
 from isochrone.schema.errors import InvalidInput, IsochroneError, TooLarge, Unavailable
 from isochrone.schema.proof import APPEAL
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    Deployment,
-    LeaseRecord,
-    Links,
-    RecordBatch,
-    SignedHead,
-)
+from isochrone.schema.record_batch import LeaseRecord, Links, RecordBatch, SignedHead
+from isochrone.schema.settlement import Books
 from isochrone.schema.settling import RecordsAck
 from isochrone.validator.chains import LATE_EPOCHS
 from isochrone.validator.collecting import Collection, Fault, batches_of

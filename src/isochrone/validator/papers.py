@@ -38,8 +38,9 @@ from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import is_address, recover
 from isochrone.schema.invitations import invited
 from isochrone.schema.node import NodeGrant
+from isochrone.schema.record_batch import LeaseRecord, StandbyRecord
 from isochrone.schema.service import Service, service_id
-from isochrone.schema.settlement import LeaseRecord, StandbyRecord, Voucher
+from isochrone.schema.settlement import Voucher
 from isochrone.schema.typed_data import Domain, voucher
 from isochrone.validator.evidence import WORD_MAX, FalseRecord, KeyBook
 

@@ -23,17 +23,10 @@ from isochrone.records.store import Store
 from isochrone.records.tables import CHAIN, VOUCHERS
 from isochrone.rules.roots import statement
 from isochrone.rules.settlement import settle
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment, Terms
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import (
-    Bill,
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Manifest,
-    RecordFile,
-    Terms,
-    Voucher,
-)
+from isochrone.schema.settlement import Bill, Books, Manifest, RecordFile, Voucher
 from isochrone.validator.chain_desk import ChainDesk
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.recomputing import Computed, recompute

@@ -20,18 +20,13 @@ from isochrone.fabric.connection import Fabric
 from isochrone.records.manifest import content, copy, file_of
 from isochrone.records.store import Store
 from isochrone.records.tables import WATCHES, standby_record
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import sha256_hex
 from isochrone.schema.documents import LEASE_RECORD
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import (
-    Bill,
-    Books,
-    ChainSnapshot,
-    Deployment,
-    EpochInput,
-    Manifest,
-)
+from isochrone.schema.settlement import Bill, Books, EpochInput, Manifest
 from isochrone.schema.settling import SignedRoot
 from isochrone.validator.chain_desk import ChainDesk
 from isochrone.validator.chains import LATE_EPOCHS

@@ -18,14 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isochrone.records.links import Run
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    Deployment,
-    LeaseRecord,
-    Links,
-    SignedHead,
-)
+from isochrone.schema.chain_snapshot import ChainSnapshot
+from isochrone.schema.deployment import Deployment
+from isochrone.schema.record_batch import LeaseRecord, Links, SignedHead
+from isochrone.schema.settlement import Books
 from isochrone.schema.tally import LINK, LINK_BYTES
 from isochrone.validator.chains import ALREADY, LATE_EPOCHS, Start, check_head, start_of, usage_of
 from isochrone.validator.checking import counted_before

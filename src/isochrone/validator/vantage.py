@@ -20,7 +20,7 @@ from isochrone.fabric.server import GUEST
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import ProbeCommitted, ProbeSigned, VantageDoor, VantageNews
+from isochrone.schema.probing import ProbeCommitted, ProbeSigned, VantageDoor, VantageNews
 from isochrone.validator.config import ValidatorConfig
 from isochrone.validator.door import WatchDoor
 from isochrone.wire.certificate import make_certificate

@@ -16,14 +16,10 @@ from collections.abc import Iterable
 from isochrone.rules.commitments import in_time, secret_opens
 from isochrone.rules.parties import parties_of
 from isochrone.rules.watching import Phases, examiners, moments, phases, seed_of
+from isochrone.schema.chain_snapshot import ChainSnapshot, Watcher
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.proof import Appeal, NodeReport, WatchOpening
-from isochrone.schema.settlement import (
-    Books,
-    ChainSnapshot,
-    Deployment,
-    Watcher,
-    WatchReport,
-)
+from isochrone.schema.settlement import Books, WatchReport
 from isochrone.validator.evidence import FalseRecord
 from isochrone.validator.watch_evidence import verified, work_seeds
 from isochrone.validator.watch_papers import Said, read_watch, said_of, stray

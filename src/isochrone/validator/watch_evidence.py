@@ -26,6 +26,8 @@ from isochrone.fabric.attestations import place_attestation, work_attestation
 from isochrone.rules import answers, hardware, location
 from isochrone.rules.answer_tree import leads, leaf
 from isochrone.rules.watching import MOMENTS_MAX, Phases, draws, near_moment
+from isochrone.schema.answer_checks import ANSWER_CHECK, ANSWER_ROOT, AnswerCheck, AnswerRoot
+from isochrone.schema.chain_snapshot import Watcher
 from isochrone.schema.documents import (
     NODE_GRANT,
     Signed,
@@ -35,22 +37,15 @@ from isochrone.schema.documents import (
 from isochrone.schema.errors import Forbidden, InvalidInput, IsochroneError, TooLarge
 from isochrone.schema.node import NodeGrant
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
-    ANSWER_CHECK,
-    ANSWER_ROOT,
-    PLACE_ATTESTATION,
+from isochrone.schema.probing import PLACE_ATTESTATION, PlaceAttestation
+from isochrone.schema.proof import Finding, NodeReport
+from isochrone.schema.work import (
     WORK_ATTESTATION,
     WORK_RESULT,
-    AnswerCheck,
-    AnswerRoot,
-    Finding,
-    NodeReport,
-    PlaceAttestation,
     WorkAttestation,
     WorkClaim,
     WorkResult,
 )
-from isochrone.schema.settlement import Watcher
 from isochrone.validator.hardware_check import exhibit_stands
 
 EVIDENCE_MAX: Final = 48

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from isochrone.fabric.connection import Fabric
+from isochrone.schema.chain_snapshot import WatchStart
 from isochrone.schema.errors import Unavailable
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.proof import Kind
-from isochrone.schema.settlement import Books, WatchStart
+from isochrone.schema.settlement import Books
 from isochrone.validator.answers import Answers
 from isochrone.validator.chain_desk import ChainDesk, Look
 from isochrone.validator.config import ValidatorConfig

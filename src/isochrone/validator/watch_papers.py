@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from isochrone.rules.commitments import opens
+from isochrone.schema.chain_snapshot import ChainSnapshot
 from isochrone.schema.digests import canonical, sha256_hex
 from isochrone.schema.documents import Signed, unpack, unseal
 from isochrone.schema.errors import IsochroneError
@@ -34,7 +35,7 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Books, ChainSnapshot
+from isochrone.schema.settlement import Books
 
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """Of a packed page: four fit one record of the spool, and one the fabric's messages."""

@@ -16,9 +16,9 @@ import msgspec
 from isochrone.fabric.attestations import place_attestation
 from isochrone.rules import answers, hardware
 from isochrone.rules.watching import Phases, draws, examiners, moments
+from isochrone.schema.chain_snapshot import Watcher
 from isochrone.schema.digests import canonical
 from isochrone.schema.proof import Kind, NodeReport
-from isochrone.schema.settlement import Watcher
 from isochrone.validator.watch_evidence import findings, shown, work_seeds
 from isochrone.validator.watch_journal import Taken
 

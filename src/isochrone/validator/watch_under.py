@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from isochrone.rules.watching import Phases
+from isochrone.schema.chain_snapshot import WatchStart
 from isochrone.schema.proof import Kind
-from isochrone.schema.settlement import WatchStart
 from isochrone.validator.watch_journal import Sealed, Taken
 from isochrone.validator.watch_plan import Deed, Scene
 

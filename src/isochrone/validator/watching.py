@@ -31,6 +31,7 @@ from isochrone.fabric.connection import Fabric
 from isochrone.rules.commitments import commitment, page_digest, secret_digest
 from isochrone.rules.pacing import Pace
 from isochrone.rules.watching import Phases, phases, seed_of, watch_at
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
@@ -42,7 +43,7 @@ from isochrone.schema.proof import (
     WatchCommitment,
     WatchOpening,
 )
-from isochrone.schema.settlement import Deployment, RecordBatch
+from isochrone.schema.record_batch import RecordBatch
 from isochrone.schema.settling import WatchStatus
 from isochrone.validator.holdings import Holdings
 from isochrone.validator.watch_journal import Sealed, Taken, WatchJournal

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import TheirFault
-from isochrone.schema.proof import PROBE_TRANSCRIPT, Transcript
+from isochrone.schema.probing import PROBE_TRANSCRIPT, Transcript
 
 BURST_BYTES: Final = 16
 SECRET_BYTES: Final = 32

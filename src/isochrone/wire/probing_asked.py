@@ -19,7 +19,7 @@ from isochrone.rules.pacing import Pace
 from isochrone.schema.digests import decode
 from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import Forbidden, InvalidInput, Overloaded, Stale
-from isochrone.schema.proof import PROBE_ASKED, ProbeAsked, ProbeOrder
+from isochrone.schema.probing import PROBE_ASKED, ProbeAsked, ProbeOrder
 from isochrone.wire.probing import BURST_BYTES
 from isochrone.wire.probing_known import VANTAGES_MAX
 

@@ -23,7 +23,7 @@ from isochrone.schema.documents import unpack, unseal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import S_HOUSE_VANTAGES, S_VANTAGES, VANTAGE_NEWS, VantageNews
+from isochrone.schema.probing import S_HOUSE_VANTAGES, S_VANTAGES, VANTAGE_NEWS, VantageNews
 
 SILENT_S: Final = 20.0
 """Ten pieces of news are missed."""

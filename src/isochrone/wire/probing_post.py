@@ -29,7 +29,7 @@ from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import IsochroneError
 from isochrone.schema.frames import pack as pack_message
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     S_ATTESTED,
     S_HOUSE_ATTESTED,
     S_HOUSE_VANTAGES,

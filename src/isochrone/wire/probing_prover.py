@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from isochrone.schema.documents import pack, seal
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PROBE_TRANSCRIPT,
     ProbeCommitted,
     ProbeEnd,

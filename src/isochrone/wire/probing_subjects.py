@@ -18,7 +18,7 @@ from isochrone.schema.documents import seal
 from isochrone.schema.errors import Overloaded, TheirFault, Timeout
 from isochrone.schema.frames import Control, pack
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PROBE_ASKED,
     ProbeAsked,
     ProbeCommitted,

@@ -31,7 +31,7 @@ from isochrone.schema.documents import pack, seal
 from isochrone.schema.errors import IsochroneError, TheirFault
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.place import Place
-from isochrone.schema.proof import (
+from isochrone.schema.probing import (
     PLACE_ATTESTATION,
     PlaceAttestation,
     ProbeCommitted,

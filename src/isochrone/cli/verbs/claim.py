@@ -14,8 +14,8 @@ from isochrone.cli.books import books_after, posted_root
 from isochrone.cli.chain_context import Money, chain_options, dollars, records_option
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import print_json
+from isochrone.schema.deployment import ROLES
 from isochrone.schema.errors import NotFound
-from isochrone.schema.settlement import ROLES
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,10 +17,10 @@ import msgspec
 from isochrone.cli.chain_context import Command, Money, chain_options, dollars
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, say
+from isochrone.schema.deployment import ROLES
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
 from isochrone.schema.parameters import PARAMETERS, Parameter
-from isochrone.schema.settlement import ROLES
 
 
 def _shared(command: Command) -> Command:

@@ -25,9 +25,9 @@ from isochrone.cli.chain_context import (
 from isochrone.cli.context import ROLES as KEY_ROLES
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, say, short
+from isochrone.schema.deployment import ROLES, Role
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import ROLES, Role
 
 
 def _shared(command: Command) -> Command:

@@ -25,9 +25,10 @@ from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import print_json, print_table, utc
 from isochrone.rules.earnings import Earnings, earnings
 from isochrone.rules.forecast import Costs, Forecast, forecast
+from isochrone.schema.deployment import ROLES
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.proof import Barred
-from isochrone.schema.settlement import ROLES, Books, Line
+from isochrone.schema.settlement import Books, Line
 
 EPOCHS_MAX = 24 * 31
 """More than a month of hours is an audit, not a look."""

@@ -23,10 +23,10 @@ from isochrone.cli.joined import JOIN_GRACE_S, joined, node_folder, remember
 from isochrone.cli.tables import print_json
 from isochrone.node.config import DoorAddress
 from isochrone.node.enrol import enrol
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.errors import Conflict, InvalidInput, Unavailable
 from isochrone.schema.node import Offer
 from isochrone.schema.service import NAME
-from isochrone.schema.settlement import Deployment
 
 READY_S = 20.0
 POLL_S = 0.02

@@ -16,8 +16,8 @@ from isochrone.cli.books import posted_roots
 from isochrone.cli.chain_context import Money, chain_options, dollars, records_option
 from isochrone.cli.context import gateway_option, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, utc
+from isochrone.schema.deployment import ROLES
 from isochrone.schema.errors import Conflict
-from isochrone.schema.settlement import ROLES
 
 SHOWN = 12
 """Newest roots shown to people; JSON has all."""

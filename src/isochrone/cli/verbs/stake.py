@@ -25,9 +25,9 @@ from isochrone.cli.chain_context import (
 )
 from isochrone.cli.context import gateway_option, key_path, load_key, output_option
 from isochrone.cli.tables import count, print_json, print_table, utc
+from isochrone.schema.deployment import ROLES, Role
 from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.identity import PrivateKey, is_address
-from isochrone.schema.settlement import ROLES, Role
 
 
 class BondRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,10 +18,10 @@ import click
 from isochrone.cli.chain_context import read_address
 from isochrone.cli.context import Settings, home, key_path, output_option, save_settings
 from isochrone.cli.tables import print_json
+from isochrone.schema.deployment import Deployment
 from isochrone.schema.digests import decode
 from isochrone.schema.errors import InvalidInput
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.settlement import Deployment
 
 DEFAULT_HTTP_PORT = 8080
 CELL_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,30}")
