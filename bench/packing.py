@@ -6,8 +6,10 @@ ours, with the same simulator. Then what it leaves out (``packing_live``): depar
 demands that the law keeps in some countries, for FGD and ours.
 
 ``ours`` knows the workload's distribution and rehearsed on seeds of its own; ``ours_online`` knows
-only what has arrived. Both place whatever fits somewhere and move nothing. The weights were tuned
-on other arrivals than those reported. The last line on standard output is one JSON object.
+only what has arrived; ``running`` is what a cell's controller does, which knows that too, rehearses
+nothing and breaks ties by rotation (``packing_running``; checked by the placement rule itself). All
+place whatever fits somewhere and move nothing. The weights were tuned on other arrivals than those
+reported. The last line on standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from bench.packing_trace import PREFIX, SUFFIX, name_of, published
 SEEDS = 10
 PROCESSES = 2
 DEFAULT_WORKLOADS = ("default", "gpuspec33")
-POLICIES = ("random", "bestfit", "fgd_here", "ours", "ours_online")
+POLICIES = ("random", "bestfit", "fgd_here", "ours", "ours_online", "running")
 
 
 def main() -> None:
@@ -85,9 +87,13 @@ def _row(folder: str, pods: Path, runs: list[dict[str, Outcome]]) -> dict[str, f
         "fgd_here": means["fgd_here"],
         "ours": means["ours"],
         "ours_online": means["ours_online"],
+        "running": means["running"],
         "first_refusal_pct": round(min(refusals), 2),
         "first_refusal_online_pct": round(
             min(run["ours_online"].first_refusal_pct for run in runs), 2
+        ),
+        "first_refusal_running_pct": round(
+            min(run["running"].first_refusal_pct for run in runs), 2
         ),
         "first_refusal_fgd_pct": round(min(run["fgd_here"].first_refusal_pct for run in runs), 2),
         "random_published": published(folder, name_of(pods), "Random"),

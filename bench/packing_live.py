@@ -9,6 +9,11 @@ countries, and three in ten pods may only run in one. Measured after 12 hours: t
 GPUs allocated, the share of the GPU-hours asked for that was refused or lost, and how many replicas
 were moved on purpose. Ours values holes by what is expected of them (``rules.packing.holes``), not
 by rehearsal: a rehearsal knows arrivals only.
+
+``running`` is what a cell's controller does (``packing_running``): the mix that came, ties by
+rotation, and moves within its budget of ``MOVES_PER_HOUR``: one replica for a demand that has no
+room, or, with at most half of the budget, for a usual demand that would have none if it came.
+``running_unmoved``: the same without any move.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import csv
 import heapq
 import random
 import statistics
+from collections import deque
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -25,13 +31,15 @@ import msgspec
 import numpy as np
 from bench.data import need
 from bench.packing_policies import Fgd
+from bench.packing_running import Running
 from bench.packing_runs import OURS_POPULARITY_PPM
 from bench.packing_trace import Pod, capacity_milli, nodes_of, pods_of, shuffled_nodes
 
+from isochrone.controller.disturbance import MOVES_PER_HOUR
 from isochrone.rules.packing.cluster import Cluster, Flags, Placement
-from isochrone.rules.packing.defragment import Replica, defragment
+from isochrone.rules.packing.defragment import Move, Replica, defragment, moved, openings
 from isochrone.rules.packing.demand import Demand
-from isochrone.rules.packing.fragmentation import typical_of
+from isochrone.rules.packing.fragmentation import POPULARITY_PPM, typical_of, typical_of_counts
 
 SAMPLE = 8
 HORIZON_S, WARM_S, LIFE_MAX_S = 48 * 3600, 12 * 3600, 24 * 3600
@@ -40,7 +48,8 @@ FAULT_NODES, FAULT_DAYS = 400, 250
 COUNTRIES = (4, 3, 2, 1)
 """Tenths of the nodes, and of the restricted pods, in each of four countries."""
 RESTRICTED = 0.3
-DEFRAGMENT_EVERY_S, MOVES_MAX = 3600, 10
+LOOK_EVERY_S = 600
+"""Between two looks for usual demands without room; a controller looks more often."""
 
 
 class Lived(msgspec.Struct, frozen=True):
@@ -60,7 +69,7 @@ class _Running(msgspec.Struct):
 
 def live(folder: str, pods: Path, seeds: int, pool: Executor) -> dict[str, dict[str, float]]:
     """The means of every policy over the seeds."""
-    names = ("fgd_here", "ours", "ours_defragmented")
+    names = ("fgd_here", "ours", "running_unmoved", "running")
     found = {}
     for name in names:
         runs = list(pool.map(partial(run, folder, pods, name), range(seeds)))
@@ -78,12 +87,15 @@ def run(folder: str, pods: Path, policy: str, seed: int) -> Lived:
     demands = [pod.demand for pod in listed]
     if policy == "fgd_here":
         cluster: Cluster = Fgd(nodes, typical_of(demands))
+    elif policy.startswith("running"):
+        cluster = Running(nodes, seed)
     else:
         cluster = Cluster(nodes, typical_of(demands, OURS_POPULARITY_PPM))
     world = _World(cluster, random.Random(f"live {seed}"), capacity_milli(nodes))
     events = world.arrivals(listed) + world.faults(need(folder, "gpu_node_faults_stepfun2024.csv"))
-    if policy == "ours_defragmented":
-        events += [(float(at), "defragment", at) for at in range(0, HORIZON_S, DEFRAGMENT_EVERY_S)]
+    if policy == "running":
+        world.moves_per_hour = MOVES_PER_HOUR
+        events += [(float(at), "defragment", at) for at in range(0, HORIZON_S, LOOK_EVERY_S)]
     return world.live(sorted(events, key=lambda event: (event[0], event[1])))
 
 
@@ -98,7 +110,8 @@ class _World:
         self.running: dict[int, _Running] = {}
         self.ends: list[tuple[float, int]] = []
         self.now = self.area = self.asked = self.refused = 0.0
-        self.used = self.moves = 0
+        self.used = self.moves = self.moves_per_hour = 0
+        self.moved_s: deque[float] = deque()
 
     def arrivals(self, listed: list[Pod]) -> list[tuple[float, str, object]]:
         """Pods with their stay, at random times."""
@@ -171,6 +184,10 @@ class _World:
         among = None if country is None else self.within[country]
         work = demand.total_gpu_milli * stay_s
         self.asked += work * (self.now >= WARM_S)
+        if isinstance(self.cluster, Running):
+            self.cluster.saw(demand)
+        if self._left() > 0 and self.cluster.best(demand, among) is None:
+            self._make_room(demand, among)
         placement = self.cluster.place(demand, among)
         if placement is None:
             self.refused += work * (self.now >= WARM_S)
@@ -192,14 +209,39 @@ class _World:
             else:
                 one.placement = again
 
+    def _left(self) -> int:
+        """Moves that the budget allows now."""
+        while self.moved_s and self.now - self.moved_s[0] >= 3600:
+            self.moved_s.popleft()
+        return self.moves_per_hour - len(self.moved_s)
+
+    def _make_room(self, demand: Demand, among: Flags | None) -> None:
+        for replica in openings(self.cluster, self._replicas(), demand):
+            if among is not None and not among[replica.placement.node]:
+                continue
+            move = moved(self.cluster, replica, demand, self._among().get(replica.key))
+            if move is not None:
+                self._note(move)
+                return
+
     def _defragment(self) -> None:
-        replicas = [
+        """Half of the budget is for those who wait."""
+        if isinstance(self.cluster, Running) and self._left() > self.moves_per_hour // 2:
+            usual = typical_of_counts(self.cluster.usual, POPULARITY_PPM)
+            for move in defragment(self.cluster, self._replicas(), usual, 1, self._among()):
+                self._note(move)
+
+    def _replicas(self) -> list[Replica]:
+        return [
             Replica(key=str(number), demand=one.demand, placement=one.placement)
             for number, one in self.running.items()
             if not self.cluster.lost[one.placement.node]
         ]
-        among = {str(n): one.among for n, one in self.running.items() if one.among is not None}
-        moves = defragment(self.cluster, replicas, MOVES_MAX, among=among)
-        for move in moves:
-            self.running[int(move.key)].placement = move.to
-        self.moves += len(moves)
+
+    def _among(self) -> dict[str, Flags]:
+        return {str(n): one.among for n, one in self.running.items() if one.among is not None}
+
+    def _note(self, move: Move) -> None:
+        self.running[int(move.key)].placement = move.to
+        self.moved_s.append(self.now)
+        self.moves += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 from bench.packing_policies import BestFit, Fgd, Random
+from bench.packing_running import Running, is_by_rule
 from bench.packing_trace import capacity_milli, nodes_of, pods_of, shuffled_nodes, stream
 
 from isochrone.rules.packing.cluster import Cluster
@@ -59,6 +60,7 @@ def run_seed(folder: str, pods: Path, seed: int, table: Table) -> dict[str, Outc
         "fgd_here": fill(Fgd(named, published), order),
         "ours": fill(Cluster(named, ours, table), order),
         "ours_online": online(named, order),
+        "running": running(named, order, seed),
     }
 
 
@@ -83,6 +85,17 @@ def fill(
         raise AssertionError("What was placed and what is gone differ.")
     first = (refused_at or arrived) / capacity * 100
     return Outcome(allocated / capacity * 100, first, len(order) / seconds)
+
+
+def running(nodes: list[Residual], order: list[Demand], seed: int) -> Outcome:
+    """The fit of a running cell (``packing_running``), checked by the rule on the first seed."""
+    cluster = Running(nodes, seed)
+
+    def learn(index: int) -> None:
+        if cluster.saw(order[index]) and seed == 0 and not is_by_rule(cluster, order[index]):
+            raise AssertionError(f"The placement rule chooses otherwise at arrival {index}.")
+
+    return fill(cluster, order, learn)
 
 
 def online(nodes: list[Residual], order: list[Demand]) -> Outcome:

@@ -6,11 +6,11 @@ import msgspec
 
 from isochrone.controller import fit
 from isochrone.controller.declared import Declared
+from isochrone.controller.disturbance import MOVES_PER_HOUR, Disturbance
 from isochrone.controller.inputs import Stamp
 from isochrone.controller.making_room import (
     LOOK_EVERY_S,
     MOVE_MOST_S,
-    MOVES_PER_HOUR,
     PATIENCE_S,
     MakingRoom,
 )
@@ -47,7 +47,7 @@ class Cell:
     def __init__(self, *declared: Declared) -> None:
         self.declared = {known.id: known for known in declared}
         self.now_s = 100.0
-        self.room = MakingRoom(lambda: self.now_s)
+        self.room = MakingRoom(lambda: self.now_s, Disturbance(lambda: self.now_s))
 
     def look(self, here: World, declared: Declared, move: Move | None = None) -> PlacementInputs:
         held = fit.observe(here, declared.id, {}, self.now_s)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from isochrone.controller import fit
 from isochrone.controller.deciding import decided
 from isochrone.controller.declared import Declared
+from isochrone.controller.defragmenting import LOOK_EVERY_S, Defragmenting
+from isochrone.controller.disturbance import MOVES_PER_HOUR, Disturbance
 from isochrone.controller.fairness import FairTurns
 from isochrone.controller.fairness_ground import FairGround
 from isochrone.controller.inputs import Stamp, gather, own_ground, shapes_of
@@ -26,10 +28,12 @@ from isochrone.controller.records import Records
 from isochrone.controller.standbys import Standbys, with_standbys_first
 from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
+from isochrone.rules import defragmenting
+from isochrone.rules.defragmenting import Opening
 from isochrone.rules.making_room import Move, clearing
 from isochrone.rules.packing.mix import Mix, seen
 from isochrone.rules.reconcile import Action, Held, plan_leases
-from isochrone.schema.decision import Cleared, PlacementInputs
+from isochrone.schema.decision import Cleared, Decision, PlacementInputs
 from isochrone.schema.errors import Conflict, IsochroneError
 from isochrone.schema.lease import Quota
 
@@ -53,7 +57,10 @@ class Fitting:
         *,
         clock: Callable[[], float] = time.monotonic,
         unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        moves_per_hour: int = MOVES_PER_HOUR,
+        defragment_every_s: float = LOOK_EVERY_S,
     ) -> None:
+        disturbance = Disturbance(clock, moves_per_hour)
         self._turns = turns
         self._leases = tables.leases
         self._leading = leading
@@ -66,7 +73,8 @@ class Fitting:
         self._nonce = 0
         self._said: dict[str, str] = {}
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
-        self._room = MakingRoom(clock)
+        self._room = MakingRoom(clock, disturbance)
+        self._defragmenting = Defragmenting(clock, disturbance, defragment_every_s)
         self._standbys = Standbys(clock)
 
     async def work(
@@ -88,6 +96,7 @@ class Fitting:
         await self._sweep(world)
         self._forget(world)
         self._make_room(world, missing)
+        await self._defragment(world, missing)
         await self._take_turns(world, missing, lacks)
         return {id_: self._why(id_, made) for id_, made in self._fits.items() if made.unmet}
 
@@ -119,8 +128,9 @@ class Fitting:
     def _cleared(self, world: World, service: str) -> tuple[Cleared, ...]:
         """The nodes that a service must leave, or must not come to, for others' sake."""
         fair = self._turns.cleared(world, service)
+        moves = (*self._room.cleared(service), *self._defragmenting.cleared(service))
         left = {row.node for row in fair}
-        return (*(row for row in self._room.cleared(service) if row.node not in left), *fair)
+        return (*(row for row in moves if row.node not in left), *fair)
 
     def _make_room(self, world: World, missing: Sequence[Declared]) -> None:
         short = (world.granted[id_] for id_, made in self._fits.items() if made.unmet)
@@ -137,20 +147,43 @@ class Fitting:
             ground = own_ground(world, declared.id)
             return gather("sites", declared, ground, self._stamp(world))
 
-        move = self._room.work(world, waiting, look, lambda move: self._after(world, move))
+        def after(move: Move) -> tuple[PlacementInputs, int] | None:
+            inputs = self._with_cleared(world, move.service, clearing(move))
+            return None if inputs is None else (inputs, len(self._seats(move.service)))
+
+        move = self._room.work(world, waiting, look, after)
         if move is not None:
             log.info("%s leaves %s: %s waits for room", move.service, move.node, move.waits)
 
-    def _after(self, world: World, move: Move) -> tuple[PlacementInputs, int] | None:
-        """What the moved service's fit would look at, and how many seats it has."""
-        made, quota = self._fits.get(move.service), world.quotas.get(move.service)
+    async def _defragment(self, world: World, missing: Sequence[Declared]) -> None:
+        """Room for what usually comes, before it comes and while nobody waits."""
+        waits = bool(missing) or any(made.unmet for made in self._fits.values())
+
+        async def fit_without(
+            opening: Opening,
+        ) -> tuple[PlacementInputs, Decision, Collection[str]] | None:
+            cleared = defragmenting.clearing(opening)
+            inputs = self._with_cleared(world, opening.service, cleared)
+            if inputs is None:
+                return None
+            return inputs, await decided(inputs), self._seats(opening.service)
+
+        opening = await self._defragmenting.work(world, self._mix.arrived, waits, fit_without)
+        if opening is not None:
+            reason = defragmenting.clearing(opening).reason
+            log.info("%s leaves %s: %s", opening.service, opening.node, reason)
+
+    def _with_cleared(self, world: World, service: str, cleared: Cleared) -> PlacementInputs | None:
+        """What a service's fit would look at with a node cleared; None if it is not settled."""
+        made, quota = self._fits.get(service), world.quotas.get(service)
         if made is None or made.unmet or quota is None:
             return None
-        grant = world.granted[move.service]
-        held = self._observe(world, move.service, self._clock())
-        cleared = (clearing(move),)
-        inputs = self._look(world, quota, grant, held, cleared)
-        return inputs, len(made.wanted.seats)
+        grant = world.granted[service]
+        held = self._observe(world, service, self._clock())
+        return self._look(world, quota, grant, held, (cleared,))
+
+    def _seats(self, service: str) -> list[str]:
+        return [seat.node for seat in self._fits[service].wanted.seats]
 
     def _look(
         self,

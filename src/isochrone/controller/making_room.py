@@ -2,9 +2,10 @@
 
 Intuition: a cell that cannot place a replica looks whether moving a single other one would help
 (``rules.making_room``). The budget of disturbance: one move at a time, at most
-``MOVES_PER_HOUR``, only while nothing else is amiss in the cell, only after the demand has waited
-``PATIENCE_S`` in vain. The moved service's fit is told that its node is *cleared*; reconciling does
-the rest, make before break, and when the demand has its replica the clearing is over.
+``disturbance.MOVES_PER_HOUR``, only while nothing else is amiss in the cell, only after the demand
+has waited ``PATIENCE_S`` in vain. The moved service's fit is told that its node is *cleared*;
+reconciling does the rest, make before break, and when the demand has its replica the clearing is
+over.
 
 A pure machine but for the clock that it is given. What is under way is forgotten with the leader:
 the next one looks for itself, and what it finds placed twice it reconciles.
@@ -12,12 +13,12 @@ the next one looks for itself, and what it finds placed twice it reconciles.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from isochrone.controller.declared import Declared
+from isochrone.controller.disturbance import HOUR_S, Disturbance, is_calm
 from isochrone.controller.view import World
 from isochrone.rules.making_room import Move, clearing, helps, is_possible, moves
 from isochrone.schema.decision import Cleared, PlacementInputs
@@ -25,9 +26,6 @@ from isochrone.schema.decision import Cleared, PlacementInputs
 PATIENCE_S = 1.5
 """A demand waits so long before anybody is moved for it: what drains is gone by then. Less than
 ``home.TROUBLE_S``, since a home that hears of no way out takes its grant away."""
-
-MOVES_PER_HOUR = 6
-"""The disturbance that a cell's tenants bear for each other: one cold start in ten minutes."""
 
 MOVE_MOST_S = 600.0
 """A move that has not ended by then (a model that cannot be fetched) is given up."""
@@ -40,8 +38,6 @@ TRIES = 8
 
 MAKING_ROOM = "making_room"
 """Code of ``unmet`` while a move is under way: trouble that will be over."""
-
-HOUR_S = 3600.0
 
 Look = Callable[[Declared], PlacementInputs]
 """What the placement of a waiting service looks at now, with this cell's nodes."""
@@ -60,10 +56,10 @@ class Clearing(msgspec.Struct, frozen=True):
 class MakingRoom:
     """The moves of one cell. ``clock``: monotonic seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], disturbance: Disturbance) -> None:
         self._clock = clock
+        self._disturbance = disturbance
         self._clearing: Clearing | None = None
-        self._begun_s: deque[float] = deque(maxlen=MOVES_PER_HOUR)
         self._failed_s: dict[Move, float] = {}
         self._waits_since_s: dict[str, float] = {}
         self._looked_s = float("-inf")
@@ -97,15 +93,14 @@ class MakingRoom:
                 move = self._found(world, look(declared), fit_of)
                 if move is not None:
                     self._clearing = Clearing(move, now_s)
-                    self._begun_s.append(now_s)
+                    self._disturbance.begin()
                     return move
         return None
 
     def _may_begin(self, world: World, waiting: Mapping[str, Declared], now_s: float) -> bool:
         if not waiting or self._clearing is not None or now_s - self._looked_s < LOOK_EVERY_S:
             return False
-        spent = len(self._begun_s) == MOVES_PER_HOUR and now_s - self._begun_s[0] < HOUR_S
-        if spent or world.doubt or not _calm(world, waiting):
+        if self._disturbance.left <= 0 or world.doubt or not is_calm(world, waiting):
             return False
         self._looked_s = now_s
         return True
@@ -133,17 +128,3 @@ class MakingRoom:
 
 def _urgency(declared: Declared) -> tuple[int, str]:
     return -declared.service.priority, declared.id
-
-
-def _calm(world: World, waiting: Iterable[str]) -> bool:
-    """Whether everything else in the cell that should serve does."""
-    others = [lease for lease in world.leases.values() if lease.service not in set(waiting)]
-    for lease in others:
-        status = world.status(lease)
-        if lease.desired == "draining":
-            return False
-        if lease.desired == "serving" and (status is None or status.state != "serving"):
-            return False
-        if lease.desired == "serving" and world.sight.verdict(lease.node) != "alive":
-            return False
-    return True

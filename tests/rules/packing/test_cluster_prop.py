@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.rules.packing.cluster import Cluster, Placement
-from isochrone.rules.packing.defragment import Replica, defragment
 from isochrone.rules.packing.demand import Demand, Residual, after, choose_gpus
 from isochrone.rules.packing.fragmentation import Typical, fragmentation, typical_of
 from isochrone.rules.packing.holes import hole_waste
@@ -124,46 +123,6 @@ def test_a_gang_is_placed_whole_or_not_at_all(
     else:
         assert gang is None
         assert [cluster.residual(node) for node in range(len(site))] == site
-
-
-@settings(max_examples=20)
-@given(SITES, STREAMS, st.integers(0, 3), st.sets(st.integers(0, 24)))
-def test_moves_keep_to_the_budget_and_never_worsen(
-    site: list[Residual], stream: list[Demand], moves_max: int, gone: set[int]
-) -> None:
-    cluster = Cluster(site, typical_of(stream))
-    running: dict[str, Replica] = {}
-    for number, demand in enumerate(stream):
-        placement = cluster.place(demand)
-        if placement is not None and number in gone:
-            cluster.release(placement, demand)
-        elif placement is not None:
-            key = str(number)
-            running[key] = Replica(key=key, demand=demand, placement=placement)
-    before = cluster.waste
-    moves = defragment(cluster, list(running.values()), moves_max, replica_s_max=120.0)
-    assert len(moves) <= min(moves_max, 2)
-    assert before - cluster.waste == pytest.approx(sum(move.gain for move in moves))
-    assert all(move.gain > 0 and move.to.node != move.before.node for move in moves)
-    for move in moves:
-        cluster.release(move.to, running.pop(move.key).demand)
-    for replica in running.values():
-        cluster.release(replica.placement, replica.demand)
-    assert [cluster.residual(node) for node in range(len(site))] == site
-
-
-def test_defragmenting_finds_the_move_that_pays() -> None:
-    half = Demand(cpu_milli=1000, gpu_count=1, gpu_milli=500)
-    whole = Demand(cpu_milli=1000, gpu_count=1)
-    node = Residual(cpu_milli=8000, memory_mib=0, gpu_milli=(1000,), models=("T4",))
-    cluster = Cluster([node, node], typical_of([half, whole]))
-    first, second = Placement(node=0, gpus=(0,)), Placement(node=1, gpus=(0,))
-    for placement in (first, second):
-        cluster.take(placement, half)
-    assert cluster.best(whole) is None
-    replicas = [Replica(key=k, demand=half, placement=p) for k, p in (("a", first), ("b", second))]
-    assert len(defragment(cluster, replicas, 3)) == 1
-    assert cluster.best(whole) is not None
 
 
 @settings(max_examples=20)

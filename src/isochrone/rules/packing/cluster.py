@@ -112,11 +112,18 @@ class Cluster:
 
     def residual(self, node: int) -> Residual:
         """What is left of a node."""
+        return self._row(node, self.cpu, self.memory, self.free)
+
+    def whole(self, node: int) -> Residual:
+        """The node when nothing runs on it."""
+        return self._row(node, *self._first)
+
+    def _row(self, node: int, cpu: Numbers, memory: Numbers, free: Numbers) -> Residual:
         models = self._kinds[self.kind[node]]
         return Residual(
-            cpu_milli=int(self.cpu[node]),
-            memory_mib=int(self.memory[node]),
-            gpu_milli=tuple(int(milli) for milli in self.free[node, : len(models)]),
+            cpu_milli=int(cpu[node]),
+            memory_mib=int(memory[node]),
+            gpu_milli=tuple(int(milli) for milli in free[node, : len(models)]),
             models=models,
         )
 

@@ -50,12 +50,12 @@ def whole_of(free: FreeNode) -> Residual:
     )
 
 
-def usual(shapes: Iterable[Shape]) -> Typical:
-    """What is usually asked, the rare demands too."""
+def usual(shapes: Iterable[Shape], popularity_ppm: int = PPM) -> Typical:
+    """What is usually asked; the rare demands too, or the commonest that make up so many ppm."""
     counts: Counter[Demand] = Counter()
     for shape in shapes:
         counts[demand_for(shape.resources)] += shape.count
-    return typical_of_counts(counts, PPM)
+    return typical_of_counts(counts, popularity_ppm)
 
 
 def site_of(nodes: Sequence[FreeNode], shapes: Iterable[Shape]) -> Cluster:
