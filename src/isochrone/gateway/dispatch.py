@@ -18,7 +18,12 @@ from time import monotonic
 from typing import Final
 
 from isochrone.gateway.answer_keeping import AnswerKeeper
-from isochrone.gateway.answers import answer_headers, timing_of_stream, timing_of_whole
+from isochrone.gateway.answers import (
+    Timing,
+    answer_headers,
+    timing_of_stream,
+    timing_of_whole,
+)
 from isochrone.gateway.config import GatewayLimits
 from isochrone.gateway.demand import Demand
 from isochrone.gateway.fleet import Fleet
@@ -30,7 +35,7 @@ from isochrone.gateway.tallies import Tallies
 from isochrone.gateway.traffic import Traffic
 from isochrone.gateway.tries import Try, Upload, refusal
 from isochrone.rules.routing import hedge_after_ms
-from isochrone.rules.tallying import CUT, DECLINED, OK, REFUSED, REPLICA, outcome_of
+from isochrone.rules.tallying import CUT, DECLINED, REFUSED, REPLICA, outcome_of
 from isochrone.schema.errors import IsochroneError, Overloaded, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer, Ask, pack
 
@@ -51,9 +56,6 @@ _ELSEWHERE_STATUSES: Final = frozenset({502, 503, 504})
 FINISHED: Final = "finished"
 _ANSWERED: Final = (FINISHED, "cancelled")
 """Ends of a try that say nothing against its node."""
-
-_BLAMED: Final = ("timeout", "silent")
-"""Ends that we decided because of the replica: they count as its errors."""
 
 
 class Dispatcher:
@@ -233,18 +235,7 @@ class Dispatcher:
         self._commit(attempt)
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_whole(total_ms, option.floor_ms, trailer)
-        if header.status < 400:
-            self._demand.answered(flight, timing)
-        self._traffic.answered(flight, header.status, total_ms, timing)
-        headers = answer_headers(
-            header,
-            option.replica,
-            flight.request_id,
-            flight.attempts,
-            flight.reroute_s,
-            timing,
-            count,
-        )
+        headers = self._passed_on(attempt, header, total_ms, timing, count)
         keeping, attempt.keeping = attempt.keeping, None
         self._finish(flight, "")
         flight.reply.whole(header.status, headers, body)
@@ -264,18 +255,7 @@ class Dispatcher:
         flight.last_data_s = now_s
         total_ms = (now_s - flight.started_s - flight.waited_s) * 1000
         timing = timing_of_stream(total_ms, option.floor_ms + option.beyond_ms, header)
-        if timing is not None and header.status < 400:
-            self._demand.answered(flight, timing)
-        self._traffic.answered(flight, header.status, total_ms, timing)
-        headers = answer_headers(
-            header,
-            option.replica,
-            flight.request_id,
-            flight.attempts,
-            flight.reroute_s,
-            timing,
-            count,
-        )
+        headers = self._passed_on(attempt, header, total_ms, timing, count)
         flight.reply.begin(header.status, headers)
         if attempt.keeping is not None:
             attempt.keeping.head(header)
@@ -343,6 +323,24 @@ class Dispatcher:
             return attempt.tally.told()
         return self._tallies.told_far(header.count, attempt.option.channel.peer.address)
 
+    def _passed_on(
+        self, attempt: Try, header: AnswerHeader, total_ms: float, timing: Timing | None, count: str
+    ) -> list[tuple[str, str]]:
+        """Account for an answer that goes to the client; the headers that go with it."""
+        flight = attempt.flight
+        if timing is not None and header.status < 400:
+            self._demand.answered(flight, timing)
+        self._traffic.answered(flight, header.status, total_ms, timing)
+        return answer_headers(
+            header,
+            attempt.option.replica,
+            flight.request_id,
+            flight.attempts,
+            flight.reroute_s,
+            timing,
+            count,
+        )
+
     def _lost(self, attempt: Try, error: IsochroneError, now_s: float) -> None:
         """Drop a try, and do the next thing for its request."""
         flight = attempt.flight
@@ -381,32 +379,13 @@ class Dispatcher:
             stream.reset(code)
         if attempt in flight.live:
             flight.live.remove(attempt)
-            if attempt.tally is not None:
-                self._count(attempt, code)
+            attempt.count(code)
             self._fleet.done(attempt.option, attempt)
             if code not in _ANSWERED:
                 node = attempt.option.replica.node
                 self._traffic.lost_try(flight, node, code, monotonic() - attempt.asked_s)
             if attempt.hedge:
                 self._hedges -= 1
-
-    def _count(self, attempt: Try, code: str) -> None:
-        """Tell the tally of a try that is over: once, here, however it ended."""
-        outcome = attempt.outcome
-        if code in _BLAMED:
-            outcome = CUT if attempt.flight.committed else REPLICA
-        elif outcome < 0:
-            outcome = OK  # overtaken, or given up by its caller: work without error
-        upload = self.uploads.get(attempt.flight) if self.uploads else None
-        assert attempt.tally is not None
-        attempt.tally.counter.over(
-            outcome,
-            attempt.latency_ms,
-            attempt.tokens_in,
-            attempt.tokens_out,
-            attempt.bytes_in if upload is None else upload.sent_bytes,
-            attempt.bytes_out,
-        )
 
     # -- ends ------------------------------------------------------------------------------------
 

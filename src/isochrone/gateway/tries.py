@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from isochrone.gateway.answer_keeping import Keeping
 from isochrone.gateway.flight import Flight
 from isochrone.gateway.gather import Gather
 from isochrone.gateway.options import Option
 from isochrone.gateway.tallies import Tally
+from isochrone.rules.tallying import CUT, OK, REPLICA
 from isochrone.schema.errors import IsochroneError, OurFault, TheirFault, Unavailable
 from isochrone.schema.frames import AnswerHeader, AnswerTrailer
 from isochrone.wire.channel import Stream
+
+_BLAMED: Final = ("timeout", "silent")
+"""Ends that the gateway decided because of the replica: they count as its errors."""
 
 
 class Upload(Protocol):
@@ -106,6 +110,26 @@ class Try(Gather):
     def begin(self, header: AnswerHeader) -> None:
         """A streamed answer begins."""
         self.owner.begin(self, header)
+
+    def count(self, code: str) -> None:
+        """Tell the tally how it ended, once, when it is over. ``code``: why."""
+        if self.tally is None:
+            return
+        outcome = self.outcome
+        if code in _BLAMED:
+            outcome = CUT if self.flight.committed else REPLICA
+        elif outcome < 0:
+            outcome = OK  # overtaken, or given up by its caller: work without error
+        uploads = self.owner.uploads
+        upload = uploads.get(self.flight) if uploads else None
+        self.tally.counter.over(
+            outcome,
+            self.latency_ms,
+            self.tokens_in,
+            self.tokens_out,
+            self.bytes_in if upload is None else upload.sent_bytes,
+            self.bytes_out,
+        )
 
     def piece(self, data: bytes) -> None:
         """A piece of a streamed answer."""
