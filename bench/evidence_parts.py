@@ -5,56 +5,94 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.evidence_words import listed, percent, table, verdict
+
 Facts = Mapping[str, Any]
+
+ATTAINED, HOURS_MOST = 0.995, 1.15
+"""The project's target for scaling: so many windows met, within so many times the clairvoyant's
+replica-hours."""
+
+POLICIES = ("peak", "target_concurrency", "clairvoyant", "ours")
 
 
 def placement(facts: Facts) -> str:
     """The joint choice of sites beside the exact optimum, and how fast it is."""
+    proven = f" in {facts['instances']} seeded worlds" if "instances" in facts else ""
+    unsolved = f" ({facts['unsolved']} left unproven)" if facts.get("unsolved") else ""
     return f"""## Placement
 
-Beside an exact model of the same problem (HiGHS): {100 * facts["gap_mean"]:.2f} % dearer on
-average, {100 * facts["gap_max"]:.2f} % at worst. All services of a network of 100,000 nodes and
-1,000 services are placed together in {facts["seconds_100k_nodes_1k_services"]:.1f} s on one core;
-single placements among 100,000 nodes run at {facts["place_per_second"]:,.0f} a second; after the
-loss of 1 % of the nodes a new plan takes {facts["replan_after_1pct_node_loss_seconds"]:.2f} s.
+Beside an exact model of the same problem (HiGHS){proven}{unsolved}:
+{100 * facts["gap_mean"]:.4f} % dearer on average, {100 * facts["gap_max"]:.2f} % at worst. The
+worlds are not those the search was tuned on. All services of a network of 100,000 nodes and 1,000
+services are placed together in {facts["seconds_100k_nodes_1k_services"]:.1f} s on one core; single
+placements among 100,000 nodes run at {facts["place_per_second"]:,.0f} a second; after the loss of
+1 % of the nodes a new plan takes {facts["replan_after_1pct_node_loss_seconds"]:.2f} s.
 """
 
 
 def packing(facts: Facts) -> str:
     """GPU allocation on the published workloads, in percent."""
-    columns = ("random", "bestfit", "fgd_published", "fgd_here", "ours", "ours_online")
-    rows = []
-    for name, row in sorted(facts["workloads"].items()):
-        told = (row.get(column) for column in columns)
-        cells = (f"{value:.2f}" if value is not None else "-" for value in told)
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    lines = "\n".join(rows)
-    return f"""## Packing
+    columns = ("random", "bestfit", "fgd_published", "fgd_here", "ours", "ours_online",
+               "first_refusal_pct")  # fmt: skip
+    rows = [
+        [name, *(f"{row[key]:.2f}" if row.get(key) is not None else "-" for key in columns)]
+        for name, row in sorted(facts["workloads"].items())
+    ]
+    head = ["workload", "random", "best fit", "FGD, published", "FGD, here", "ours",
+            "ours, online", "first refusal at"]  # fmt: skip
+    return (
+        """## Packing
 
-Share of GPUs allocated, in percent, by the published protocol of FGD (ATC 2023) on its cluster.
+Share of GPUs allocated, in percent, by the published protocol of FGD (ATC 2023) on its cluster:
+arrivals only, shuffled and inflated to 130 % of the GPUs, seeds 0-9. *Ours* knows the workload's
+distribution, *online* only what has arrived; nothing is moved once placed, and whatever fits
+somewhere is placed. *First refusal*: percent of arrivals before the earliest over all seeds.
 
-| workload | random | best fit | FGD, published | FGD, here | ours | ours, online |
-| --- | --- | --- | --- | --- | --- | --- |
-{lines}
 """
+        + table(head, rows)
+        + """
+The split: weights were found by random search on the protocol's seeds 100-111 and on invented
+workloads; seeds 0-9 are reported. One choice was made after those had been seen (eight rehearsals
+on all nodes instead of six on a third of them).
+"""
+        + _lived(facts.get("live", {}))
+    )
+
+
+def _lived(live: Facts) -> str:
+    if not live:
+        return ""
+    keys = sorted({key for row in live.values() for key in row})
+    rows = [[name, *(f"{row[key]:,.2f}" for key in keys)] for name, row in live.items()]
+    return (
+        "\nWhat the protocol leaves out: departures by the trace's own lifetimes, nodes that fail, "
+        "and demands that the law keeps in some countries.\n\n"
+        + table(["policy", *(key.replace("_", " ") for key in keys)], rows)
+    )
 
 
 def scaling(facts: Facts) -> str:
-    """Objective attainment and replica-hours on the traces."""
-    policies = ("peak", "target_concurrency", "clairvoyant", "ours")
-    rows = []
+    """Objective attainment and replica-hours on the traces, and on which the target is met."""
+    rows, met = [], []
     for name, trace in sorted(facts["traces"].items()):
+        ours, best = trace["ours"], trace["clairvoyant"]
+        times = ours["replica_hours"] / best["replica_hours"]
+        holds = ours["attainment"] >= ATTAINED and times <= HOURS_MOST
+        if holds:
+            met.append(name)
         cells = (
-            f"{100 * trace[policy]['attainment']:.2f} %, {trace[policy]['replica_hours']:,.1f} h"
-            for policy in policies
+            f"{percent(trace[policy]['attainment'], 2)}, {trace[policy]['replica_hours']:,.1f} h"
+            for policy in POLICIES
         )
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    lines = "\n".join(rows)
+        rows.append([name, *cells, f"{times:.2f}", verdict(holds)])
+    head = ["trace", "fixed peak", "target concurrency", "clairvoyant", "ours",
+            "hours beside the clairvoyant's", "target"]  # fmt: skip
     return f"""## Scaling
 
-Share of objective intervals met, and replica-hours, on public traces in simulated time.
+Share of ten-minute windows in which 95 % of the requests begin within a second, and replica-hours,
+on public traces in simulated time; a start takes a minute. Target concurrency is given its best
+setting, in hindsight. The target, {percent(ATTAINED)} within {HOURS_MOST:g} times the clairvoyant's
+hours, holds on {listed(met)} of {len(rows)} traces.
 
-| trace | fixed peak | target concurrency | clairvoyant | ours |
-| --- | --- | --- | --- | --- |
-{lines}
-"""
+{table(head, rows)}"""

@@ -4,7 +4,8 @@
 * ``share_within_50ms`` (``25``, ``10``): people whose round trip to the nearest site is at most
   that, for ``central20`` (the twenty regions where AWS sells accelerators for large models) and
   for 50, 200 and 1,000 chosen sites; server to server, and with ``_access2``, ``_access10`` for
-  2 and 10 ms of access; ``…_by_continent`` for 50 ms. ``bench.reach_people`` says who is counted and how sites are chosen;
+  2 and 10 ms of access; ``…_by_continent`` for 50 ms. ``bench.reach_people`` says who is counted
+  and how sites are chosen;
 * ``measured_check``: the same shares over measured pairs only, where there are some;
 * ``cost_ratio_hyperscaler``: per GPU (``bench.reach_prices``);
 * ``detour_gain``: relaying through one of 50 cells, over measured pairs (``bench.reach_measured``).

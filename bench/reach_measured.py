@@ -26,8 +26,9 @@ from isochrone.atlas.rtt_model_fit import deal, folds, predicted
 from isochrone.schema.place import Place
 
 RELAY_MS = 0.9
-"""What one hop through another cell's gateway takes: several times what ``bench.gateway`` measures
-of an unloaded one (added p50: 0.1 ms), so that a busy one does not."""
+"""What one hop through another cell takes: the platform time that the demo measures, all that
+gateway and node add (p50 over calm calls: 0.96, 0.86 and 0.92 ms in the releases 0.1 to 0.3, see
+CHANGELOG), with the whole network on two shared cores. Alone ``bench.gateway`` measures 0.1 ms."""
 
 FASTER = 0.10
 """A detour counts when it is at least a tenth faster than the direct way."""
@@ -158,6 +159,7 @@ def detours(measured: Measured, relays: Sequence[int]) -> dict[str, Any]:
     return {
         "cells": len(relays),
         "pairs": int(asked.sum()),
+        "relay_ms": RELAY_MS,
         "share": round(float(won.mean()), 4) if len(won) else 0.0,
         "median_saving_ms": round(float(np.median(saving[won])), 2) if won.any() else 0.0,
     }

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench.reach_measured import RELAY_MS, Measured, detours, read_measured
-from bench.reach_people import WEIGHT_UNITS, best, chosen, people, shares, table
+from bench.reach_people import (
+    WEIGHT_UNITS,
+    People,
+    best,
+    chosen,
+    people,
+    shares,
+    shares_by_continent,
+    table,
+)
 from bench.reach_prices import ratios
 
 from isochrone.schema.place import Place
@@ -48,6 +57,18 @@ def test_shares_count_access_and_grow_with_sites() -> None:
     assert found["share_within_10ms_access10"] == {"1": 0.0, "2": 0.0}
 
 
+def test_shares_by_continent_are_of_the_people_there() -> None:
+    def there(country: str) -> Place:
+        return Place(latitude=0.0, longitude=0.0, country=country, metro="")
+
+    who = People(tuple(map(there, ("DE", "FR", "NG"))), np.array([2, 1, 5], dtype=np.int64))
+    found = shares_by_continent(who, {"a": np.array([50.0, 51.0, 10.0])}, 50)
+    assert found == {
+        "Africa": {"people": 0.625, "a": 1.0},
+        "Europe": {"people": 0.375, "a": 0.6667},
+    }
+
+
 def test_a_detour_counts_when_it_is_a_tenth_faster_with_its_relay() -> None:
     nan = np.nan
     square = np.array(
@@ -57,7 +78,8 @@ def test_a_detour_counts_when_it_is_a_tenth_faster_with_its_relay() -> None:
     measured = Measured(("a", "b", "c", "d"), (place(0, 0),) * 4, square)
     # a-b by c: 85.9 instead of 100; c-d by b: 75.9 instead of 80 (b is no cell); a-d: unmeasured.
     assert detours(measured, [2]) == {
-        "cells": 1, "pairs": 5, "share": 0.2, "median_saving_ms": round(15 - RELAY_MS, 2),
+        "cells": 1, "pairs": 5, "relay_ms": RELAY_MS, "share": 0.2,
+        "median_saving_ms": round(15 - RELAY_MS, 2),
     }  # fmt: skip
     assert detours(measured, [3])["share"] == 0.0
 
