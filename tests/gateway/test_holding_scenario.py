@@ -119,6 +119,20 @@ async def test_residency_comes_first(town: Town) -> None:
     assert answer.status == 421, "not even a start is worth while here"
 
 
+async def test_who_waits_for_a_start_hears_of_a_replica_outside_the_law_at_once(town: Town) -> None:
+    gateway = await town.gateway()
+    far = await town.node(WASHINGTON, at=gateway)
+    patient = msgspec.structs.replace(STARTING, hold_s=60.0)  # longer than a caller waits
+    await town.route(route(town, residency=EU, starting=patient))
+    asked = asyncio.create_task(ask(town))
+    await until(lambda: len(gateway.dispatcher.holding) == 1)
+    await town.route(route(town, (far, "l1"), residency=EU, starting=patient))
+    answer = await asked
+    assert answer.status == 503
+    assert "where its residency allows" in answer.body.decode()
+    assert not far.asked
+
+
 async def test_when_none_can_start_it_says_so_at_once(town: Town) -> None:
     gateway = await town.gateway()
     why_not = msgspec.structs.replace(STARTING, why_not="no_capacity: no node can take a replica")

@@ -8,6 +8,7 @@ from collections import Counter
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.rules.where import small_worlds as small
 from tests.rules.where.small_worlds import cheapest, tiny
 
 from isochrone.rules.where import decide, replay
@@ -59,6 +60,36 @@ def test_the_order_of_everything_changes_nothing(inputs: WhereInputs, seed: int)
     }
     shuffled = _shuffled(inputs, orders)
     assert _by_name(inputs, decide(inputs)) == _by_name(shuffled, decide(shuffled))
+
+
+def test_nor_does_it_where_many_equals_compete() -> None:
+    """Six services on eight sites for one replica each, most of them alike: many equal sums."""
+    chance = random.Random(0)
+    sites = [
+        small.site(
+            n,
+            price=chance.choice([1000, 1000, 1200]),
+            provider=f"provider-{n % 4}",
+            metro=f"metro-{n % 5}",
+            cores=1,
+            gateway=n % 2,
+        )
+        for n in range(8)
+    ]
+    services = [
+        small.service(
+            f"service-{n}",
+            least=1 + n % 2,
+            most=2 + n % 2,
+            objective_ms=chance.choice([30, 60]),
+            audience=((0, 500_000), (1, 500_000)),
+        )
+        for n in range(6)
+    ]
+    made = small.inputs(sites, services, client_ms=((8, 45), (60, 12)), seed=0)
+    counts = (("sites", 8), ("services", 6), ("points", 2))
+    shuffled = _shuffled(made, {what: chance.sample(range(n), n) for what, n in counts})
+    assert _by_name(made, decide(made)) == _by_name(shuffled, decide(shuffled))
 
 
 def _by_name(inputs: WhereInputs, decision: WhereDecision) -> dict[str, object]:
