@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.controller.defragmenting import LOOK_EVERY_S
+from isochrone.controller.disturbance import MOVES_PER_HOUR
 from isochrone.controller.liveness import SETTLE_S
 from isochrone.fabric.attested import VALID_MS
 from isochrone.rules.fairness_preemption import NOTICE_S
@@ -30,6 +32,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     are, nobody else (``fabric.attested``). ``accounts``: key → the bonded account that it works
     for, as the chain says (absent: as it says itself). ``attested_valid_ms``: how long what they
     measured holds. ``notice_s``: how long a replica serves on that must make room for a tenant.
+    ``moves_per_hour``: how many running replicas are moved at most, make before break, for others'
+    sake (``disturbance``); ``defragment_every_s``: how often it looks whether one should while
+    nobody waits.
     """
 
     key_path: str
@@ -47,6 +52,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     accounts: dict[str, str] = {}
     attested_valid_ms: int = VALID_MS
     notice_s: float = NOTICE_S
+    moves_per_hour: int = MOVES_PER_HOUR
+    defragment_every_s: float = LOOK_EVERY_S
     ready_file: str = ""
     log_level: str = "INFO"
 

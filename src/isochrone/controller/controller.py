@@ -94,7 +94,14 @@ class Controller:
         self._turns = FairTurns(
             time.monotonic, notice_s=config.notice_s, weights=self._deposits.weights
         )
-        self._fitting = Fitting(tables, self.leading, self._records, self._turns)
+        self._fitting = Fitting(
+            tables,
+            self.leading,
+            self._records,
+            self._turns,
+            moves_per_hour=config.moves_per_hour,
+            defragment_every_s=config.defragment_every_s,
+        )
         self._routes = RoutesTeller(fabric, Shelf(state / "routes"))
         self._neighbours = Neighbours(fabric, config.cell, self.address)
         shelf, self._feed = open_shelf(
