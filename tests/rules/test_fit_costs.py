@@ -7,7 +7,8 @@ import pytest
 from msgspec import UNSET
 from tests.rules.scenery import address, inputs, node
 
-from isochrone.rules.explaining import explain
+from isochrone.rules.explaining import explain, tell
+from isochrone.rules.fates import fates
 from isochrone.rules.fit_costs import with_fit_costs
 from isochrone.rules.placement import decide, replay
 from isochrone.schema.decision import FreeNode, PlacementInputs, Shape
@@ -88,7 +89,7 @@ def test_costs_are_in_the_inputs_and_the_same_when_worked_out_again() -> None:
     first, second, full, holds = told.nodes
     assert isinstance(first.fit_cost, int)
     assert isinstance(second.fit_cost, int)
-    assert first.fit_gpus in ((0,), (1,))
+    assert first.fit_gpus == (1,), "the begun one"
     assert full.fit_cost is full.fit_gpus is UNSET, "it has no room"
     assert holds.fit_cost is UNSET, "it breaks nothing more"
     turned = with_fit_costs(fit(nodes[::-1], PART, SHAPES))
@@ -118,6 +119,8 @@ def test_who_lost_by_packing_reads_by_how_much() -> None:
     more = (one.fit_cost - two.fit_cost) * 60
     assert f", but breaks {more} thousandths of a GPU more" in lost.detail
     assert any(f"breaks {more} thousandths" in line for line in explain(decision))
+    (fate,) = fates(decision, told, [address(1)])
+    assert f"level with the winners in points, but breaks {more} thousandths" in tell(fate)[2]
 
 
 def test_gpus_that_the_inputs_name_are_given_only_if_they_can_be_had() -> None:

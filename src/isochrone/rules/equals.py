@@ -28,17 +28,14 @@ Order = tuple[int, bytes, tuple[int, int], bytes, str]
 
 def order_of(inputs: PlacementInputs) -> Callable[[int], Order]:
     """A sort key for indices into the inputs' nodes."""
-    typical = typical_of(
-        demand_for(shape.resources) for shape in inputs.shapes for _ in range(shape.count)
-    )
-    demand = demand_for(inputs.service.resources)
+    harm = _harm_of(inputs)
 
     def order(index: int) -> Order:
         free = inputs.nodes[index]
         return (
             price_of(inputs, index),
             ticket(inputs.seed, free.node.provider),
-            _harm(free, demand, typical) if inputs.kind == "fit" else (0, 0),
+            harm(free),
             ticket(inputs.seed, free.node.address),
             free.node.address,
         )
@@ -46,10 +43,22 @@ def order_of(inputs: PlacementInputs) -> Callable[[int], Order]:
     return order
 
 
-def _harm(free: FreeNode, demand: Demand, typical: Typical) -> tuple[int, int]:
-    """What a replica there breaks: nothing more where one is already."""
-    if free.fit_cost is not UNSET:
-        return free.fit_cost, 0
+def _harm_of(inputs: PlacementInputs) -> Callable[[FreeNode], tuple[int, int]]:
+    """What a replica of the service would break of a node."""
+    if inputs.kind != "fit":
+        return lambda free: (0, 0)
+    if any(free.fit_cost is not UNSET for free in inputs.nodes):
+        # Where nothing was worked out (it holds the service, or had no room) nothing is broken.
+        return lambda free: (0 if free.fit_cost is UNSET else free.fit_cost, 0)
+    typical = typical_of(
+        demand_for(shape.resources) for shape in inputs.shapes for _ in range(shape.count)
+    )
+    demand = demand_for(inputs.service.resources)
+    return lambda free: _by_gradient(free, demand, typical)
+
+
+def _by_gradient(free: FreeNode, demand: Demand, typical: Typical) -> tuple[int, int]:
+    """By FGD's measure; nothing more where a replica is already."""
     rest = residual_of(free)
     left = after(rest, demand)
     if free.holds or left is None:
