@@ -2,9 +2,9 @@
 
 Conditions: one cell on this machine (fabric server, controller, gateway, three nodes) that serves
 a model of about 60 ms a request on one slot; it may have one to three replicas, and keeps one
-standby. Callers come at random, few, many (more than one replica can serve) and few again, over the shipped
-path. Nodes, gateway, controller and callers share this machine's cores, so that a second replica
-adds less than its half; the load is chosen for two cores.
+standby. Callers come at random, few, many (more than one replica can serve) and few again, over
+the shipped path. Nodes, gateway, controller and callers share this machine's cores, so that a
+second replica adds less than the first; the load is chosen for two cores.
 
 The last line on standard output is one JSON object. Seconds after the load rose:
 ``second_replica_s`` until another replica serves; after it fell: ``one_replica_s`` until one is
