@@ -124,6 +124,15 @@ def test_a_small_picture_has_a_finer_grid_and_finer_shores() -> None:
     assert fine > 1.5 * coarse
 
 
+def test_land_beyond_the_antimeridian_is_there() -> None:
+    fiji = frame_around(project(np.array([[178.4, -18.1]]), 178.0), 178.0)
+    assert {"FJ", "TO"} <= {shore.country for shore in shores(fiji)}
+    assert all(-180 <= place.longitude < 180 for place in grid(fiji).places)
+    tonga = [place for place in grid(fiji).places if place.country == "TO"]
+    assert tonga
+    assert all(-176.5 < place.longitude < -172.5 for place in tonga)
+
+
 def test_islands_smaller_than_the_grid_have_times_too() -> None:
     malta = [place for place in grid(whole()).places if place.country == "MT"]
     assert malta

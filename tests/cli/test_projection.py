@@ -11,6 +11,8 @@ from isochrone.cli.projection import (
     LEAST_SHARE,
     WORLD,
     frame_around,
+    middle_of,
+    moved,
     project,
     unproject,
     whole,
@@ -60,3 +62,30 @@ def test_one_city_is_shown_with_what_lies_around_it_and_many_with_the_world() ->
     spread = frame_around(project(np.array([[-120.0, 40.0], [150.0, -30.0]])))
     assert spread == whole()
     assert spread.bounds() == WORLD
+
+
+def test_people_on_both_sides_of_the_antimeridian_are_neighbours() -> None:
+    people = np.array([[174.8, -36.9], [178.4, -18.1], [-175.2, -21.1]])  # Auckland, Suva, Tonga
+    middle = middle_of(people[:, 0], np.array([2.0, 1.0, 1.0]))
+    assert 174 < middle < 180
+    frame = frame_around(project(moved(people, middle), middle), middle)
+    assert frame.share < 0.3
+    assert frame.holds(frame.spots(people)).all()
+    assert frame.bounds().east > 185
+    x = frame.spots(people)[:, 0]
+    assert x[0] < x[1] < x[2]
+
+
+def test_people_all_around_the_globe_have_no_middle() -> None:
+    assert middle_of(np.array([0.0, 90.0, 180.0, -90.0]), np.ones(4)) == 0.0
+
+
+@given(DEGREES, st.floats(-180, 180))
+def test_any_meridian_may_be_the_middle(place: tuple[float, float], middle: float) -> None:
+    there = moved(np.array([place]), middle)
+    assert abs(there[0, 0] - middle) <= 180
+    assert (there[0, 0] - place[0]) % 360 == pytest.approx(0, abs=1e-9) or (
+        there[0, 0] - place[0]
+    ) % 360 == pytest.approx(360, abs=1e-9)
+    back = unproject(project(there, middle))[0]
+    assert back == pytest.approx((there[0, 0] - middle, place[1]), abs=1e-7)

@@ -97,16 +97,16 @@ def draw_world(
     axes.add_patch(globe)
     world = whole()
     view = shown or world
-    rings = [project(shore.corners) for shore in shores(view)]
+    rings = [project(shore.corners, view.middle) for shore in shores(view)]
     land = PolyCollection(rings, facecolors=LAND, edgecolors="none", zorder=1)
     axes.add_collection(land)
     land.set_clip_path(globe)
-    _draw_bands(axes, grid(view), times_ms, PathPatch(_compound(rings), transform=axes.transData))
+    _draw_bands(axes, view, times_ms, PathPatch(_compound(rings), transform=axes.transData))
     heavier = (world.width / view.width) ** 0.5
     lines = LineCollection(rings, colors=BORDER, linewidths=0.35 * heavier, zorder=3)
     axes.add_collection(lines)
     lines.set_clip_path(globe)
-    spots = project(np.array([(site.longitude, site.latitude) for site in sites]).reshape(-1, 2))
+    spots = view.spots(corners_of(sites))
     axes.scatter(*spots.T, s=mark_size, color=MARK, edgecolors="white", linewidths=0.9, zorder=5)
     edge = outline()
     axes.plot(*np.vstack([edge, edge[:1]]).T, color=BORDER, linewidth=0.8, zorder=4)
@@ -117,9 +117,10 @@ def draw_world(
         side.set(visible=view != world, edgecolor=BORDER, linewidth=0.8, zorder=6)
 
 
-def _draw_bands(axes: Any, lattice: Grid, times_ms: Floats, shore_path: Any) -> None:
+def _draw_bands(axes: Any, view: Frame, times_ms: Floats, shore_path: Any) -> None:
+    lattice = grid(view)
     x, y = np.meshgrid(lattice.longitudes, lattice.latitudes)
-    where = project(np.stack([x.ravel(), y.ravel()], 1)).reshape(*x.shape, 2)
+    where = project(np.stack([x.ravel(), y.ravel()], 1), view.middle).reshape(*x.shape, 2)
     bands = axes.contourf(
         where[..., 0],
         where[..., 1],
@@ -139,12 +140,18 @@ def _compound(rings: Sequence[Floats]) -> Any:
     return Path.make_compound_path(*(Path(ring, closed=True) for ring in rings))
 
 
-def label_sites(axes: Any, names: Sequence[tuple[str, Place]], size: float) -> None:
+def corners_of(places: Sequence[Place]) -> Floats:
+    """(longitude, latitude) rows."""
+    degrees = [(place.longitude, place.latitude) for place in places]
+    return np.array(degrees, dtype=float).reshape(-1, 2)
+
+
+def label_sites(axes: Any, names: Sequence[tuple[str, Place]], size: float, view: Frame) -> None:
     """Names beside their sites, each where it covers no other name and no site; else none."""
     from matplotlib.font_manager import FontProperties
 
     renderer, font = axes.figure.canvas.get_renderer(), FontProperties(size=size)
-    spots = [project(np.array([[p.longitude, p.latitude]]))[0] for _, p in names]
+    spots = view.spots(corners_of([place for _, place in names]))
     dots = [tuple(axes.transData.transform(spot)) for spot in spots]
     sizes = []
     for name, _ in names:

@@ -90,31 +90,29 @@ def view_of(planner: Planner, shown: Picture) -> Frame:
     """The part of the world where the audience is, and the sites that serve it."""
     import numpy as np
 
-    from isochrone.cli.projection import frame_around, project
+    from isochrone.cli.isochrones import corners_of
+    from isochrone.cli.projection import frame_around, middle_of, moved, project
 
-    people = [(p.place.longitude, p.place.latitude) for p in planner.audience]
-    at = project(np.array(people, dtype=float).reshape(-1, 2))
+    people = corners_of([point.place for point in planner.audience])
     weights = np.array([point.weight for point in planner.audience])
+    middle = middle_of(people[:, 0], weights)
+    at = project(moved(people, middle), middle)
     ends = np.empty((2, 2))
     for axis in (0, 1):
         order = np.argsort(at[:, axis], kind="stable")
         reached = np.cumsum(weights[order]) / weights.sum()
         ends[:, axis] = at[order, axis][np.searchsorted(reached, (OUTLYING, 1 - OUTLYING))]
-    sites = [(site.longitude, site.latitude) for site in shown.sites if site.serves > OUTLYING]
-    return frame_around(
-        np.concatenate([ends, project(np.array(sites, dtype=float).reshape(-1, 2))])
-    )
+    places = zip(places_of(shown), shown.sites, strict=True)
+    serving = corners_of([place for place, site in places if site.serves > OUTLYING])
+    return frame_around(np.concatenate([ends, project(moved(serving, middle), middle)]), middle)
 
 
 def note(facts: PlanFacts, view: Frame) -> str:
     """What the times on a map are, how wrong they may be, and what the map leaves out."""
-    import numpy as np
-
-    from isochrone.cli.projection import project
+    from isochrone.cli.isochrones import corners_of
 
     shown = facts.what_if or facts.chosen
-    corners = np.array([(site.longitude, site.latitude) for site in shown.sites], dtype=float)
-    outside = int((~view.holds(project(corners.reshape(-1, 2)))).sum())
+    outside = int((~view.holds(view.spots(corners_of(places_of(shown))))).sum())
     unseen = f"Not in the picture: {count(outside, 'site')}. " if outside else ""
     return (
         f"Round trips to the nearest site by time, {facts.access_ms:g} ms of access included: "
@@ -174,20 +172,17 @@ def _png(facts: PlanFacts, shown: Picture, times_ms: Floats, view: Frame, image:
 
 def _name_sites(axes: Any, shown: Picture, view: Frame) -> None:
     """Names of the sites in view, those that serve most first."""
-    import numpy as np
+    from isochrone.cli.isochrones import corners_of, label_sites
 
-    from isochrone.cli.isochrones import label_sites
-    from isochrone.cli.projection import project
-
-    corners = np.array([(site.longitude, site.latitude) for site in shown.sites], dtype=float)
-    seen = view.holds(project(corners))
+    places = places_of(shown)
+    seen = view.holds(view.spots(corners_of(places)))
     named = [
         (site, place)
-        for site, place, inside in zip(shown.sites, places_of(shown), seen, strict=True)
+        for site, place, inside in zip(shown.sites, places, seen, strict=True)
         if inside
     ]
     named.sort(key=lambda pair: (-pair[0].serves, pair[0].metro))
-    label_sites(axes, [(site.city, place) for site, place in named], 7.5)
+    label_sites(axes, [(site.city, place) for site, place in named], 7.5, view)
 
 
 def _legend(axes: Any) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isochrone.cli.isochrones import BANDS_MS, COLOURS
+from isochrone.cli.isochrones import BANDS_MS, COLOURS, corners_of
 from isochrone.cli.place_land import BORDER, LAND, SEA
 from isochrone.cli.place_names import Point, places_of_names
 from isochrone.cli.plan_answer import Picture, PlanFacts
@@ -62,6 +62,10 @@ class _Canvas:
         rounded: Floats = moved.round()
         return rounded
 
+    def line(self, corners: Floats) -> str:
+        """A closed line of degrees as SVG writes it."""
+        return self.path(project(corners, self.shown.middle))
+
     def path(self, projected: Floats) -> str:
         """A closed line as SVG writes it; empty when it has no area left, or is out of sight."""
         if not self.shown.touches(projected):
@@ -93,6 +97,7 @@ def write_page(
         "scale": canvas.scale,
         "west": view.west,
         "north": view.north,
+        "middle": view.middle,
     }
     page.write_text(
         "\n".join(
@@ -138,8 +143,8 @@ def _cities(facts: PlanFacts, planner: Planner, shown: Picture, canvas: _Canvas)
     points = planner.audience[:CITIES_MAX]
     places = places_of(shown)
     times = planner.round_trips([point.place for point in points], places) + facts.access_ms
-    corners = np.array([(point.place.longitude, point.place.latitude) for point in points])
-    at = canvas.points(project(corners)).astype(np.int64)
+    corners = corners_of([point.place for point in points])
+    at = canvas.points(canvas.shown.spots(corners)).astype(np.int64)
     return [
         [
             f"{city(point.place.metro).name}, {point.place.country}",
@@ -161,13 +166,13 @@ def _sites(shown: Picture, canvas: _Canvas) -> list[list[Any]]:
 
 def _spots(shown: Picture, canvas: _Canvas) -> list[Point]:
     """Where the sites are in the drawing."""
-    corners = np.array([(site.longitude, site.latitude) for site in shown.sites]).reshape(-1, 2)
-    spots: list[Point] = canvas.points(project(corners)).astype(np.int64).tolist()
+    corners = corners_of(places_of(shown))
+    spots: list[Point] = canvas.points(canvas.shown.spots(corners)).astype(np.int64).tolist()
     return spots
 
 
 def _drawing(canvas: _Canvas, times_ms: Floats, shown: Picture) -> str:
-    land = "".join(canvas.path(project(s.corners)) for s in shores(canvas.shown, SNAP_DEGREES))
+    land = "".join(canvas.line(shore.corners) for shore in shores(canvas.shown, SNAP_DEGREES))
     globe = canvas.path(outline())
     marks = "".join(f'<circle class=site cx="{x}" cy="{y}"/>' for x, y in _spots(shown, canvas))
     return (
@@ -226,6 +231,6 @@ def _bands(canvas: _Canvas, times_ms: Floats) -> str:
             for points, cuts in zip(*found, strict=True)
             for start, end in pairwise(cuts)
         )
-        shape = "".join(canvas.path(project(ring)) for ring in rings)
+        shape = "".join(canvas.line(ring) for ring in rings)
         parts.append(f'<path d="{shape}" fill="{colour}" fill-rule="evenodd"/>')
     return "".join(parts)

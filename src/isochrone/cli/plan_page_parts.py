@@ -78,7 +78,7 @@ function told(x, y, unit) {
   const city = nearest(DATA.cities, x, y, 8 * unit);
   if (city) return `${city[0]}: ${city[3]} ms\\nfrom ${city[4]}; ${city[5]} % of the audience`;
   const [east, north] = degrees(x, y);
-  const column = Math.round((east - DATA.edge[0]) / DATA.step);
+  const column = Math.round((east + DATA.middle - DATA.edge[0]) / DATA.step);
   const row = Math.round((north - DATA.edge[1]) / DATA.step);
   if (column < 0 || column >= DATA.columns || row < 0) return "";
   const ms = cells[row * DATA.columns + column];

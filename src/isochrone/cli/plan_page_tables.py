@@ -9,7 +9,7 @@ from isochrone.cli.isochrones import COLOURS, LABELS, MARK
 from isochrone.cli.place_land import INK, LAND
 from isochrone.cli.plan_answer import Further, Picture
 from isochrone.cli.plan_map import shares_by_band
-from isochrone.cli.plan_text import FURTHER_ROWS, TIMES_NOTE
+from isochrone.cli.plan_text import TIMES_NOTE, worth_telling
 from isochrone.cli.tables import heaviest, ms, usd, usd_short
 
 TOLD_SHARE = 0.04
@@ -95,7 +95,8 @@ def countries(shown: Picture) -> str:
 
 def further(rows: Sequence[Further]) -> str:
     """What each further site would add; nothing when there is none."""
-    if not rows:
+    told = worth_telling(rows)
+    if not told:
         return ""
     return _table(
         "What a further site would add",
@@ -107,7 +108,7 @@ def further(rows: Sequence[Further]) -> str:
                 f"{row.adds_bps / 100:.2f}%",
                 f"{row.nearer:.1%}",
             )
-            for row in rows[:FURTHER_ROWS]
+            for row in told
         ),
     )
 

@@ -20,6 +20,11 @@ TIMES_NOTE = "Times are of answers: round trip, platform and the model's own tim
 """Of the times by country."""
 
 
+def worth_telling(further: Sequence[Further]) -> list[Further]:
+    """The first sites that would add something, or be nearer for somebody."""
+    return [row for row in further if row.adds_bps or row.nearer][:FURTHER_ROWS]
+
+
 def print_facts(facts: PlanFacts) -> None:
     """Sites, times by country, the comparison, what is next, and what all of it rests on."""
     objective = facts.objective
@@ -141,9 +146,9 @@ def _print_further(further: Sequence[Further]) -> None:
                 f"{row.adds_bps / 100:.2f}%",
                 f"{row.nearer:.1%}",
             )
-            for row in further[:FURTHER_ROWS]
+            for row in worth_telling(further)
         ],
-        "There is no further site to add.",
+        "No further site would bring anything to anybody." if further else "No site is left.",
     )
-    if further and not further[0].adds_bps:
+    if worth_telling(further) and not further[0].adds_bps:
         click.echo("No further site brings anybody inside the objective who is not inside already.")

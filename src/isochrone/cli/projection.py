@@ -2,10 +2,12 @@
 
 Equal Earth (Šavrič, Patterson, Jenny 2018, Int. J. Geographical Information Science 33) keeps
 areas, so that a band of time looks as large as the land it covers. A ``Frame`` is what a picture
-shows: the whole world, or the part of it around an audience, always as wide to high as the world.
+shows: the whole world, or the part of it around an audience, always as wide to high as the world. A
+part has its own middle meridian, near which shapes are true; so Japan does not lean.
 
-Rules of this file: degrees on one side, radii of the sphere on the other; longitudes beyond ±180
-stay where they are and are cut by the globe's outline. Nothing is drawn here. Needs numpy.
+Rules of this file: degrees on one side, radii of the sphere on the other. Lines (rings of land, a
+grid) run on beyond ±180°, so that none is torn; single points are moved to the frame's side of the
+globe (``Frame.spots``). Nothing is drawn here. Needs numpy.
 """
 
 from __future__ import annotations
@@ -41,13 +43,22 @@ LEAST_SHARE, MOST_SHARE = 0.125, 0.75
 three quarters the world is shown as it is known."""
 
 
+LEAST_GATHERED = 0.3
+"""Of the length of the mean of all points on the equator: more scattered people have no side of the
+globe, and the world is shown around Greenwich."""
+
+
 class Frame(NamedTuple):
-    """What a picture shows of the projected world: its left, lower, right and upper edges."""
+    """What a picture shows of the projected world: its left, lower, right and upper edges.
+
+    ``middle``: the longitude that is drawn upright.
+    """
 
     west: float
     south: float
     east: float
     north: float
+    middle: float = 0.0
 
     @property
     def width(self) -> float:
@@ -64,6 +75,10 @@ class Frame(NamedTuple):
         """Of the world's width, 0-1."""
         return self.width / whole().width
 
+    def spots(self, places: Floats) -> Floats:
+        """Single places, (longitude, latitude) rows, projected on the frame's side of the globe."""
+        return project(moved(places, self.middle), self.middle)
+
     def touches(self, projected: Floats) -> bool:
         """Whether the box around these points reaches into the frame."""
         west, south = projected.min(axis=0)
@@ -79,28 +94,41 @@ class Frame(NamedTuple):
         return inside
 
     def bounds(self) -> Bounds:
-        """The degrees that are seen in it."""
+        """The degrees that are seen in it; beyond ±180 where the frame is."""
         if self == whole():
             return WORLD
         x = np.linspace(self.west, self.east, 30)
         y = np.linspace(self.south, self.north, 30)
         rim = unproject(np.stack(np.meshgrid(x, y), axis=2).reshape(-1, 2))
-        rim = rim[np.abs(rim[:, 0]) <= 180]
+        rim = rim[np.abs(rim[:, 0]) <= 180] + [self.middle, 0.0]
         west, south = rim.min(axis=0)
         east, north = rim.max(axis=0)
         return Bounds(south=float(south), north=float(north), west=float(west), east=float(east))
 
 
-def project(corners: Floats) -> Floats:
-    """Equal Earth: (longitude, latitude) rows in degrees to (x, y)."""
-    east, north = np.radians(corners).T
+def moved(places: Floats, middle: float) -> Floats:
+    """The same places, at most half a turn from a meridian."""
+    near: Floats = places.copy()
+    near[:, 0] = (places[:, 0] - middle + 180) % 360 - 180 + middle
+    return near
+
+
+def middle_of(longitudes: Floats, weights: Floats) -> float:
+    """The whole degree in the middle of people; 0 when they are all around the globe."""
+    mean = complex((weights * np.exp(1j * np.radians(longitudes))).sum() / weights.sum())
+    return float(round(np.degrees(np.angle(mean)))) if abs(mean) >= LEAST_GATHERED else 0.0
+
+
+def project(corners: Floats, middle: float = 0.0) -> Floats:
+    """Equal Earth around a meridian: (longitude, latitude) rows in degrees to (x, y)."""
+    east, north = np.radians(corners - [middle, 0.0]).T
     theta = np.arcsin(np.sqrt(3) / 2 * np.sin(north))
     x = 2 * np.sqrt(3) / 3 * east * np.cos(theta) / _slope(theta)
     return np.stack([x, _rise(theta)], axis=1)
 
 
 def unproject(points: Floats) -> Floats:
-    """(x, y) rows back to (longitude, latitude) in degrees; beyond ±180 outside the globe."""
+    """(x, y) rows back to degrees east of the middle, and north; beyond ±180 outside the globe."""
     x, y = points.T
     theta = y / A1
     for _ in range(TURNS):
@@ -137,8 +165,11 @@ def whole() -> Frame:
     return Frame(*edge.min(axis=0).tolist(), *edge.max(axis=0).tolist())
 
 
-def frame_around(projected: Floats) -> Frame:
-    """The part of the world around some points; the whole world where that is most of it."""
+def frame_around(projected: Floats, middle: float = 0.0) -> Frame:
+    """The part of the world around some points; the whole world where that is most of it.
+
+    ``middle``: the meridian that the points were projected around.
+    """
     world = whole()
     west, south = projected.min(axis=0)
     east, north = projected.max(axis=0)
@@ -150,4 +181,5 @@ def frame_around(projected: Floats) -> Frame:
     height = width / ratio
     left = min(max((west + east - width) / 2, world.west), world.east - width)
     lower = min(max((south + north - height) / 2, world.south), world.north - height)
-    return Frame(float(left), float(lower), float(left + width), float(lower + height))
+    edges = (float(left), float(lower), float(left + width), float(lower + height))
+    return Frame(*edges, middle)

@@ -47,7 +47,8 @@ class Shore(NamedTuple):
 class Grid(NamedTuple):
     """Places over land and a step beyond its shores, and where they are in a square of cells.
 
-    ``longitudes``, ``latitudes``: of columns and rows; ``rows``, ``columns``: of each place.
+    ``longitudes``, ``latitudes``: of columns and rows, the former beyond ±180 where the frame is;
+    ``rows``, ``columns``: of each place.
     """
 
     longitudes: Floats
@@ -73,7 +74,7 @@ def shores(frame: Frame, snap_degrees: float = SNAP_DEGREES) -> tuple[Shore, ...
         kept = np.ones(len(snapped), dtype=np.bool_)
         kept[1:] = (np.diff(snapped, axis=0) != 0).any(axis=1)
         corners = snapped[kept] * lattice
-        if kept.sum() > 3 and frame.touches(project(corners)):
+        if kept.sum() > 3 and frame.touches(project(corners, frame.middle)):
             found.append(Shore(ring.country, corners))
     return tuple(found)
 
@@ -88,7 +89,7 @@ def grid_degrees(frame: Frame) -> float:
 def grid(frame: Frame) -> Grid:
     """Places a step apart on land and two steps around it, each with the country of its land."""
     step, seen = grid_degrees(frame), frame.bounds()
-    longitudes = _steps(max(seen.west - step, -180.0), min(seen.east + step, 180.0), step)
+    longitudes = _steps(seen.west, seen.east, step)
     latitudes = _steps(seen.south, seen.north, step)
     land = shores(frame)
     owner = _owners(longitudes, latitudes, land)
@@ -96,7 +97,7 @@ def grid(frame: Frame) -> Grid:
     places = tuple(
         Place(
             latitude=float(latitudes[row]),
-            longitude=float(longitudes[column]),
+            longitude=float((longitudes[column] + 180) % 360 - 180),
             country=land[owner[row, column]].country,
             metro="",
         )
