@@ -137,6 +137,28 @@ def test_own_measurements_are_laid_over_what_is_expected(tmp_path: Path) -> None
     assert "1 own measurement is laid over them." in answer["model_error"]
 
 
+def test_shares_within_bounds_are_those_of_the_round_trips_with_access(tmp_path: Path) -> None:
+    """Three cities, each measured to the only site: 8, 23 and 49 ms; access adds 2."""
+    sites, rtt = tmp_path / "sites.csv", tmp_path / "rtt.csv"
+    sites.write_text("city,usd_per_hour\nParis,1\n", encoding="utf-8")
+    rtt.write_text(
+        "src,dst,rtt_ms\nBerlin,Paris,8\nMadrid,Paris,23\nRome,Paris,49\n", encoding="utf-8"
+    )
+    weights = {"berlin": 0.5, "madrid": 0.3, "rome": 0.2}
+    audience = ", ".join(f"{{where: {city}, weight: {w}}}" for city, w in weights.items())
+    three = GERMAN.replace("[DE]", f"[{audience}]").replace("2..6", "1..1")
+    picture = facts(tmp_path, three, "--sites", str(sites), "--rtt", str(rtt))["chosen"]
+    assert picture["within"] == {"10": 0.5, "25": 0.8, "50": 0.8}
+    assert (picture["round_trip_p50_ms"], picture["round_trip_p95_ms"]) == (10.0, 51.0)
+    rows = {row["country"]: (row["weight"], row["p50_ms"]) for row in picture["countries"]}
+    service_ms = rows["DE"][1] - 10
+    assert rows == {
+        "DE": (0.5, 10 + service_ms),
+        "ES": (0.3, 25 + service_ms),
+        "IT": (0.2, 51 + service_ms),
+    }
+
+
 def test_a_site_can_be_taken_out(tmp_path: Path) -> None:
     first = facts(tmp_path, GERMAN)["chosen"]["sites"][0]
     answer = facts(tmp_path, GERMAN, "--remove", first["metro"])
