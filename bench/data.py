@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,9 +29,16 @@ def need_file(path: str | Path) -> Path:
     _stop(f"The data file {found} is missing.", found.name)
 
 
-def need_table(path: str | Path, like: str, numbers: Sequence[str], least_rows: int = 1) -> Path:
+def need_table(
+    path: str | Path,
+    like: str,
+    numbers: Mapping[str, tuple[float, float]],
+    words: Sequence[str] = (),
+    least_rows: int = 1,
+) -> Path:
     """A CSV file in the format of the shared file ``like``, looked through once before it is used:
-    its columns ``numbers`` hold finite numbers in every row, and there are enough rows.
+    its columns ``numbers`` hold a number between their least and their most in every row, there
+    are columns ``words``, and enough rows.
 
     Raises SystemExit (2) with the line.
     """
@@ -40,14 +47,14 @@ def need_table(path: str | Path, like: str, numbers: Sequence[str], least_rows: 
     try:
         with found.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file)
-            missing = [name for name in numbers if name not in (table.fieldnames or ())]
+            missing = [name for name in (*numbers, *words) if name not in (table.fieldnames or ())]
             if missing:
                 _stop(f"{found} has no column {', '.join(missing)}.", like)
             for row in table:
                 rows += 1
-                for name in numbers:
-                    if not _finite(row[name]):
-                        what = f"{name} is {row[name]!r}, not a number"
+                for name, (least, most) in numbers.items():
+                    if not _is_between(row[name], least, most):
+                        what = f"{name} is {row[name]!r}, not a number from {least:g} to {most:g}"
                         _stop(f"{found}, line {table.line_num}: {what}.", like)
     except (UnicodeDecodeError, csv.Error) as error:
         _stop(f"{found} is not a CSV file in UTF-8 ({error}).", like)
@@ -56,11 +63,12 @@ def need_table(path: str | Path, like: str, numbers: Sequence[str], least_rows: 
     return found
 
 
-def _finite(text: str | None) -> bool:
+def _is_between(text: str | None, least: float, most: float) -> bool:
     try:
-        return math.isfinite(float(text or ""))
+        number = float(text or "")
     except ValueError:
         return False
+    return math.isfinite(number) and least <= number <= most
 
 
 def stop(what: str) -> NoReturn:

@@ -25,14 +25,22 @@ from pathlib import Path
 
 import numpy as np
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_table
+from bench.data import DEFAULT_FOLDER, need, need_table, stop
 from bench.packing_live import live
 from bench.packing_runs import Outcome, known_table, run_seed
-from bench.packing_trace import PREFIX, SUFFIX, name_of, published
+from bench.packing_trace import PREFIX, SUFFIX, name_of, pods_of, published
 
 SEEDS = 10
 PROCESSES = 2
 DEFAULT_WORKLOADS = ("default", "gpuspec33")
+NUMBERS = {
+    "cpu_milli": (0, 1e7),
+    "memory_mib": (0, 1e8),
+    "num_gpu": (0, 1000),
+    "gpu_milli": (0, 1000),
+}
+"""Columns of a pod list, their least and most: thousandths of a GPU are of one GPU."""
+
 POLICIES = ("random", "bestfit", "fgd_here", "ours", "ours_online", "running")
 
 
@@ -45,8 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, for a smoke run")
     chosen = parser.parse_args()
     if chosen.pods:
-        like = f"{PREFIX}default{SUFFIX}"
-        lists = [need_table(chosen.pods, like, ("cpu_milli", "memory_mib", "num_gpu"))]
+        lists = [own_pods(chosen.pods)]
     else:
         lists = [need(chosen.data, f"{PREFIX}{name}{SUFFIX}") for name in DEFAULT_WORKLOADS]
     need(chosen.data, "openb_nodes.csv")
@@ -70,6 +77,14 @@ def main() -> None:
         "live": lived,
     }
     print(json.dumps(result))
+
+
+def own_pods(path: str | Path) -> Path:
+    """A pod list that was named; SystemExit (2) where it is none, or asks for no GPU at all."""
+    found = need_table(path, f"{PREFIX}default{SUFFIX}", NUMBERS, ("gpu_spec",))
+    if not any(pod.demand.total_gpu_milli for pod in pods_of(found)):
+        stop(f"No pod of {found} asks for a GPU: what share of them is allocated says nothing.")
+    return found
 
 
 def _row(folder: str, pods: Path, runs: list[dict[str, Outcome]]) -> dict[str, float | None]:

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 from bench.conditions import conditions
-from bench.data import DEFAULT_FOLDER, need, need_table
+from bench.data import DEFAULT_FOLDER, need, need_table, stop
 from bench.reach_measured import (
+    Measured,
     check,
     detours,
     left_out_ms,
@@ -75,13 +76,15 @@ def main() -> None:
         "rtt_cities": need_table(
             options.rtt_cities or Path(options.data) / "rtt_cities.csv",
             "rtt_cities.csv",
-            ("id", "latitude", "longitude"),
+            {"latitude": (-90, 90), "longitude": (-180, 180)},
+            ("id", "iso2"),
             CITIES_LEAST,
         ),
         "rtt_pairs": need_table(
             options.rtt_pairs or Path(options.data) / "rtt_city_pairs.csv",
             "rtt_city_pairs.csv",
-            ("src", "dst", "rtt_avg_ms"),
+            {"rtt_avg_ms": (0.001, 60_000)},
+            ("src", "dst"),
             CITIES_LEAST,
         ),
         "cities": need(options.data, "cities_15000.csv"),
@@ -97,8 +100,8 @@ def main() -> None:
 
 def run(files: dict[str, Path], *, own: bool, quick: bool) -> dict[str, Any]:
     """All keys of the last line."""
+    measured = joined(files)
     found: dict[str, Any] = {} if quick else _model_errors(files)
-    measured = read_measured(files["rtt_cities"], files["rtt_pairs"])
     round_trips = round_trips_of(measured) if own else roundtrips.matrix
     who = people(files["cities"], files["countries"], QUICK_EVERY if quick else 1)
     sites = possible_sites()
@@ -125,6 +128,19 @@ def run(files: dict[str, Path], *, own: bool, quick: bool) -> dict[str, Any]:
                       for place in (sites[n] for n in picked[: SIZES[1]])]  # fmt: skip
     found["curve"] = _curve(who.weights, rtt, picked)
     return found
+
+
+def joined(files: dict[str, Path]) -> Measured:
+    """The table of round trips; SystemExit (2) where too few cities have one."""
+    measured = read_measured(files["rtt_cities"], files["rtt_pairs"])
+    joined = int((~np.isnan(measured.rtt_ms)).any(axis=1).sum())
+    if joined < CITIES_LEAST:
+        pairs, cities = files["rtt_pairs"], files["rtt_cities"]
+        stop(
+            f"{joined} cities of {cities} have a round trip in {pairs} (src and dst are their ids);"
+            f" at least {CITIES_LEAST} are needed."
+        )
+    return measured
 
 
 def _model_errors(files: dict[str, Path]) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the first six hours only")
     args = parser.parse_args()
     if args.rates:
-        need_table(args.rates, RATES, ("t_s", "req_per_s"))
+        need_table(args.rates, RATES, {"t_s": (0, 1e10), "req_per_s": (0, 1e5)}, ("model",))
     print(conditions("simulated time"), flush=True)
 
     def say(text: str) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from bench.data import need, need_table
+from bench.packing import own_pods
+from bench.reach import joined
 
+NUMBERS = {"t_s": (0.0, 1e10), "req_per_s": (0.0, 1e5)}
 NONSENSE = {
     "no file": None,
     "noise": bytes(range(128, 256)),
@@ -16,6 +19,8 @@ NONSENSE = {
     "another table": b"a,b\n1,2\n",
     "no rows": b"model,t_s,req_per_s\n",
     "no number": b"model,t_s,req_per_s\nm,0,nan\n",
+    "less than nothing": b"model,t_s,req_per_s\nm,0,-1\n",
+    "no model": b"t_s,req_per_s\n0,1\n",
     "a short row": b"model,t_s,req_per_s\nm,0\n",
     "an endless field": b"model,t_s,req_per_s\n" + b"m" * 200_000 + b",0,1\n",
 }
@@ -29,7 +34,7 @@ def test_nonsense_ends_in_one_sentence(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SystemExit) as ended:
-        need_table(path, "rates.csv", ("t_s", "req_per_s"))
+        need_table(path, "rates.csv", NUMBERS, ("model",))
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert "own.csv" in told
@@ -40,15 +45,44 @@ def test_nonsense_ends_in_one_sentence(
 def test_a_good_table_passes(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("model,t_s,req_per_s,more\nm,0,1.5,x\n", encoding="utf-8")
-    assert need_table(path, "rates.csv", ("t_s", "req_per_s")) == path
+    assert need_table(path, "rates.csv", NUMBERS, ("model",)) == path
     with pytest.raises(SystemExit):
-        need_table(path, "rates.csv", ("t_s", "req_per_s"), least_rows=2)
+        need_table(path, "rates.csv", NUMBERS, least_rows=2)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         need(tmp_path, "cities.csv")
     assert "cities.csv is missing" in capsys.readouterr().err
+
+
+def test_cities_and_pairs_that_do_not_belong_together_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a single round trip a model would bring everybody near."""
+    cities, pairs = tmp_path / "cities.csv", tmp_path / "pairs.csv"
+    rows = "".join(f"{n},DE,50.{n},8.{n}\n" for n in range(20))
+    cities.write_text("id,iso2,latitude,longitude\n" + rows, encoding="utf-8")
+    pairs.write_text(
+        "src,dst,rtt_avg_ms\n" + "".join(f"x{n},x{n + 1},9\n" for n in range(20)), encoding="utf-8"
+    )
+    with pytest.raises(SystemExit) as ended:
+        joined({"rtt_cities": cities, "rtt_pairs": pairs})
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"0 cities of {cities} have a round trip in {pairs}")
+
+
+def test_pods_without_any_gpu_end_in_a_sentence_and_not_in_a_loop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pods = tmp_path / "pods.csv"
+    pods.write_text(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\np,1000,1,0,0,\n", encoding="utf-8"
+    )
+    with pytest.raises(SystemExit) as ended:
+        own_pods(pods)
+    assert ended.value.code == 2
+    assert "No pod of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
