@@ -237,9 +237,8 @@ def _detours(reach: Facts) -> str:
         f"({told['any']['pairs']:,}) a way through one of the network's own cells is at least a "
         "tenth faster than the direct way, and what is saved then. The relay counts with "
         f"{relay_ms:g} ms, which is what gateway and node together take at the median in this "
-        "project's demo, the whole network on two shared cores (alone on a machine, "
-        "`bench.gateway` measures a ninth of it).\n\n"
-        + table(["relays", "pairs", "median saving"], rows)
+        "project's demo, the whole network on two shared cores; alone on a machine they take far "
+        "less (`bench.gateway`).\n\n" + table(["relays", "pairs", "median saving"], rows)
     )
 
 
