@@ -25,12 +25,12 @@ objective: {latency_ms: 90}
 """
 
 
-def drawn(folder: Path, name: str) -> Path:
+def drawn(folder: Path, name: str, *more: str) -> Path:
     (folder / "service.yaml").write_text(SERVICE, encoding="utf-8")
     image = folder / name
     done = CliRunner().invoke(
         isochrone,
-        ["plan", "-f", str(folder / "service.yaml"), "--map", str(image)],
+        ["plan", "-f", str(folder / "service.yaml"), "--map", str(image), *more],
         catch_exceptions=False,
     )
     assert done.exit_code == 0, done.output
@@ -56,8 +56,10 @@ class Elements(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.asked: list[str] = []
+        self.seen: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
         if tag != "meta":
             self.open.append(tag)
         self.asked += [
@@ -90,6 +92,16 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
         assert f">{site[0].rpartition(',')[0]}</text>" in page
     for words in ("Times by country", "What a further site would add", "<td>DE</td>"):
         assert words in page
+
+
+def test_what_a_list_of_sites_says_stays_text(tmp_path: Path) -> None:
+    rows = "Berlin,<img src=http://127.0.0.1:9/x>,1\nParis,</script><script>alert(1)</script>,1\n"
+    (tmp_path / "sites.csv").write_text(f"city,provider,usd_per_hour\n{rows}", encoding="utf-8")
+    page = drawn(tmp_path, "plan.html", "--sites", str(tmp_path / "sites.csv"))
+    elements = Elements()
+    elements.feed(page.read_text(encoding="utf-8"))
+    assert (elements.open, elements.asked) == ([], [])
+    assert (elements.seen.count("script"), elements.seen.count("img")) == (1, 0)
 
 
 def test_the_page_escapes_what_a_declaration_could_say() -> None:

@@ -38,6 +38,9 @@ WIDTH = 14_000
 SNAP_DEGREES = 0.2
 """Simplification of the whole world's land: eight units of the drawing."""
 
+ALLOWED = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""What a browser lets the page do: show itself. Whatever else came to stand in it loads nothing."""
+
 CITIES_MAX = 400
 """Cities of the audience that the pointer finds, the heaviest."""
 
@@ -104,6 +107,7 @@ def write_page(
             (
                 "<!doctype html>",
                 '<html lang="en"><head><meta charset="utf-8">',
+                f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>Where {html.escape(facts.service)} would run</title>",
                 f"<style>{STYLE}</style></head><body>",
