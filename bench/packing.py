@@ -6,10 +6,10 @@ ours, with the same simulator. Then what it leaves out (``packing_live``): depar
 demands that the law keeps in some countries, for FGD and ours.
 
 ``ours`` knows the workload's distribution and rehearsed on seeds of its own; ``ours_online`` knows
-only what has arrived; ``running`` is what a cell's controller does, which knows that too, rehearses
-nothing and breaks ties by rotation (``packing_running``; checked by the placement rule itself). All
-place whatever fits somewhere and move nothing. The weights were tuned on other arrivals than those
-reported. The last line on standard output is one JSON object.
+only what has arrived; ``running`` is what a cell's controller does: it knows as much and rehearses
+nothing (``packing_running``, checked by the placement rule itself). All place whatever fits
+somewhere and move nothing. The weights were tuned on other arrivals than those reported. The last
+line on standard output is one JSON object.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ GPUs allocated, the share of the GPU-hours asked for that was refused or lost, a
 were moved on purpose. Ours values holes by what is expected of them (``rules.packing.holes``), not
 by rehearsal: a rehearsal knows arrivals only.
 
-``running`` is what a cell's controller does (``packing_running``): the mix that came, ties by
-rotation, and moves within its budget of ``MOVES_PER_HOUR``: one replica for a demand that has no
-room, or, with at most half of the budget, for a usual demand that would have none if it came.
-``running_unmoved``: the same without any move.
+``running`` is what a cell's controller does (``packing_running``): it knows the mix that came, and
+moves at most ``MOVES_PER_HOUR``: one replica for a demand that has no room, or, with half of that
+budget, for a usual demand that would have none if it came. ``running_unmoved``: without moves.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def run(folder: str, pods: Path, policy: str, seed: int) -> Lived:
     if policy == "fgd_here":
         cluster: Cluster = Fgd(nodes, typical_of(demands))
     elif policy.startswith("running"):
-        cluster = Running(nodes, seed)
+        cluster = Running(nodes)
     else:
         cluster = Cluster(nodes, typical_of(demands, OURS_POPULARITY_PPM))
     world = _World(cluster, random.Random(f"live {seed}"), capacity_milli(nodes))

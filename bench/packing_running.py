@@ -2,9 +2,9 @@
 
 A running cell works out what a replica would break of every node (``rules.fit_costs``), by the mix
 of demands that has come (no rehearsals: where replicas also leave, they were measured to do harm),
-and of equal costs takes the node whose ticket the decision's seed draws. Here the same is kept from
-one arrival to the next instead of being worked out afresh; now and then the placement rule itself
-decides on the same nodes, and the benchmark ends with an error if it chooses another node or GPU.
+and of equal costs takes the first. Here the same is kept from one arrival to the next instead of
+being worked out afresh; now and then the placement rule itself decides on the same nodes, and the
+benchmark ends with an error if it chooses another node or GPU.
 
 What this stands for: services of one replica, within one site: machines of one provider in one
 metro with the same prices and round trips.
@@ -15,14 +15,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from isochrone.rules.fit_costs import with_fit_costs
-from isochrone.rules.packing.cluster import NEVER, Cluster, Flags, Placement
+from isochrone.rules.packing.cluster import Cluster
 from isochrone.rules.packing.demand import Demand, Residual
 from isochrone.rules.packing.fragmentation import PPM, Typical, typical_of_counts
 from isochrone.rules.placement import decide
-from isochrone.rules.rotation import ticket
 from isochrone.schema.decision import AudiencePoint, FreeNode, GatewaySite, PlacementInputs, Shape
 from isochrone.schema.lease import Site
 from isochrone.schema.node import Capacity, Device, Node, Offer, Resources
@@ -41,9 +38,8 @@ GATEWAY = GatewaySite(
 class Running(Cluster):
     """What a cell's controller chooses, knowing only what has arrived."""
 
-    def __init__(self, nodes: Sequence[Residual], seed: int) -> None:
+    def __init__(self, nodes: Sequence[Residual]) -> None:
         super().__init__(nodes, Typical())
-        self._seed = seed << 20
         self._seen: Counter[Demand] = Counter()
         self._due = 1
 
@@ -52,32 +48,15 @@ class Running(Cluster):
         """What has arrived, by kind."""
         return self._seen
 
-    @property
-    def seed(self) -> int:
-        """The seed of the decision at hand."""
-        return self._seed
-
     def saw(self, demand: Demand) -> bool:
         """A demand arrives; whether the mix was taken anew."""
         self._seen[demand] += 1
-        self._seed += 1
         arrived = self._seen.total()
         if arrived < self._due:
             return False
         self._due = arrived + max(1, arrived // LEARN_GROWTH)
         self.learn(typical_of_counts(self._seen, PPM))
         return True
-
-    def best(self, demand: Demand, among: Flags | None = None) -> Placement | None:
-        """The least cost, then the least ticket of this decision's seed."""
-        known = self._reckoned(demand)
-        costs = known.cost if among is None else np.where(among, known.cost, NEVER)
-        least = float(costs.min())
-        if least >= NEVER:
-            return None
-        level = np.flatnonzero(costs == least).tolist()
-        node = min(level, key=lambda index: (ticket(self._seed, address(index)), index))
-        return self._placed(known, node, demand)
 
 
 def address(node: int) -> str:
@@ -121,7 +100,7 @@ def _inputs(cluster: Running, demand: Demand) -> PlacementInputs:
         cell="fra",
         epoch=1,
         at_unix_ms=0,
-        seed=cluster.seed,
+        seed=1,
         blocs_version="",
         blocs={},
         gateways=(GATEWAY,),

@@ -89,7 +89,7 @@ def fill(
 
 def running(nodes: list[Residual], order: list[Demand], seed: int) -> Outcome:
     """The fit of a running cell (``packing_running``), checked by the rule on the first seed."""
-    cluster = Running(nodes, seed)
+    cluster = Running(nodes)
 
     def learn(index: int) -> None:
         if cluster.saw(order[index]) and seed == 0 and not is_by_rule(cluster, order[index]):

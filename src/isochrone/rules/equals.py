@@ -3,9 +3,10 @@
 Options are chosen by cost, and of equal costs the first in this order wins: by price, then by a
 ticket that the seed draws for each *provider*, so that ten machines are no more tickets than one.
 Among one provider's machines a fit takes the one where it breaks the least, which the inputs say
-(``fit_cost``, from ``rules.fit_costs``). Where they do not: the growth of what the shapes that the
-cell is asked for cannot use of its free GPUs, then the share of those shapes that fit there now and
-would not any more. Then by a ticket for each node, which also packs better than a fixed order.
+(``fit_cost``, from ``rules.fit_costs``), of equal ones the first by address: it takes nothing from
+anybody else, and where replicas come and go the last machines stay whole. Where the inputs do not
+say: the growth of what the shapes that the cell is asked for cannot use of its free GPUs, then the
+share of those shapes that fit there now and would not any more, then a ticket for each node.
 
 Rules of this file: seed, costs and shapes are inputs, on record; nothing depends on positions.
 """
@@ -29,6 +30,7 @@ Order = tuple[int, bytes, tuple[int, int], bytes, str]
 def order_of(inputs: PlacementInputs) -> Callable[[int], Order]:
     """A sort key for indices into the inputs' nodes."""
     harm = _harm_of(inputs)
+    packed = inputs.kind == "fit" and _says(inputs)
 
     def order(index: int) -> Order:
         free = inputs.nodes[index]
@@ -36,7 +38,7 @@ def order_of(inputs: PlacementInputs) -> Callable[[int], Order]:
             price_of(inputs, index),
             ticket(inputs.seed, free.node.provider),
             harm(free),
-            ticket(inputs.seed, free.node.address),
+            b"" if packed else ticket(inputs.seed, free.node.address),
             free.node.address,
         )
 
@@ -47,7 +49,7 @@ def _harm_of(inputs: PlacementInputs) -> Callable[[FreeNode], tuple[int, int]]:
     """What a replica of the service would break of a node."""
     if inputs.kind != "fit":
         return lambda free: (0, 0)
-    if any(free.fit_cost is not UNSET for free in inputs.nodes):
+    if _says(inputs):
         # Where nothing was worked out (it holds the service, or had no room) nothing is broken.
         return lambda free: (0 if free.fit_cost is UNSET else free.fit_cost, 0)
     typical = typical_of(
@@ -55,6 +57,11 @@ def _harm_of(inputs: PlacementInputs) -> Callable[[FreeNode], tuple[int, int]]:
     )
     demand = demand_for(inputs.service.resources)
     return lambda free: _by_gradient(free, demand, typical)
+
+
+def _says(inputs: PlacementInputs) -> bool:
+    """Whether the inputs say what a replica would break."""
+    return any(free.fit_cost is not UNSET for free in inputs.nodes)
 
 
 def _by_gradient(free: FreeNode, demand: Demand, typical: Typical) -> tuple[int, int]:
