@@ -287,7 +287,7 @@ class CellInTest:
 
     def _status(self, lease: Lease) -> LeaseStatus:
         state = lease.desired if lease.desired in ("serving", "standby") else "ended"
-        if lease.node in self.slow and state == "serving":
+        if {lease.node, f"{lease.service}@{lease.node}"} & self.slow and state == "serving":
             state = "warming"
         if lease.node in self.failing and state == "serving":
             return LeaseStatus(

@@ -143,3 +143,13 @@ def test_half_of_the_budget_is_for_those_who_wait_and_no_service_moves_twice() -
     assert second is not None
     assert first.service != second.service
     assert moves.after(MOVE_MOST_S + LOOK_EVERY_S, cell()) is None, "both have moved this hour"
+
+
+def test_a_move_that_has_nowhere_to_go_any_more_is_given_up() -> None:
+    moves = Moves()
+    opening = moves.after(LOOK_EVERY_S, cell())
+    assert opening is not None
+    assert not moves.machine.give_up("another")
+    assert moves.machine.give_up(opening.service)
+    assert moves.machine.cleared(opening.service) == ()
+    assert not moves.machine.give_up(opening.service)

@@ -189,3 +189,16 @@ def test_one_at_a_time_so_many_an_hour_and_not_for_ever() -> None:
         count += cell.after(PATIENCE_S, crowded()) is not None
         cell.after(LOOK_EVERY_S, empty)  # all of them are placed: the move is over
     assert count == MOVES_PER_HOUR
+
+
+def test_a_move_that_has_nowhere_to_go_any_more_is_given_up_and_not_tried_again() -> None:
+    cell = Cell(LEFT, RIGHT, BIG)
+    cell.work(crowded())
+    move = cell.after(PATIENCE_S, crowded())
+    assert move is not None
+    assert not cell.room.give_up(BIG.id)
+    assert cell.room.give_up(move.service)
+    assert cell.room.cleared(move.service) == ()
+    other = cell.after(PATIENCE_S, crowded())
+    assert other is not None
+    assert other != move

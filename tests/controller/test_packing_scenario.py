@@ -150,3 +150,31 @@ async def test_a_demand_waits_as_long_as_the_budget_forbids_a_move(cell: CellInT
     told = moved(cell, left)
     assert told
     assert all(f"to make room for {whole}" in text for text in told)
+
+
+async def test_a_move_whose_target_dies_takes_no_replica_away(cell: CellInTest) -> None:
+    target, first, second = (node(n, "frankfurt", capacity=MACHINE) for n in (1, 2, 3))
+    await cell.add(target)
+    await cell.controller(defragment_every_s=0.2)
+    await declared(cell, "early", part(1000))
+    await deleted(cell, "early", part(1000))
+    await declared(cell, "large", part(500))
+    await declared(cell, "beside", part(500))
+    await cell.add(first, second)
+    two = service("pair", resources=part(400), replicas=ReplicaRange(min=2, max=2))
+    pair = await cell.declare(two)
+    await until(lambda: len(cell.serving(pair)) == 2, what="the pair serves")
+    cell.slow.add(f"{pair}@{target.address}")
+    await deleted(cell, "beside", part(500))
+    await until(lambda: target.address in cell.leased(pair), what="one of the pair moves")
+    assert len(cell.leased(pair)) == 3, "make before break"
+    cell.kill(target.address)
+    both = sorted((first.address, second.address))
+
+    def given_up() -> bool:
+        assert set(both) <= set(cell.leased(pair)), "what serves stays"
+        return cell.leased(pair) == both
+
+    await until(given_up, what="the move is given up")
+    await asyncio.sleep(0.3)  # that nothing is taken afterwards can only be looked at
+    assert cell.leased(pair) == sorted(cell.serving(pair)) == both

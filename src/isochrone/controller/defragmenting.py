@@ -87,6 +87,13 @@ class Defragmenting:
                 return opening
         return None
 
+    def give_up(self, service: str) -> bool:
+        """End the service's move, since it has nowhere to go any more; whether there was one."""
+        if self.opening is None or self.opening.service != service:
+            return False
+        self._begun = None
+        return True
+
     def _may_look(self, world: World, now_s: float) -> bool:
         if self._begun is not None or now_s - self._looked_s < self._every_s:
             return False

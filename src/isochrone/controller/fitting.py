@@ -24,6 +24,7 @@ from isochrone.controller.leading import Leading
 from isochrone.controller.making_room import MAKING_ROOM, MakingRoom
 from isochrone.controller.masks import written_out
 from isochrone.controller.orphans import orphaned, swept
+from isochrone.controller.quotas import replicas_of
 from isochrone.controller.records import Records
 from isochrone.controller.standbys import Standbys, with_standbys_first
 from isochrone.controller.tables import Tables
@@ -272,6 +273,9 @@ class Fitting:
             return fit.of_nothing(world, quota, held, grant)
         inputs = self._look(world, quota, grant, held, cleared)
         decision = await decided(inputs)
+        too_few = len(decision.winners) < replicas_of(quota.sites)
+        if too_few and (self._room.give_up(grant.id) or self._defragmenting.give_up(grant.id)):
+            return await self._fit(world, quota, grant, held, standing)
         rows = self._observe(world, grant.id, self._clock(), standby=True)
         inputs, decision = await with_standbys_first(inputs, decision, rows)
         made = fit.fitted(world, quota, grant, held, inputs, decision, cleared)

@@ -78,6 +78,15 @@ class MakingRoom:
         """Whether a demand that waits has reason to hope."""
         return self.move is not None and self.move.waits == service
 
+    def give_up(self, service: str) -> bool:
+        """End the service's move, since it has nowhere to go any more; whether there was one."""
+        move = self.move
+        if move is None or move.service != service:
+            return False
+        self._failed_s[move] = self._clock()
+        self._clearing = None
+        return True
+
     def work(
         self, world: World, waiting: Mapping[str, Declared], look: Look, fit_of: FitOf
     ) -> Move | None:
