@@ -69,7 +69,7 @@ def test_sections_come_with_their_outputs(facts: dict[str, Any]) -> None:
     assert "99.67 %, 1,234.5 h | 1.00 | holds |" in told
     assert "1.20 | does not hold |" in told
     assert "holds on\nm-mid of 2 traces" in told
-    assert "| default | - | - | 95.39 | - | 96.30 | - | - | - |" in told
+    assert "| default | - | - | 95.39 | - | 96.30 | - | - | - | - |" in told
     assert "| ours | 91.5 | 3.2 | 1,200.0 |" in told
     assert "seeds 100-111" in told
 
