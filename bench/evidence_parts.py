@@ -44,11 +44,12 @@ def packing(facts: Facts) -> str:
         "first_refusal_fgd_pct": "first refusal, FGD",
         "first_refusal_pct": "first refusal, ours",
     }
+    told = [key for key in columns if any(key in row for row in facts["workloads"].values())]
     rows = [
-        [name, *(f"{row[key]:.2f}" if row.get(key) is not None else "-" for key in columns)]
+        [name, *(f"{row[key]:.2f}" if row.get(key) is not None else "-" for key in told)]
         for name, row in sorted(facts["workloads"].items())
     ]
-    head = ["workload", *columns.values()]
+    head = ["workload", *(columns[key] for key in told)]
     return (
         """## Packing
 

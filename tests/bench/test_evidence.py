@@ -60,7 +60,7 @@ def test_sections_come_with_their_outputs(facts: dict[str, Any]) -> None:
     dear = met | {"ours": {"attainment": 1.0, "replica_hours": 1234.5 * 1.2}}
     given["scaling"] = {"traces": {"m-mid": met, "m-dear": dear}}
     given["packing"] = {
-        "workloads": {"default": {"fgd_published": 95.39, "ours": 96.3}},
+        "workloads": {"default": {"fgd_published": 95.39, "ours": 96.3, "running": None}},
         "live": {"ours": {"allocated_pct": 91.5, "refused_gpu_hours_pct": 3.25, "moves": 1200.0}},
     }
     told = text(given)
@@ -69,7 +69,7 @@ def test_sections_come_with_their_outputs(facts: dict[str, Any]) -> None:
     assert "99.67 %, 1,234.5 h | 1.00 | holds |" in told
     assert "1.20 | does not hold |" in told
     assert "holds on\nm-mid of 2 traces" in told
-    assert "| default | - | - | 95.39 | - | 96.30 | - | - | - | - |" in told
+    assert "| default | 95.39 | 96.30 | - |" in told
     assert "| ours | 91.5 | 3.2 | 1,200.0 |" in told
     assert "seeds 100-111" in told
 
