@@ -33,8 +33,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from isochrone.atlas import rtt_model
-from isochrone.atlas.roundtrips import FIBRE_MS_PER_KM
+from isochrone.atlas.roundtrips import FIBRE_MS_PER_KM, SAME_METRO_MS
 from isochrone.atlas.rtt_model import Floats, Indices
+from isochrone.atlas.rtt_model_donors import borrowed, mixed
 from isochrone.atlas.rtt_model_fit import Fold, deal, folds, predicted
 from isochrone.atlas.rtt_model_probed import Patterns, correction, landmarks, patterns
 
@@ -187,15 +188,41 @@ def probed(
     Pairs of two left-out cities are corrected from both ends. Probed pairs are NaN in the truth.
     """
     added, truth = np.zeros(told.shape), table.rtt_ms[part.out].copy()
+    km = rtt_model.distances_km(table.points, table.points)
+    donors, least = _donors(table, part, told), np.maximum(FIBRE_MS_PER_KM * km, SAME_METRO_MS)
     for row, city in enumerate(part.out):
         chosen = choose(row)
         chosen = chosen[~np.isnan(table.rtt_ms[city, chosen])]
-        off = np.log(table.rtt_ms[city, chosen]) - np.log(told[row, chosen])
-        added[row] = correction(known, table.points[chosen], off, table.points)
+        if not len(chosen):
+            continue
+        probes = table.rtt_ms[city, chosen]
+        off = np.log(probes) - np.log(told[row, chosen])
+        smooth = correction(known, table.points[chosen], off, table.points)
+        lent = borrowed(probes, donors[:, chosen], donors, km[part.kept, city], km[chosen])
+        added[row] = mixed(
+            told[row],
+            smooth,
+            np.maximum(lent, least[city]),
+            probes=len(chosen),
+            donors=len(donors),
+        )
         truth[row, chosen] = np.nan
     together = added[:, part.out]
     added[:, part.out] = together + together.T
-    return told * np.exp(added), truth
+    return bounded(table, part, told * np.exp(added)), truth
+
+
+def _donors(table: Table, part: Fold, told: Floats) -> Floats:
+    """The rows that may be borrowed, kept cities by all: measured, else as the model has them."""
+    model, kept, out = part
+    like = model.own_likeness(np.arange(len(kept)))
+    rows = np.empty((len(kept), len(table.points)))
+    rows[:, kept] = np.exp(model.log_between(model.points, model.points, like, like))
+    measured = table.rtt_ms[np.ix_(kept, kept)]
+    rows[:, kept] = np.where(np.isnan(measured), rows[:, kept], measured)
+    rows[:, out] = told[:, kept].T
+    rows[np.arange(len(kept)), kept] = np.nan
+    return rows
 
 
 def baselines(table: Table, part: Fold) -> tuple[Floats, Floats]:

@@ -49,7 +49,7 @@ def test_a_world_of_straight_cables_is_predicted_and_all_keys_are_there(
     figures = evaluate(*files, quick=True)
     assert figures["rtt_model_median_abs_err_ms"] < 0.5
     assert figures["rtt_line_median_abs_err_ms"] < 0.1
-    assert figures["rtt_model_probed_median_abs_err_ms"] < 0.5
+    assert figures["rtt_model_probed_median_abs_err_ms"] < 1.0
     assert {"rtt_model_p90_rel_err", "rtt_model_half_p90_rel_err"} <= set(figures)
 
 

@@ -6,7 +6,8 @@ as quoted ``"LATITUDE,LONGITUDE"``. ``overlay`` answers like ``roundtrips.matrix
 - a pair that was measured has the measured value (several values: their median; the two directions
   count alike), between any places of the two metros;
 - a city outside the packaged table that probed a handful of others has its whole row corrected by
-  what the probes say (``rtt_model_probed``), in proportion to how much they tell;
+  what the probes say (``rtt_model_probed``), in proportion to how much they tell, and by the rows
+  of the table's cities that have like round trips to the same places (``rtt_model_donors``);
 - everything else stays as ``roundtrips`` expects it.
 
 What a measurement includes it includes: probes from a home hold the home's access delay, and a row
@@ -30,8 +31,18 @@ import numpy as np
 
 from isochrone.atlas import roundtrips, rtt_model_probed
 from isochrone.atlas.cities import place_named
-from isochrone.atlas.roundtrips import METRO_KM, Floats, measured_average_ms, points_of
+from isochrone.atlas.roundtrips import (
+    FIBRE_MS_PER_KM,
+    KINDS,
+    METRO_KM,
+    SAME_METRO_MS,
+    Floats,
+    measured_average_ms,
+    measured_places,
+    points_of,
+)
 from isochrone.atlas.rtt_model import Indices
+from isochrone.atlas.rtt_model_donors import borrowed, mixed
 from isochrone.atlas.rtt_model_probed import Patterns, correction
 from isochrone.schema.errors import InvalidInput, IsochroneError
 from isochrone.schema.place import LIGHT_KM_PER_MS, Place, great_circle_km
@@ -139,6 +150,7 @@ class Overlay:
         for (a, b), found in values.items():
             self._ms[a, b] = self._ms[b, a] = median(found)
         self._probes = self._probes_of_new_cities()
+        self._donors_ms = donors_ms(self._sites) if self._probes else np.empty((0, 0))
 
     def matrix(self, places_a: Sequence[Place], places_b: Sequence[Place]) -> Floats:
         """Expected round trips, milliseconds, rounded to 0.01; as ``roundtrips.matrix``."""
@@ -175,27 +187,55 @@ class Overlay:
         km = roundtrips.distances_km(places, self._sites)
         return np.where(km.min(axis=1) <= METRO_KM, km.argmin(axis=1), -1)
 
-    def _probes_of_new_cities(self) -> dict[int, tuple[Floats, Floats]]:
-        """Site -> the points that it probed and how far off the expectation was (logarithms)."""
-        found: dict[int, tuple[Floats, Floats]] = {}
+    def _probes_of_new_cities(self) -> dict[int, Indices]:
+        """Site outside the table -> the sites that it probed."""
+        found: dict[int, Indices] = {}
         for site, place in enumerate(self._sites):
             ends = np.flatnonzero(~np.isnan(self._ms[site]))
-            if roundtrips.in_table(place) or not ends.size:
-                continue
-            ends = ends[:: math.ceil(len(ends) / PROBES_MOST)]
-            places = [self._sites[end] for end in ends]
-            off = np.log(self._ms[site, ends]) - np.log(roundtrips.matrix([place], places)[0])
-            found[site] = (points_of(places), off)
+            if not roundtrips.in_table(place) and ends.size:
+                found[site] = ends[:: math.ceil(len(ends) / PROBES_MOST)]
         return found
 
     def _corrections(self, sites: Indices, columns: Sequence[Place]) -> Floats:
         """What to add to the logarithms of the rows at ``sites`` (-1: of no site)."""
         added = np.zeros((len(sites), len(columns)))
-        points = points_of(columns)
-        for site in set(sites.tolist()) & set(self._probes):
-            probed, off = self._probes[site]
-            added[sites == site] = correction(_patterns(), probed, off, points)
+        asked = set(sites.tolist()) & set(self._probes)
+        if asked:
+            donors, points = donors_ms(columns), points_of(columns)
+            for site in sorted(asked):
+                added[sites == site] = self._correction(site, columns, points, donors)
         return added
+
+    def _correction(
+        self, site: int, columns: Sequence[Place], points: Floats, donors: Floats
+    ) -> Floats:
+        """Of one site's row: by the pattern of errors, and by the cities that probe alike."""
+        place, ends = self._sites[site], self._probes[site]
+        probed = [self._sites[end] for end in ends]
+        probed_ms = self._ms[site, ends]
+        off = np.log(probed_ms) - np.log(roundtrips.matrix([place], probed)[0])
+        smooth = correction(_patterns(), points_of(probed), off, points)
+        lent = borrowed(
+            probed_ms,
+            self._donors_ms[:, ends],
+            donors,
+            roundtrips.distances_km([place], measured_places())[0],
+            roundtrips.distances_km(probed, columns),
+        )
+        least = FIBRE_MS_PER_KM * roundtrips.distances_km([place], columns)[0]
+        return mixed(
+            roundtrips.matrix([place], columns)[0],
+            smooth,
+            np.maximum(lent, np.maximum(least, SAME_METRO_MS)),
+            probes=len(ends),
+            donors=len(donors),
+        )
+
+
+def donors_ms(places: Sequence[Place]) -> Floats:
+    """The table's rows at any places: measured, else modelled; NaN within a donor's own metro."""
+    ms, code = roundtrips.expected(measured_places(), places)
+    return np.where(code == KINDS.index("metro"), np.nan, ms)
 
 
 @lru_cache(maxsize=1)

@@ -47,9 +47,14 @@ NUGGET, NUGGET_LEAST, NUGGET_MOST = 0.15, 0.2, 20.0
 PAIR_NOISE: Final = 0.3
 """The variance of a pair that neither end explains, against the kernel's units squared."""
 
+SURPRISE: Final = 0.1
+"""Residuals that differ by more (a tenth) from what the model makes of them count as that much: the
+detours of single pairs are heavy-tailed, and squares would give them the word. (Huber's
+pseudo-values, 1964.)"""
+
 TURNS, SETTLED = 60, 1e-3
-"""Missing pairs (and the diagonal) are filled in with what the model says of them, at most so often
-and until none moves by more than this, a thousandth of itself."""
+"""Missing pairs (and the diagonal) are filled in with what the model says of them, and surprises
+are cut, at most so often and until nothing moves by more than this, a thousandth of itself."""
 
 ROUNDS, PARTS = 2, 10
 """How often nuggets are estimated, and into how many parts the cities are left out for it."""
@@ -194,7 +199,7 @@ def _special(rtt_ms: Floats, curve: Floats, km: Floats) -> Floats:
 
 
 def _weights(special: Floats, like: Floats, nuggets: Floats) -> Floats:
-    """(K⊗K + noise)⁻¹ applied to the residuals, missing ones filled in with their own estimate."""
+    """(K⊗K + noise)⁻¹ applied to the residuals, missing and surprising ones mended."""
     variances, vectors = np.linalg.eigh(like + np.diag(nuggets))
     variances = variances.clip(1e-9)
     products = variances[:, None] * variances[None, :]
@@ -203,8 +208,10 @@ def _weights(special: Floats, like: Floats, nuggets: Floats) -> Floats:
     for _ in range(TURNS):
         turned = vectors.T @ filled @ vectors
         estimate = vectors @ (turned * (products / (products + PAIR_NOISE))) @ vectors.T
-        moved = np.abs(estimate - filled)[missing].max(initial=0.0)
-        filled = np.where(missing, estimate, special)
+        kept = estimate + (special - estimate).clip(-SURPRISE, SURPRISE)
+        mended = np.where(missing, estimate, kept)
+        moved = np.abs(mended - filled).max(initial=0.0)
+        filled = mended
         if moved < SETTLED:
             break
     turned = vectors.T @ filled @ vectors
