@@ -20,7 +20,7 @@ from isochrone.rules.rotation import HOUR_MS, seed_for
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.node import Capacity
+from isochrone.schema.node import Capacity, Resources
 from isochrone.schema.plans import QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
 from isochrone.schema.where import WhereDecision, WhereInputs
@@ -239,3 +239,17 @@ def test_a_cell_that_replicas_leave_is_waited_for() -> None:
 def test_demand_says_how_many_where_it_is_followed() -> None:
     inputs, _ = together(HERE, subject(PATIENT, wanted=0), subject(HURRIED))
     assert [(row.least, row.most) for row in inputs.services] == [(0, 0), (1, 1)]
+
+
+def test_a_site_of_small_and_large_machines_takes_what_only_a_large_one_can() -> None:
+    small, large = node(1, "frankfurt", capacity=FEW), node(2, "frankfurt", capacity=MUCH)
+    need = Resources(cpu_milli=4000, memory_mib=256)
+    big = declare(service("big", resources=need, audience=DE, replicas=ONE))
+    here = world({small: seen(), large: seen()}, (), (PATIENT, big))
+    inputs, decision = together(here, subject(PATIENT), subject(big))
+    assert len(inputs.sites) == 1
+    assert all(placed.grants for placed in decision.services)
+    most = msgspec.structs.replace(need, cpu_milli=MUCH.cpu_milli + 1)
+    none = declare(service("none", resources=most, audience=DE, replicas=ONE))
+    inputs, decision = together(here, subject(PATIENT), subject(none))
+    assert [row.rule for claim in inputs.claims for row in claim.excluded] == ["resources"]

@@ -23,8 +23,8 @@ from isochrone.controller.inputs import Stamp, audience_of, named_blocs, whole_g
 from isochrone.controller.joint_sites import (
     Alike,
     Machine,
-    as_empty,
     has_room,
+    largest,
     machines_of,
     sites_of,
     ways_to,
@@ -139,8 +139,8 @@ class _Claims:
         )
 
     def _judged(self, declared: Declared) -> PlacementInputs:
-        """One machine of each site, empty and with a service that may pay anything: what is asked
-        here is law, engine, proof and kind, and not room or budget."""
+        """A machine as large as any of each site, empty, and a service that may pay anything: what
+        is asked here is law, engine, proof and kind, and not room or budget."""
         service = msgspec.structs.replace(declared.service, max_price_microusd_per_hour=None)
         residency = service.residency
         return PlacementInputs(
@@ -155,7 +155,7 @@ class _Claims:
             blocs=named_blocs((*residency.allow, *residency.deny)),
             gateways=self._gateways,
             audience=(),
-            nodes=tuple(as_empty(site.machines[0].free) for site in self._sites),
+            nodes=tuple(largest(site) for site in self._sites),
             client_rtt_ms=(),
             node_rtt_ms=(),
         )

@@ -160,6 +160,17 @@ def as_empty(free: FreeNode) -> FreeNode:
     )
 
 
+def largest(site: Alike) -> FreeNode:
+    """One for all machines of the site, empty, with the most cores and memory that any has: who
+    asks for more finds no room in the site, who asks for less may."""
+    capacities = [machine.free.node.capacity for machine in site.machines]
+    return msgspec.structs.replace(
+        as_empty(site.machines[0].free),
+        free_cpu_milli=max(one.cpu_milli for one in capacities),
+        free_memory_mib=max(one.memory_mib for one in capacities),
+    )
+
+
 def has_room(free: FreeNode, need: Resources) -> bool:
     """Whether a node has room for one replica."""
     return (
