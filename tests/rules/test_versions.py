@@ -1,6 +1,8 @@
 """Records replay by the rule that made them, also when that rule decides nothing any more.
 
-``goldens/placement_2.jsonl`` was written by the code of version 0.3 while it still decided.
+``goldens/placement_2.jsonl`` was written by the code of version 0.3 while it still decided, and
+``goldens/placement_3.jsonl`` by that of version 0.4.0. The rule of the second decides still: what
+changes one of these decisions is another rule and needs another name.
 """
 
 import json
@@ -11,25 +13,25 @@ import pytest
 
 from isochrone.rules import placement, versions, where
 from isochrone.rules.frozen.placement_2 import eligible, shapes
+from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, sha256_hex
 from isochrone.schema.errors import InvalidInput
 
-GOLDENS = [
-    (row["inputs"].encode(), row["decision"].encode())
-    for row in map(
-        json.loads,
-        Path(__file__)
-        .with_name("goldens")
-        .joinpath("placement_2.jsonl")
-        .read_text(encoding="utf-8")
-        .splitlines(),
-    )
-]
+
+def recorded(name: str) -> list[tuple[bytes, bytes]]:
+    """Inputs and decision of every record in a file, as bytes."""
+    path = Path(__file__).with_name("goldens") / name
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [(row["inputs"].encode(), row["decision"].encode()) for row in rows]
 
 
-@pytest.mark.parametrize("number", range(len(GOLDENS)))
-def test_a_record_of_placement_2_replays_byte_for_byte(number: int) -> None:
-    inputs, decision = GOLDENS[number]
+GOLDENS = recorded("placement_2.jsonl")
+GOLDENS_3 = recorded("placement_3.jsonl")
+
+
+@pytest.mark.parametrize("number", range(len(GOLDENS) + len(GOLDENS_3)))
+def test_a_record_of_old_replays_byte_for_byte(number: int) -> None:
+    inputs, decision = [*GOLDENS, *GOLDENS_3][number]
     assert json.loads(decision)["inputs"] == sha256_hex(inputs)
     assert versions.replay(decision, inputs) == decision
     assert versions.as_recorded(decision) == decision
@@ -45,6 +47,15 @@ def test_the_goldens_exercise_most_of_the_rule() -> None:
     assert all(
         part in words for part in ("would win at about", "at no price", "runs there already")
     )
+
+
+def test_the_goldens_of_placement_3_exercise_most_of_it() -> None:
+    records = [msgspec.json.decode(decision, type=Decision) for _, decision in GOLDENS_3]
+    assert {record.kind for record in records} == {"sites", "fit"}
+    assert {record.rule for record in records} == {"placement/3"}
+    assert max(len(record.winners) for record in records) >= 3
+    assert any(record.devices for record in records)
+    assert len({row.excluded_by for record in records for row in record.candidates}) >= 9
 
 
 def test_a_changed_number_or_a_changed_input_does_not_replay() -> None:
