@@ -46,6 +46,20 @@ def test_a_measured_node_is_measured_and_others_have_the_prior() -> None:
     assert first.client_rtt_ms == repair.client_rtt_ms
 
 
+def test_a_providers_machines_that_nobody_can_tell_apart_are_level() -> None:
+    near = [node(n, "frankfurt") for n in (1, 2, 3)]
+    far, stranger = node(4, "frankfurt"), node(5, "frankfurt", 1)
+    times = (4.1, 4.24, 4.26, 5.6, 4.9)
+    here = world(
+        {
+            one: msgspec.structs.replace(seen(), rtt_ms=rtt_ms)
+            for one, rtt_ms in zip((*near, far, stranger), times, strict=True)
+        }
+    )
+    inputs = gather("fit", VAD, own_ground(here, VAD.id), STAMP)
+    assert inputs.node_rtt_ms == ((4.0, 4.0, 4.0, 5.5, 5.0),)
+
+
 def test_inputs_name_only_the_blocs_that_the_residency_uses() -> None:
     eu = gather("sites", VAD, own_ground(HERE, VAD.id), STAMP)
     assert list(eu.blocs) == ["EU"]

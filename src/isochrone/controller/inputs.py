@@ -8,9 +8,10 @@ other (``ways``). The record holds the numbers that were used.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from statistics import median_low
 from typing import Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from isochrone.atlas.blocs import blocs, blocs_version
 from isochrone.atlas.roundtrips import matrix
 from isochrone.controller.declared import Declared
 from isochrone.controller.view import World, free_nodes, rtts_of, sites_of
-from isochrone.controller.ways import client_rows, ways_of, whole_steps
+from isochrone.controller.ways import STEP_MS, client_rows, ways_of, whole_steps
 from isochrone.rules.expected import service_prior_ms
 from isochrone.rules.rotation import seed_for
 from isochrone.schema.decision import (
@@ -187,12 +188,34 @@ def _node_rows(
     gateways: tuple[GatewaySite, ...], nodes: tuple[FreeNode, ...], measured: Mapping[str, float]
 ) -> tuple[tuple[float, ...], ...]:
     prior = _rows([g.place for g in gateways], [n.node.place for n in nodes])
+    told = levelled(nodes, measured)
     return tuple(
         tuple(
-            whole_steps(measured[n.node.address])
-            if g.cell == n.node.cell and n.node.address in measured
+            told[n.node.address]
+            if g.cell == n.node.cell and n.node.address in told
             else prior[i][j]
             for j, n in enumerate(nodes)
         )
         for i, g in enumerate(gateways)
     )
+
+
+def levelled(nodes: Iterable[FreeNode], measured: Mapping[str, float]) -> dict[str, float]:
+    """Measured round trips by node, in whole steps, milliseconds.
+
+    One provider's machines of one metro that are less than a step from their middle count as the
+    middle: else a step's border would divide machines that nobody can tell apart, and packing could
+    not choose among them.
+    """
+    sites: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for free in nodes:
+        if free.node.address in measured:
+            node = free.node
+            sites[node.cell, node.provider, node.place.metro].append(node.address)
+    told: dict[str, float] = {}
+    for addresses in sites.values():
+        middle = median_low(measured[address] for address in addresses)
+        for address in addresses:
+            rtt_ms = measured[address]
+            told[address] = whole_steps(middle if abs(rtt_ms - middle) < STEP_MS else rtt_ms)
+    return told
