@@ -1,8 +1,8 @@
 """Records replay by the rule that made them, also when that rule decides nothing any more.
 
 ``goldens/placement_2.jsonl`` was written by the code of version 0.3 while it still decided, and
-``goldens/placement_3.jsonl`` by that of version 0.4.0. The rule of the second decides still: what
-changes one of these decisions is another rule and needs another name.
+``goldens/placement_3.jsonl`` and ``where_1.jsonl`` by that of version 0.4.0. These two rules decide
+still: what changes one of their decisions is another rule and needs another name.
 """
 
 import json
@@ -27,11 +27,12 @@ def recorded(name: str) -> list[tuple[bytes, bytes]]:
 
 GOLDENS = recorded("placement_2.jsonl")
 GOLDENS_3 = recorded("placement_3.jsonl")
+JOINT = recorded("where_1.jsonl")
 
 
-@pytest.mark.parametrize("number", range(len(GOLDENS) + len(GOLDENS_3)))
+@pytest.mark.parametrize("number", range(len(GOLDENS) + len(GOLDENS_3) + len(JOINT)))
 def test_a_record_of_old_replays_byte_for_byte(number: int) -> None:
-    inputs, decision = [*GOLDENS, *GOLDENS_3][number]
+    inputs, decision = [*GOLDENS, *GOLDENS_3, *JOINT][number]
     assert json.loads(decision)["inputs"] == sha256_hex(inputs)
     assert versions.replay(decision, inputs) == decision
     assert versions.as_recorded(decision) == decision
