@@ -82,7 +82,10 @@ def main() -> None:
 def own_pods(path: str | Path) -> Path:
     """A pod list that was named; SystemExit (2) where it is none, or asks for no GPU at all."""
     found = need_table(path, f"{PREFIX}default{SUFFIX}", NUMBERS, ("gpu_spec",))
-    if not any(pod.demand.total_gpu_milli for pod in pods_of(found)):
+    demands = [pod.demand for pod in pods_of(found)]
+    if any(demand.gpu_count and not demand.gpu_milli for demand in demands):
+        stop(f"A pod of {found} asks for GPUs (num_gpu) and for nothing of them (gpu_milli 0).")
+    if not any(demand.gpu_count for demand in demands):
         stop(f"No pod of {found} asks for a GPU: what share of them is allocated says nothing.")
     return found
 
@@ -94,7 +97,10 @@ def _row(folder: str, pods: Path, runs: list[dict[str, Outcome]]) -> dict[str, f
         for policy in POLICIES
     }
     refusals = [run["ours"].first_refusal_pct for run in runs]
-    print(f"  {means}; first refusals {[round(value, 1) for value in refusals]}", file=sys.stderr)
+    print(
+        f"  {means}; first refusals {[round(float(value), 1) for value in refusals]}",
+        file=sys.stderr,
+    )
     return {
         "random": means["random"],
         "bestfit": means["bestfit"],

@@ -72,17 +72,17 @@ def test_cities_and_pairs_that_do_not_belong_together_say_so(
     assert capsys.readouterr().err.startswith(f"0 cities of {cities} have a round trip in {pairs}")
 
 
-def test_pods_without_any_gpu_end_in_a_sentence_and_not_in_a_loop(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("gpus", "told"), [(0, "No pod of"), (2, "gpu_milli 0")])
+def test_pods_that_ask_for_no_gpu_end_in_a_sentence_and_not_in_a_loop(
+    gpus: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pods = tmp_path / "pods.csv"
-    pods.write_text(
-        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\np,1000,1,0,0,\n", encoding="utf-8"
-    )
+    head = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"
+    pods.write_text(f"{head}p,1000,1,{gpus},0,\n", encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
         own_pods(pods)
     assert ended.value.code == 2
-    assert "No pod of" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
