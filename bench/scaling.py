@@ -118,6 +118,9 @@ def workloads(args: argparse.Namespace) -> list[Workload]:
         single = {"azure-code": services["code"], "azure-conv": conv, "mooncake-conv": moon}
         found = [Workload(recorded(name, rows), engine, rows) for name, rows in single.items()]
     table = rates(args.rates or need(args.data, RATES))
+    quiet = sorted(model for model, windows in table.items() if not windows.any())
+    if quiet:
+        stop(f"The model {quiet[0][:80]} has no request at all: leave it out.")
     mixes = clients(need(args.data, CLIENTS))
     for name in sorted(table, key=lambda model: len(table[model])):
         trace = drawn(
