@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,15 +122,45 @@ def test_requests_that_wait_are_believed_rather_than_the_model() -> None:
     for i in range(201, 225):
         late = msgspec.structs.replace(steady(8.0, state.replicas, waiting=40), late=40, starting=0)
         state, target = step(POLICY, state, late, i * 5.0)
-    assert target.care > 1.0
+    assert target.late_share > 0.0
     assert target.replicas > calm[-1].replicas
+
+
+def test_room_is_lean_until_a_part_of_what_may_be_late_is_spent() -> None:
+    """The same scattering demand; one of two services had one request in fifty late."""
+    draws = random.Random(5)
+    rates = [8 * draws.gammavariate(4, 1 / 4) for _ in range(400)]
+    uppers = []
+    for late in (0, 1, 2):
+        state = begin(POLICY, 0.0, 4)
+        for i, rate in enumerate(rates, start=1):
+            report = msgspec.structs.replace(steady(rate, 4), late=late if i % 2 else 0)
+            state, target = step(POLICY, state, report, i * 5.0)
+        uppers.append((target.late_share, target.upper_per_s))
+    assert uppers[0][0] == 0.0
+    assert 0.01 < uppers[1][0] < uppers[2][0]
+    assert uppers[0][1] < uppers[1][1] == uppers[2][1]
+
+
+def test_missed_windows_leave_room_behind_and_met_ones_take_it_back_slowly() -> None:
+    state = begin(POLICY, 0.0, 4)
+    more = []
+    for i in range(1, 5 * 120 + 2):
+        late = 10 if 120 < i <= 240 else 0
+        report = msgspec.structs.replace(steady(8.0, 4), late=late)
+        state, target = step(POLICY, state, report, i * 5.0)
+        more.append(state.more)
+    assert more[119] == more[239] == 0.0
+    assert more[240] > 0.009, "the second window was missed"
+    assert 0.9 * more[240] < more[-1] < more[240]
+    assert target.upper_per_s > target.expected_per_s * (1.05 + 0.9 * more[-1])
 
 
 def test_a_line_that_has_formed_is_worked_off_though_nothing_began_late_yet() -> None:
     state, calm = follow(POLICY, [8.0] * 200)
     line = msgspec.structs.replace(steady(8.0, state.replicas), waiting=1200)
     _, target = step(POLICY, state, line, 201 * 5.0)
-    assert target.care == 1.0
+    assert target.late_share == 0.0
     assert target.needed > calm[-1].needed, "20 a second more for the length of a start"
 
 

@@ -1,15 +1,18 @@
 """How many replicas a service should have now: the decision, with its reasons.
 
 Intuition: order what the demand one cold start from now will need, with room for the errors that
-such forecasts make; let go of a replica only when it has not been needed for longer than it would
-take to get it back; and when requests wait all the same, believe them rather than the model.
+such forecasts make. How much room is a matter of what may be late: while next to nothing is, a
+third of the allowance is spent on purpose; once a part of it is gone, room is made for all but rare
+errors, until it is calm again. Windows that were missed leave a little more room behind, for days.
+When requests wait all the same, believe them, not the model.
 
 The steps of a decision, in order:
 
-1. *expected*: the rate a start ahead, and its upper end (``demand``);
-2. *needed*: replicas for that rate, by the queue (``queueing``) and the measured speed (``speed``);
-3. *care*: more by a factor that grows while more requests are late than the objective allows;
-4. *held*: never fewer than the most that was needed within the last ``hold`` seconds;
+1. *late*: the share of requests that were late in the last half hour, and the windows of ten
+   minutes that were missed: so the room to make;
+2. *expected*: the rate to be ready for a start ahead, and its upper end (``demand``);
+3. *needed*: replicas for that rate, by the queue (``queueing``) and the measured speed (``speed``);
+4. *held*: never fewer than the most that was needed within the last start;
 5. *floor*: never fewer than hold the requests in flight now, plus those that wait;
 6. *range*: between ``least`` and ``most``; zero only after ``idle_s`` without a request.
 
@@ -27,19 +30,37 @@ from isochrone.rules.scaling.demand import Demand, Expected, expected, first_dem
 from isochrone.rules.scaling.queueing import Load, replicas_needed
 from isochrone.rules.scaling.speed import Speed, SpeedFit, first_fit, fitted, learn, learn_entry
 
-EXCEEDED = 0.006
-"""The chance that the upper end of the forecast may be exceeded: about as seldom as a promise over
-ten minutes may fail. (Tried on other draws of two of the seven
-days, and on the hour-long traces, which have no other part.)"""
+CALM = 0.3
+ALARMED = 0.05
+"""The chance that the upper end of the forecast may be exceeded, in parts of what may be late:
+a third of it while all is well, a twentieth while too much is late."""
 
-CARE_STEP = 1.10
-CARE_MOST = 2.0
-CARE_FADES_S = 900.0
-"""Care grows by a tenth per cold start while requests are late, and fades within a quarter of an
-hour: what lasts is learnt by the forecast's own errors."""
+SPENT = 0.2
+"""So much of what may be late ends the calm: a burst takes more at once than can be made good."""
+
+LATE_MEMORY_S = 1800.0
+"""How long late requests are remembered: three windows of ten minutes, as long as a mix of
+requests that surprised us usually lasts."""
+
+WINDOW_S = 600.0
+"""The ten minutes in which the objective is judged. Fewer requests than they bring are no share of
+anything: a single late one at the start of a service is no alarm."""
+
+MISSED = 0.01
+MAY_MISS = 0.005
+MORE_MOST = 0.3
+"""Each window of ten minutes in which too much was late adds a hundredth of the forecast to the
+room, each other one takes so little of it back that one missed in two hundred keeps the balance
+(adaptive conformal inference: Gibbs and Candes, NeurIPS 2021). At most so much is added: beyond it
+more room is no answer to what is missed."""
 
 LEARNING_S = 300.0
 """How long the number that a service begins with is kept: the first minutes tell too little."""
+
+AT_WORST = 4.0
+LATE_MOST = 0.5
+"""The queue is asked about the upper end of the forecast, which is seldom reached; there, more than
+usual may be late: so many times the allowance, never more than half."""
 
 ARRIVAL_CV2 = 0.2
 """Beside the upper end of the forecast, which holds most of the arrivals' chance already (as their
@@ -93,7 +114,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """So many replicas, so many warm nodes beside them, and why.
 
     ``reason``: ``demand``, ``held``, ``in_flight``, ``least``, ``most``, ``idle`` or ``first``;
-    ``words`` says it in a sentence.
+    ``words`` says it in a sentence. ``expected_per_s``: the rate to be ready for a start ahead,
+    ``upper_per_s``: with room; ``late_share``: of the last half hour's requests.
     """
 
     replicas: int
@@ -103,18 +125,29 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     expected_per_s: float
     upper_per_s: float
     needed: int
-    care: float
+    late_share: float
+
+
+class Window(msgspec.Struct, frozen=True, array_like=True):
+    """The ten minutes of the shell's clock that we are in, and its requests."""
+
+    number: int = 0
+    late: int = 0
+    came: int = 0
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a decision depends on. ``needs``: (instant, needed), falling, of the hold's time."""
+    """All that a decision depends on. ``needs``: (instant, needed), falling, of the hold's time.
+    ``late`` requests of those that ``came``, both faded. ``more``: room that missed windows left
+    behind, a share of the forecast."""
 
     demand: Demand
     fit: SpeedFit
     needs: tuple[tuple[float, int], ...] = ()
-    care: float = 1.0
     late: float = 0.0
     came: float = 0.0
+    window: Window = Window()
+    more: float = 0.0
     asked_at: float = 0.0
     replicas: int = 0
 
@@ -135,7 +168,9 @@ def step(policy: Policy, state: State, observed: Observed, now: float) -> tuple[
     lead_s = policy.warm_start_s if policy.warm > 0 else policy.start_s
     state = _learn(policy, state, observed, now, lead_s)
     speed = fitted(state.fit)
-    ahead = expected(state.demand, EXCEEDED)
+    late_share = _late_share(state)
+    alarmed = late_share > SPENT * policy.late_max
+    ahead = expected(state.demand, (ALARMED if alarmed else CALM) * policy.late_max, state.more)
     needed = _needed(policy, state, speed, ahead, observed)
     hold_s = max(policy.start_s, observed.seconds)
     needs = _falling(state.needs, now - hold_s, (now, needed))
@@ -154,35 +189,45 @@ def _learn(policy: Policy, state: State, observed: Observed, now: float, lead_s:
     beside = min(max(observed.in_flight / max(1, observed.ready), 1.0), float(fit.slots))
     memory_s = min(max(fitted(fit).service_s(beside), MEMORY_S[0]), MEMORY_S[1])
     asks = observed.arrivals > 0 or observed.in_flight > 0 or observed.waiting > 0
-    late, came, care = _care(policy, state, observed)
+    keep = math.exp(-observed.seconds / LATE_MEMORY_S)
+    window, more = _window(policy, state, observed, now)
     return State(
         demand=observe(state.demand, observed.arrivals, observed.seconds, now, lead_s, memory_s),
         fit=fit,
         needs=state.needs,
-        care=care,
-        late=late,
-        came=came,
+        late=state.late * keep + observed.late,
+        came=state.came * keep + observed.arrivals,
+        window=window,
+        more=more,
         asked_at=now if asks else state.asked_at,
         replicas=state.replicas,
     )
 
 
-def _care(policy: Policy, state: State, observed: Observed) -> tuple[float, float, float]:
-    """Late requests and all of about the last start, and how careful that makes."""
-    keep = math.exp(-observed.seconds / policy.start_s)
-    late = state.late * keep + observed.late
-    came = state.came * keep + observed.arrivals
-    if late > policy.late_max * came:
-        care = min(CARE_MOST, state.care * CARE_STEP ** (observed.seconds / policy.start_s))
-    else:
-        care = 1 + (state.care - 1) * math.exp(-observed.seconds / CARE_FADES_S)
-    return late, came, care
+def _window(policy: Policy, state: State, observed: Observed, now: float) -> tuple[Window, float]:
+    """This window, and the room beside that windows before call for."""
+    old, more = state.window, state.more
+    number = math.ceil(now / WINDOW_S)
+    if number == old.number:
+        return Window(number, old.late + observed.late, old.came + observed.arrivals), more
+    if old.late > policy.late_max * old.came:
+        more = min(MORE_MOST, more + MISSED * (1 - MAY_MISS))
+    elif old.came:
+        more = max(0.0, more - MISSED * MAY_MISS)
+    return Window(number, observed.late, observed.arrivals), more
+
+
+def _late_share(state: State) -> float:
+    """The share of late requests lately, of at least as many as ten minutes bring."""
+    return state.late / max(state.came, state.demand.level * WINDOW_S, 1.0)
 
 
 def _needed(policy: Policy, state: State, speed: Speed, ahead: Expected, observed: Observed) -> int:
     backlog = observed.waiting / policy.start_s
-    load = Load(per_s=ahead.upper_per_s * state.care + backlog, arrival_cv2=ARRIVAL_CV2)
-    return replicas_needed(load, speed, policy.wait_s, policy.late_max, policy.most)
+    load = Load(per_s=ahead.upper_per_s + backlog, arrival_cv2=ARRIVAL_CV2)
+    return replicas_needed(
+        load, speed, policy.wait_s, min(LATE_MOST, AT_WORST * policy.late_max), policy.most
+    )
 
 
 def _falling(
@@ -228,13 +273,13 @@ def _target(
         expected_per_s=ahead.per_s,
         upper_per_s=ahead.upper_per_s,
         needed=needed,
-        care=state.care,
+        late_share=_late_share(state),
     )
 
 
 def _words(replicas: int, reason: str, ahead: Expected, needed: int, policy: Policy) -> str:
     why = {
-        "demand": f"{ahead.per_s:.3g} requests/s expected, room for {ahead.upper_per_s:.3g}",
+        "demand": f"ready for {ahead.per_s:.3g} requests/s, with room for {ahead.upper_per_s:.3g}",
         "held": f"{needed} would do, but more were needed within the last {policy.start_s:g} s",
         "in_flight": "the requests in flight fill them",
         "least": f"the service keeps at least {policy.least or 1}",
