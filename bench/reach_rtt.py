@@ -14,7 +14,8 @@ With probes a left-out city contributes its round trips to ten cities of the fit
 probed is not counted. Baselines: a line in distance, and the median of the three nearest cities'
 rows corrected for distance by that line's slope. Harder: whole countries left out (``_country_``).
 The floor: one pair in ten left out with both of its cities in the fit, so that nine tenths of both
-rows are known: what is special about a single pair nobody can know without measuring it.
+rows are known, told by the model (``rtt_pair_floor_``) and by the cities whose rows are most alike
+(``rtt_pair_donors_``): what is special about a single pair nobody can know without measuring it.
 
 A round trip is the mean of the two directions' daily averages; ``_least_`` of their daily minima.
 Cities whose place contradicts light (``geo_suspect``) and those without any pair are left out. The

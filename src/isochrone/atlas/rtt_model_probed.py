@@ -9,7 +9,8 @@ other half one that falls with the distance between columns, since the first is 
 rows.
 
 Rules of this file: as ``rtt_model``; all in logarithms of milliseconds. Nothing is pinned to the
-probed values here: ``measurements`` returns those as they are.
+probed values here: ``measurements`` returns those as they are. ``rtt_model_donors`` adds what
+cities that probe alike say, and leans on this the more, the fewer the probes.
 """
 
 from __future__ import annotations
