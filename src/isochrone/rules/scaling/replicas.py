@@ -2,7 +2,7 @@
 
 Intuition: order what the demand one cold start from now will need, with room for the errors that
 such forecasts make. How much room is a matter of what may be late: while next to nothing is, a
-third of the allowance is spent on purpose; once a part of it is gone, room is made for all but rare
+quarter of the allowance is spent on purpose; once a part of it is gone, room is made for all but rare
 errors, until it is calm again. Windows that were missed leave a little more room behind, for days.
 When requests wait all the same, believe them, not the model.
 
@@ -30,10 +30,10 @@ from isochrone.rules.scaling.demand import Demand, Expected, expected, first_dem
 from isochrone.rules.scaling.queueing import Load, replicas_needed
 from isochrone.rules.scaling.speed import Speed, SpeedFit, first_fit, fitted, learn, learn_entry
 
-CALM = 0.3
+CALM = 0.25
 ALARMED = 0.05
 """The chance that the upper end of the forecast may be exceeded, in parts of what may be late:
-a third of it while all is well, a twentieth while too much is late."""
+a quarter of it while all is well, a twentieth while too much is late."""
 
 SPENT = 0.2
 """So much of what may be late ends the calm: a burst takes more at once than can be made good."""
@@ -57,7 +57,7 @@ more room is no answer to what is missed."""
 LEARNING_S = 300.0
 """How long the number that a service begins with is kept: the first minutes tell too little."""
 
-AT_WORST = 4.0
+AT_WORST = 6.0
 LATE_MOST = 0.5
 """The queue is asked about the upper end of the forecast, which is seldom reached; there, more than
 usual may be late: so many times the allowance, never more than half."""
