@@ -29,7 +29,8 @@ ERRORS = {
     "... when the new city contributes ten probes": "rtt_model_probed",
     "a line in distance": "rtt_line",
     "the three nearest cities, corrected for distance": "rtt_three_neighbours",
-    "single pairs left out, both cities known: what no model of cities can know": "rtt_pair_floor",
+    "single pairs left out, both cities known, by the model": "rtt_pair_floor",
+    "... by the cities whose round trips are most alike": "rtt_pair_donors",
 }
 """Rows of the table of errors, and the beginning of their keys (``bench.reach_rtt``)."""
 

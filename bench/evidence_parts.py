@@ -20,14 +20,25 @@ def placement(facts: Facts) -> str:
     """The joint choice of sites beside the exact optimum, and how fast it is."""
     proven = f" in {facts['instances']} seeded worlds" if "instances" in facts else ""
     unsolved = f" ({facts['unsolved']} left unproven)" if facts.get("unsolved") else ""
+    together, single = "seconds_100k_nodes_1k_services", "place_per_second"
+    busy = (
+        f" ({facts[f'cpu_{together}']:.1f} s of processor time)"
+        if f"cpu_{together}" in facts
+        else ""
+    )
+    alone = (
+        f" of time, {facts['place_per_cpu_second']:,.0f} of processor time"
+        if "place_per_cpu_second" in facts
+        else ""
+    )
     return f"""## Placement
 
 Beside an exact model of the same problem (HiGHS){proven}{unsolved}:
 {100 * facts["gap_mean"]:.4f} % dearer on average, {100 * facts["gap_max"]:.2f} % at worst. The
 worlds are not those the search was tuned on. All services of a network of 100,000 nodes and 1,000
-services are placed together in {facts["seconds_100k_nodes_1k_services"]:.1f} s on one core; single
-placements among 100,000 nodes run at {facts["place_per_second"]:,.0f} a second; after the loss of
-1 % of the nodes a new plan takes {facts["replan_after_1pct_node_loss_seconds"]:.2f} s.
+services are placed together in {facts[together]:.1f} s on one core{busy}; single placements among
+100,000 nodes run at {facts[single]:,.0f} a second{alone}; after the loss of 1 % of the nodes a new
+plan takes {facts["replan_after_1pct_node_loss_seconds"]:.2f} s.
 """
 
 

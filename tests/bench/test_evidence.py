@@ -65,7 +65,7 @@ def test_sections_come_with_their_outputs(facts: dict[str, Any]) -> None:
     }
     told = text(given)
     assert "0.4200 % dearer" in told
-    assert "2,346 a second" in told
+    assert "2,346 a second; after" in told
     assert "99.67 %, 1,234.5 h | 1.00 | holds |" in told
     assert "1.20 | does not hold |" in told
     assert "holds on\nm-mid of 2 traces" in told
