@@ -6,15 +6,15 @@ tell a hidden pair within 4.7 ms (median), where the smooth model gets 5.2. Ten 
 find such *donors*. A donor's offset is the median difference at the probes; how far it scatters
 about that says how unlike the donor is, and probes near a column say more about that column. The
 prediction is the weighted median over donors: one donor with a special route must not matter.
-(Nearest neighbours in the manner of
-synthetic control, Abadie et al. 2010, with medians in place of least squares.)
+(Nearest neighbours in the manner of synthetic control, Abadie et al. 2010, with medians in place of
+least squares.)
 
 It works in milliseconds, not in logarithms: a detour adds, it does not multiply. From one or two
 probes nobody can tell who is alike, so ``mixed`` leans on ``rtt_model_probed.correction`` then.
 
 Rules of this file: as ``rtt_model``. Tables hold NaN where nobody knows a donor's round trip, and
 where donor and column are one. Constants were chosen on other deals of cities than ``bench.reach``
-reports; half or twice of each errs within 0.1 ms.
+reports; half or twice of most errs within 0.15 ms.
 """
 
 from __future__ import annotations
