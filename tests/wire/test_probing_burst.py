@@ -61,9 +61,12 @@ def test_every_answer_is_the_digest_of_a_nonce_of_its_own() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what arrives by TCP")
 def test_the_kernel_stamps_arrivals_here() -> None:
+    until_s, stamped = time.monotonic() + 5.0, 0
     with line_to(honest) as line:
-        samples = probe_all(line, 32, 5.0)
-    assert sum(sample.kernel for sample in samples) > 16
+        # It begins to stamp a moment after the first socket of the machine asked for it.
+        while stamped <= 16 and time.monotonic() < until_s:
+            stamped = sum(sample.kernel for sample in probe_all(line, 32, 5.0))
+    assert stamped > 16
 
 
 def test_a_delay_at_the_subject_is_seen_in_every_probe() -> None:

@@ -18,7 +18,7 @@ from isochrone.schema.settlement import Books, Manifest, RootStatement
 def statement(books: Books, manifest: Manifest) -> RootStatement:
     """What is signed for these books, settled from that manifest under its terms.
 
-    >>> from isochrone.schema.settlement import NO_CHAIN, Terms
+    >>> from isochrone.schema.deployment import NO_CHAIN, Terms
     >>> terms = Terms()
     >>> manifest = Manifest(epoch=7, round=1, proposer="", deployment=NO_CHAIN, terms=terms,
     ...     previous="", files=())
