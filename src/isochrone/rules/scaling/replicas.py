@@ -2,9 +2,9 @@
 
 Intuition: order what the demand one cold start from now will need, with room for the errors that
 such forecasts make. How much room is a matter of what may be late: while next to nothing is, a
-quarter of the allowance is spent on purpose; once a part of it is gone, room is made for all but rare
-errors, until it is calm again. Windows that were missed leave a little more room behind, for days.
-When requests wait all the same, believe them, not the model.
+quarter of the allowance is spent on purpose; once a part of it is gone, room is made for all but
+rare errors, until it is calm again. Windows that were missed leave a little more room behind, for
+days. When requests are late though the replicas should do, believe the requests, not the model.
 
 The steps of a decision, in order:
 
@@ -12,9 +12,10 @@ The steps of a decision, in order:
    minutes that were missed: so the room to make;
 2. *expected*: the rate to be ready for a start ahead, and its upper end (``demand``);
 3. *needed*: replicas for that rate, by the queue (``queueing``) and the measured speed (``speed``);
-4. *held*: never fewer than the most that was needed within the last start;
-5. *floor*: never fewer than hold the requests in flight now, plus those that wait;
-6. *range*: between ``least`` and ``most``; zero only after ``idle_s`` without a request.
+4. *care*: more by a factor that grows while requests are late that should not be by the model;
+5. *held*: never fewer than the most that was needed within the last start;
+6. *floor*: never fewer than hold the requests in flight now, plus those that wait;
+7. *range*: between ``least`` and ``most``; zero only after ``idle_s`` without a request.
 
 Rules of this file: pure; the state is all there is; ``Target`` says what decided in words. What it
 does not do: say where (placement does), or end what is in flight (draining does).
@@ -27,7 +28,7 @@ import math
 import msgspec
 
 from isochrone.rules.scaling.demand import Demand, Expected, expected, first_demand, observe
-from isochrone.rules.scaling.queueing import Load, replicas_needed
+from isochrone.rules.scaling.queueing import Load, late_share, replicas_needed
 from isochrone.rules.scaling.speed import Speed, SpeedFit, first_fit, fitted, learn, learn_entry
 
 CALM = 0.25
@@ -53,6 +54,12 @@ MORE_MOST = 0.3
 room, each other one takes so little of it back that one missed in two hundred keeps the balance
 (adaptive conformal inference: Gibbs and Candes, NeurIPS 2021). At most so much is added: beyond it
 more room is no answer to what is missed."""
+
+CARE_STEP = 1.10
+CARE_MOST = 2.0
+CARE_FADES_S = 900.0
+"""Care grows by a tenth per cold start while the model errs, and fades within a quarter of an hour:
+by then the measured speed has learnt."""
 
 LEARNING_S = 300.0
 """How long the number that a service begins with is kept: the first minutes tell too little."""
@@ -126,6 +133,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     upper_per_s: float
     needed: int
     late_share: float
+    care: float
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -148,6 +156,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     came: float = 0.0
     window: Window = Window()
     more: float = 0.0
+    care: float = 1.0
     asked_at: float = 0.0
     replicas: int = 0
 
@@ -168,8 +177,7 @@ def step(policy: Policy, state: State, observed: Observed, now: float) -> tuple[
     lead_s = policy.warm_start_s if policy.warm > 0 else policy.start_s
     state = _learn(policy, state, observed, now, lead_s)
     speed = fitted(state.fit)
-    late_share = _late_share(state)
-    alarmed = late_share > SPENT * policy.late_max
+    alarmed = _late_lately(state) > SPENT * policy.late_max
     ahead = expected(state.demand, (ALARMED if alarmed else CALM) * policy.late_max, state.more)
     needed = _needed(policy, state, speed, ahead, observed)
     hold_s = max(policy.start_s, observed.seconds)
@@ -191,9 +199,11 @@ def _learn(policy: Policy, state: State, observed: Observed, now: float, lead_s:
     asks = observed.arrivals > 0 or observed.in_flight > 0 or observed.waiting > 0
     keep = math.exp(-observed.seconds / LATE_MEMORY_S)
     window, more = _window(policy, state, observed, now)
+    demand = observe(state.demand, observed.arrivals, observed.seconds, now, lead_s, memory_s)
     return State(
-        demand=observe(state.demand, observed.arrivals, observed.seconds, now, lead_s, memory_s),
+        demand=demand,
         fit=fit,
+        care=_care(policy, state, demand.smooth, fitted(fit), observed),
         needs=state.needs,
         late=state.late * keep + observed.late,
         came=state.came * keep + observed.arrivals,
@@ -217,14 +227,25 @@ def _window(policy: Policy, state: State, observed: Observed, now: float) -> tup
     return Window(number, observed.late, observed.arrivals), more
 
 
-def _late_share(state: State) -> float:
+def _care(policy: Policy, state: State, smooth: float, speed: Speed, observed: Observed) -> float:
+    """How careful it makes if the objective is missed though the replicas that serve should be
+    enough for what comes and for the line (one that is too long is no fault of the model)."""
+    load = Load(per_s=smooth + observed.waiting / policy.start_s, arrival_cv2=ARRIVAL_CV2)
+    missed = min(observed.late / max(1, observed.arrivals), _late_lately(state)) > policy.late_max
+    if missed and late_share(load, speed, observed.ready, policy.wait_s) <= policy.late_max:
+        step: float = CARE_STEP ** (observed.seconds / policy.start_s)
+        return min(CARE_MOST, state.care * step)
+    return 1 + (state.care - 1) * math.exp(-observed.seconds / CARE_FADES_S)
+
+
+def _late_lately(state: State) -> float:
     """The share of late requests lately, of at least as many as ten minutes bring."""
     return state.late / max(state.came, state.demand.level * WINDOW_S, 1.0)
 
 
 def _needed(policy: Policy, state: State, speed: Speed, ahead: Expected, observed: Observed) -> int:
     backlog = observed.waiting / policy.start_s
-    load = Load(per_s=ahead.upper_per_s + backlog, arrival_cv2=ARRIVAL_CV2)
+    load = Load(per_s=ahead.upper_per_s * state.care + backlog, arrival_cv2=ARRIVAL_CV2)
     return replicas_needed(
         load, speed, policy.wait_s, min(LATE_MOST, AT_WORST * policy.late_max), policy.most
     )
@@ -273,7 +294,8 @@ def _target(
         expected_per_s=ahead.per_s,
         upper_per_s=ahead.upper_per_s,
         needed=needed,
-        late_share=_late_share(state),
+        late_share=_late_lately(state),
+        care=state.care,
     )
 
 
