@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from isochrone.atlas.cities import all_cities, city, find_city, nearest_city, place_named
 from isochrone.schema.errors import InvalidInput, NotFound
@@ -67,6 +69,17 @@ def test_an_unknown_city_is_answered_with_the_nearest_names() -> None:
 def test_the_nearest_city_is_a_city_and_not_its_district() -> None:
     assert nearest_city(48.841, 2.300).place.metro == "paris"
     assert nearest_city(39.04, -77.49).place.metro == "washington"
+
+
+@settings(max_examples=60)
+@given(st.floats(-90, 90), st.floats(-180, 180))
+def test_no_city_is_nearer(latitude: float, longitude: float) -> None:
+    """Against a look at every one, also at the poles and across the date line."""
+    point = Place(latitude=latitude, longitude=longitude, country="", metro="")
+    mains = [city for city in all_cities() if not city.part_of]
+    assert nearest_city(latitude, longitude) == min(
+        mains, key=lambda city: great_circle_km(point, city.place)
+    )
 
 
 def test_distances_are_those_of_the_globe() -> None:

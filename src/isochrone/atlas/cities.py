@@ -12,8 +12,10 @@ below 100,000 inhabitants unless it is its country's largest or round trips were
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import unicodedata
+from bisect import bisect_left
 from functools import lru_cache
 
 import msgspec
@@ -23,6 +25,9 @@ from isochrone.schema.errors import InvalidInput, NotFound
 from isochrone.schema.place import Place, great_circle_km
 
 _POINT = re.compile(r"(-?\d{1,2}(?:\.\d{1,9})?)\s*,\s*(-?\d{1,3}(?:\.\d{1,9})?)")
+
+LEAST_KM_PER_DEGREE = 111.0
+"""A degree of latitude is a little more than that on the sphere of ``great_circle_km``."""
 
 
 class City(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +126,26 @@ def suggest(name: str, count: int = 3) -> list[str]:
 
 
 def nearest_city(latitude: float, longitude: float) -> City:
-    """The city whose centre is nearest to a point; districts count as their city."""
+    """The city whose centre is nearest to a point; districts count as their city.
+
+    Of equally near ones the most populous. Looks at cities by latitude, outwards, until those that
+    are left are farther away by latitude alone.
+    """
     point = Place(latitude=latitude, longitude=longitude, country="", metro="")
-    mains = (city for city in all_cities() if not city.part_of)
-    return min(mains, key=lambda candidate: great_circle_km(point, candidate.place))
+    latitudes, ranks = _by_latitude()
+    middle = bisect_left(latitudes, latitude)
+    cities, best = all_cities(), (math.inf, -1)
+    for row in (range(middle, len(ranks)), range(middle - 1, -1, -1)):
+        for at in row:
+            if abs(latitudes[at] - latitude) * LEAST_KM_PER_DEGREE > best[0]:
+                break
+            best = min(best, (great_circle_km(point, cities[ranks[at]].place), ranks[at]))
+    return cities[best[1]]
+
+
+@lru_cache(maxsize=1)
+def _by_latitude() -> tuple[list[float], list[int]]:
+    """Latitudes of all cities that are no districts, rising, and their places in the list."""
+    mains = [rank for rank, city in enumerate(all_cities()) if not city.part_of]
+    mains.sort(key=lambda rank: all_cities()[rank].place.latitude)
+    return [all_cities()[rank].place.latitude for rank in mains], mains
