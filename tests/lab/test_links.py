@@ -175,8 +175,8 @@ def test_a_round_trip_takes_what_was_asked(
     listener.serve(echo, 1)
     times = round_trips_s(port, 30)
     assert min(times) >= rtt_ms / 1e3
-    # 0.03-0.13 ms on an idle machine.
-    assert statistics.median(times) < rtt_ms / 1e3 + 0.002
+    # 0.03-0.13 ms on an idle machine; a tenth is not disturbed by who else wants the processor.
+    assert statistics.quantiles(times, n=10)[0] < rtt_ms / 1e3 + 0.002
     told = report(links, name)
     assert (told.rtt_ms, told.chunks) == (rtt_ms, 62)
     assert (told.bytes_up, told.bytes_down) == (124, 124)
