@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from isochrone.cli import isochrone
+from isochrone.cli.plan_ground import SITES_MOST
 from isochrone.cli.tables import usd_short
 from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault
 
@@ -121,6 +122,9 @@ def test_a_file_of_sites_that_is_none_is_an_error(tmp_path: Path) -> None:
     sites = tmp_path / "sites.csv"
     sites.write_text("city\n" + "x" * 200_000 + "\n", encoding="utf-8")
     with pytest.raises(IsochroneError, match="cannot be read"):
+        plan(tmp_path, GERMAN, "--sites", str(sites))
+    sites.write_text("city,provider\n" + "Paris,p\n" * (SITES_MOST + 1), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=f"more than {SITES_MOST} sites"):
         plan(tmp_path, GERMAN, "--sites", str(sites))
 
 
