@@ -199,22 +199,22 @@ class Overlay:
     def _corrections(self, sites: Indices, columns: Sequence[Place]) -> Floats:
         """What to add to the logarithms of the rows at ``sites`` (-1: of no site)."""
         added = np.zeros((len(sites), len(columns)))
-        asked = set(sites.tolist()) & set(self._probes)
+        asked = sorted(set(sites.tolist()) & set(self._probes))
         if asked:
-            donors, points = donors_ms(columns), points_of(columns)
-            for site in sorted(asked):
-                added[sites == site] = self._correction(site, columns, points, donors)
+            expected = roundtrips.matrix([self._sites[site] for site in asked], columns)
+            donors = donors_ms(columns)
+            for site, row in zip(asked, expected, strict=True):
+                added[sites == site] = self._correction(site, columns, row, donors)
         return added
 
     def _correction(
-        self, site: int, columns: Sequence[Place], points: Floats, donors: Floats
+        self, site: int, columns: Sequence[Place], expected_ms: Floats, donors: Floats
     ) -> Floats:
         """Of one site's row: by the pattern of errors, and by the cities that probe alike."""
         place, ends = self._sites[site], self._probes[site]
         probed = [self._sites[end] for end in ends]
         probed_ms = self._ms[site, ends]
         off = np.log(probed_ms) - np.log(roundtrips.matrix([place], probed)[0])
-        smooth = correction(_patterns(), points_of(probed), off, points)
         lent = borrowed(
             probed_ms,
             self._donors_ms[:, ends],
@@ -224,8 +224,8 @@ class Overlay:
         )
         least = FIBRE_MS_PER_KM * roundtrips.distances_km([place], columns)[0]
         return mixed(
-            roundtrips.matrix([place], columns)[0],
-            smooth,
+            expected_ms,
+            correction(_patterns(), points_of(probed), off, points_of(columns)),
             np.maximum(lent, np.maximum(least, SAME_METRO_MS)),
             probes=len(ends),
             donors=len(donors),
