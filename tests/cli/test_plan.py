@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from isochrone.atlas import roundtrips
+from isochrone.atlas.sites import usual_regions
 from isochrone.cli import isochrone
-from isochrone.cli.plan_ground import SITES_MOST
+from isochrone.cli.plan_ground import SITES_MOST, hyperscaler_price, independent_price
 from isochrone.cli.tables import usd_short
 from isochrone.schema.errors import InvalidInput, IsochroneError, TheirFault
+from isochrone.schema.node import Resources
 
 GERMAN = """\
 name: chat
@@ -61,6 +66,24 @@ def test_it_says_where_how_fast_how_much_and_beside_what(world: dict[str, Any]) 
     assert world["rule"].startswith("placement/")
     assert "modelled" in world["model_error"]
     assert "before discounts" in world["prices"]
+
+
+def test_how_wrong_each_kind_of_round_trip_may_be_is_said(world: dict[str, Any]) -> None:
+    for kind, words in (("measured", "measured"), ("half", "modelled from one measured end")):
+        error = roundtrips.error_share(kind)  # type: ignore[arg-type]
+        assert f"% {words} (off by {error.median:.0%} at the median" in world["model_error"]
+
+
+def test_a_replica_costs_its_share_of_a_gpu_and_a_whole_one_where_only_these_are_rented() -> None:
+    one = Resources(cpu_milli=1000, memory_mib=1024, gpu="H100", gpu_count=1)
+    region = usual_regions()[0]
+    for count, milli in ((1, 250), (1, 500), (8, 1000)):
+        need = msgspec.structs.replace(one, gpu_count=count, gpu_milli=milli)
+        whole, here = independent_price(one, "DE"), independent_price(need, "DE")
+        assert here == math.ceil(whole * count * milli / 1000)
+        rented = hyperscaler_price(one, region)
+        assert rented is not None
+        assert hyperscaler_price(need, region) == count * rented
 
 
 def test_a_further_site_adds_what_the_same_plan_with_it_shows(
