@@ -153,8 +153,8 @@ class FairTurns:
             _demand(world, declared, lacks.get(id_, 0) if id_ in missing else 0, nodes(declared))
             for id_, declared in sorted({**missing, **world.granted}.items())
         ]
-        # One draw for good: who runs wins a tie anyway, and another draw, at the change of an hour or
-        # of leaders, would only take back notices that were given.
+        # One draw for good: who runs wins a tie anyway, and another draw, at the change of an hour
+        # or of leaders, would only take back notices that were given.
         begun = self._judge(demands, rooms, seed_for(world.cell, 0, 0, 0), now_s)
         took_s = self._clock() - now_s
         self._next_look_s = now_s + max(LOOK_EVERY_S, LOOK_SHARE * took_s)

@@ -4,7 +4,7 @@ Intuition: a tie that is always broken the same way, by name or by age, starves 
 So each decision draws a ticket for every provider and every node from its seed, and the seed is
 made of what stands in its record: service, revision, the controller's epoch and the hour. Who
 decides cannot try seeds until a friend wins, and whoever reads the record can draw again. (It can
-wait for an hour that suits it, or write a false one, which its record's time of arrival gives away.)
+wait for an hour that suits it, or write a false one, which the time when its record came betrays.)
 
 Providers draw first, so that a provider with ten machines holds one ticket, as one with a single
 machine does; its machines draw among themselves. A provider is an account: who registers three
