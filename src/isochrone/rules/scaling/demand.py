@@ -73,7 +73,7 @@ PRIOR_ERROR = 0.10
 PRIOR_S = 150.0
 """Before any error was seen: so much above the guess, for as long as if seen for so long."""
 
-LEAST_ROOM = 0.05
+LEAST_ROOM = 0.06
 """Always given: an hour without errors does not promise another."""
 
 HIGH_S = 12 * 3600.0
