@@ -256,7 +256,7 @@ def test_explain_names_the_winner_and_takes_a_prefix(home: Home) -> None:
 def test_replay_gives_the_same_bytes(home: Home) -> None:
     rows = home.json("replay", SERVICE)
     assert {row["rule"] for row in rows} == {"placement/3"}
-    assert all(row["identical"] for row in rows)
+    assert all(row["identical"] and row["drawn_fairly"] for row in rows)
     one = home.json("replay", SERVICE, "--decision", rows[0]["decision"][:12])
     assert one == rows[:1]
     assert "No decision zz" in home.bad("replay", SERVICE, "--decision", "zz")

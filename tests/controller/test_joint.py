@@ -16,7 +16,7 @@ from isochrone.controller.joint_inputs import Subject, gather
 from isochrone.controller.view import World, held
 from isochrone.rules import where
 from isochrone.rules.placement import decide, replay
-from isochrone.rules.rotation import HOUR_MS, seed_for
+from isochrone.rules.rotation import HOUR_MS, is_drawn_together_fairly
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.identity import PrivateKey
@@ -104,7 +104,9 @@ def test_equal_sites_are_drawn_anew_every_hour_and_epoch_and_by_nothing_else() -
     }
     assert len(seeds) == 3
     assert gather(HERE, {}, [subject(HURRIED)], STAMP).seed in seeds, "the services change nothing"
-    assert seed_for("fra", 0, 3, 7) in seeds, "anybody can draw again"
+    made = gather(HERE, {}, [subject(PATIENT)], STAMP)
+    assert is_drawn_together_fairly(made), "anybody can draw again"
+    assert not is_drawn_together_fairly(msgspec.structs.replace(made, seed=made.seed + 1))
 
 
 def test_a_tenants_higher_priority_has_the_place_of_two_that_need_it_alike() -> None:

@@ -21,6 +21,7 @@ import hashlib
 
 from isochrone.schema.decision import PlacementInputs
 from isochrone.schema.service import service_id
+from isochrone.schema.where import WhereInputs
 
 HOUR_MS = 3_600_000
 """Decisions within an hour on the same revision draw the same tickets: a service that is placed
@@ -38,6 +39,11 @@ def is_drawn_fairly(inputs: PlacementInputs) -> bool:
     service = service_id(inputs.tenant, inputs.service.name)
     due = seed_for(service, inputs.service.revision, inputs.epoch, inputs.at_unix_ms)
     return inputs.seed == due
+
+
+def is_drawn_together_fairly(inputs: WhereInputs) -> bool:
+    """The same of a decision on all services of a home, which has neither service nor revision."""
+    return inputs.seed == seed_for(inputs.cell, 0, inputs.epoch, inputs.at_unix_ms)
 
 
 def ticket(seed: int, name: str) -> bytes:

@@ -24,7 +24,7 @@ from isochrone.client.admin import AdminClient
 from isochrone.schema.decision import Decision, PlacementInputs
 from isochrone.schema.digests import canonical, decode, sha256_hex
 from isochrone.schema.errors import NotFound, OurFault, TheirFault
-from isochrone.schema.where import WhereDecision
+from isochrone.schema.where import WhereDecision, WhereInputs
 
 REPLAY = """
 import sys
@@ -67,10 +67,20 @@ def command(
     made = replay_in_fresh_process([(record.content, record.inputs) for record in found])
     rows = [(record, again.identical) for record, again in zip(found, made, strict=True)]
     if output == "json":
-        print_json([{"decision": r.name, "rule": r.rule, "identical": same} for r, same in rows])
+        print_json(
+            [
+                {
+                    "decision": r.name,
+                    "rule": r.rule,
+                    "identical": same,
+                    "drawn_fairly": drawn_fairly(r),
+                }
+                for r, same in rows
+            ]
+        )
     else:
         print_table(
-            ("DECISION", "KIND", "CELL", "RULE", "INPUTS", "REPLAY"),
+            ("DECISION", "KIND", "CELL", "RULE", "INPUTS", "DRAW", "REPLAY"),
             [
                 (
                     r.name[:16],
@@ -78,6 +88,7 @@ def command(
                     r.cell,
                     r.rule,
                     sha256_hex(r.inputs)[:16],
+                    {True: "as due", False: "CHOSEN", None: "-"}[drawn_fairly(r)],
                     "identical" if same else "DIFFERS",
                 )
                 for r, same in rows
@@ -86,6 +97,11 @@ def command(
         )
     if not all(same for _, same in rows):
         raise TheirFault("A record does not follow from its inputs.", fix="Keep it as evidence.")
+    if any(drawn_fairly(record) is False for record in found):
+        raise TheirFault(
+            "Ties were broken by a seed that the record does not call for.",
+            fix="Keep it as evidence.",
+        )
 
 
 def _name(decision: Decision) -> str:
@@ -105,6 +121,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     content: bytes
     inputs: bytes
+
+
+def drawn_fairly(record: Record) -> bool | None:
+    """Whether the seed of a record's draws is the one that its inputs call for; None of a rule
+    that decides no more, which is not known here to have drawn by seeds."""
+    from isochrone.rules import placement, rotation, where
+
+    if record.rule == placement.RULE:
+        inputs = decode(record.inputs, PlacementInputs, "placement inputs")
+        return rotation.is_drawn_fairly(inputs)
+    if record.rule == where.RULE:
+        return rotation.is_drawn_together_fairly(decode(record.inputs, WhereInputs, "joint inputs"))
+    return None
 
 
 def _record(client: AdminClient, name: str, decision: Decision) -> Record:
