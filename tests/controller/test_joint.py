@@ -20,7 +20,7 @@ from isochrone.rules.rotation import HOUR_MS, is_drawn_together_fairly
 from isochrone.schema.decision import Decision
 from isochrone.schema.digests import canonical, digest
 from isochrone.schema.identity import PrivateKey
-from isochrone.schema.node import Capacity, Resources
+from isochrone.schema.node import Capacity, Device, Resources
 from isochrone.schema.plans import QuotaAnswer
 from isochrone.schema.service import AudienceShare, Objective, ReplicaRange, Residency
 from isochrone.schema.where import WhereDecision, WhereInputs
@@ -255,3 +255,25 @@ def test_a_site_of_small_and_large_machines_takes_what_only_a_large_one_can() ->
     none = declare(service("none", resources=most, audience=DE, replicas=ONE))
     inputs, decision = together(here, subject(PATIENT), subject(none))
     assert [row.rule for claim in inputs.claims for row in claim.excluded] == ["resources"]
+
+
+def test_what_drains_takes_no_room_from_those_who_stay() -> None:
+    """One moves away from the machine that another is to have; a third stays beside it."""
+    gpu = Device(kind="gpu", name="NVIDIA H100 80GB")
+    machine = Capacity(cpu_milli=2000, memory_mib=2048, devices=(gpu,), engines=("onnx",))
+    one, two = node(1, "frankfurt", 1, capacity=machine), node(2, "frankfurt", 1, capacity=machine)
+    half = Resources(cpu_milli=500, memory_mib=64, gpu_count=1, gpu_milli=500)
+    whole = msgspec.structs.replace(half, gpu_milli=1000)
+    left, right, big = (
+        declare(service(name, audience=DE, replicas=ONE, resources=need))
+        for name, need in (("left", half), ("right", half), ("big", whole))
+    )
+    leases = (
+        lease("l1", left, one, gpus=(0,), desired="draining"),
+        lease("l2", left, two, gpus=(0,)),
+        lease("l3", right, two, gpus=(0,)),
+    )
+    statuses = {one: seen(("l1", "serving")), two: seen(("l2", "serving"), ("l3", "serving"))}
+    here = world(statuses, leases, (left, right, big))
+    _, decision = together(here, subject(left), subject(right), subject(big))
+    assert all(placed.grants for placed in decision.services)

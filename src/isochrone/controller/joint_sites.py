@@ -63,15 +63,20 @@ def machines_of(
     nodes: Iterable[FreeNode], rows: Iterable[HeldReplica], needs: Mapping[str, Resources]
 ) -> list[Machine]:
     """The nodes that are alive or hold something of ours. ``needs``: our services and what one
-    replica of each occupies; ``rows``: the replicas of all cells."""
+    replica of each occupies; ``rows``: the replicas of all cells.
+
+    What drains is about to leave: its room counts as free, or a service would lose its only replica
+    to another one's that is just moving away.
+    """
     holds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    leaving: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        if row.service in needs and row.desired == "serving" and row.alive:
-            holds[row.node][row.service] += 1
+        if row.service in needs and row.alive and row.desired in ("serving", "draining"):
+            (holds if row.desired == "serving" else leaving)[row.node][row.service] += 1
     machines = []
     for free in nodes:
         mine = holds[free.node.address]
-        for service in sorted(mine.elements()):
+        for service in sorted((mine + leaving[free.node.address]).elements()):
             free = _given_back(free, needs[service])
         if free.alive or mine:
             machines.append(Machine(free, mine))
