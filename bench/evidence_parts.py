@@ -130,8 +130,8 @@ def scaling(facts: Facts) -> str:
 
 Share of ten-minute windows in which 95 % of the requests begin within a second, and replica-hours,
 on public traces in simulated time; a start takes a minute. Target concurrency is given its best
-setting, in hindsight. The rule's constants were tuned on other draws of the first two days of the
-drawn traces; the recorded ones (Azure's and Mooncake's) have no part that was left out.
+setting, in hindsight. The rule's constants were tuned on other draws of the drawn traces (the same
+rates, other arrivals); the recorded ones (Azure's and Mooncake's) have no part that was left out.
 
 The target, {percent(ATTAINED)} within {HOURS_MOST:g} times the clairvoyant's hours, holds on
 {listed(met)} of {len(rows)} traces.
