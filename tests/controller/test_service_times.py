@@ -77,6 +77,15 @@ def test_what_a_gateway_told_before_this_process_began_counts_once() -> None:
     assert later.expected_ms == {"t.s": 30.0}
 
 
+def test_a_day_before_this_process_began_does_not_outweigh_what_comes() -> None:
+    gateway = Gateway()
+    gateway.answers(1_000_000, 0, 0, 30)
+    gateway.times = ServiceTimes(lambda: gateway.now_s)
+    gateway.times.learn(gateway.row, None)
+    gateway.now_s += FORGET_S / 10
+    assert gateway.answers(300, 0, 0, 80) > 70
+
+
 def test_a_gateway_that_begins_anew_is_no_negative_time() -> None:
     gateway = Gateway()
     gateway.answers(500, 0, 0, 30)

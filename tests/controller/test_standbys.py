@@ -61,6 +61,15 @@ def test_a_full_node_is_left_when_another_holds_the_files_and_not_before() -> No
     assert pool.plan(town(FILLED, NEXT, fetched=True)) == []
 
 
+def test_nothing_is_remembered_of_a_service_that_is_gone() -> None:
+    pool = Pool()
+    assert pool.plan(town(KEPT)) == []
+    pool.standbys.forget({WARM.id})
+    assert pool.plan(town(KEPT, FILLED)) == [], "looked a moment ago"
+    pool.standbys.forget(())
+    assert pool.plan(town(KEPT, FILLED)) == [("create", B.address)]
+
+
 def test_a_full_node_is_kept_where_there_is_no_other() -> None:
     pool = Pool()
     here = world({A: seen(("kept", "standby"))}, (KEPT, FILLED), (WARM, LARGE), (GRANT,))

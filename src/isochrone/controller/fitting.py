@@ -320,6 +320,9 @@ class Fitting:
         self._bad_since_s = {
             id_: since_s for id_, since_s in self._bad_since_s.items() if id_ in world.leases
         }
+        self._standbys.forget(world.quotas)
+        known = {*world.quotas, *(lease.service for lease in world.leases.values())}
+        self._said = {id_: text for id_, text in self._said.items() if id_ in known}
 
     def _say(self, service: str, text: str) -> None:
         """Say what is wrong with a service, once."""

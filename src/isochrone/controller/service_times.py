@@ -8,8 +8,9 @@ A queue that is longer than the service itself says that there are too few repli
 stand at a wrong place: of it, no more than one service time counts. What placement is told changes
 only when the measured time has left a quarter around it, so that noise decides nothing.
 
-Rules: pure but for the clock that is given; means fade within ``FORGET_S``; too few answers say
-nothing. What this does not do: tell nodes of different speed apart, or know the tail (a prior).
+Rules: pure but for the clock that is given; means fade within ``FORGET_S``, and what a gateway had
+summed before we heard of it says no more than the fewest answers do; too few answers say nothing.
+What this does not do: tell nodes of different speed apart, or know the tail (a prior).
 """
 
 from __future__ import annotations
@@ -102,12 +103,18 @@ class ServiceTimes:
 
 
 def _news(row: ServiceDemand, before: ServiceDemand | None) -> Sums | None:
-    """What a gateway's sums grew by; None: nothing, or nothing that can be."""
+    """What a gateway's sums grew by; None: nothing, or nothing that can be.
+
+    What was summed before it was first heard of may be of a whole day: it counts as so few answers
+    that the next minutes outweigh it.
+    """
     old = _sums(before) if before is not None and before.answered <= row.answered else (0, 0, 0, 0)
     answers, *parts_us = (now - then for now, then in zip(_sums(row), old, strict=True))
     if answers <= 0 or not all(0 <= part <= answers * HIGHEST_US for part in parts_us):
         return None
-    return float(answers), float(parts_us[0]), float(parts_us[1]), float(parts_us[2])
+    counted = min(answers, ANSWERS_LEAST) if before is None else answers
+    weight = counted / answers
+    return float(counted), parts_us[0] * weight, parts_us[1] * weight, parts_us[2] * weight
 
 
 def _sums(row: ServiceDemand) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ nothing waits for them, and looked through every ``FULL_S``; what there is is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -74,6 +74,10 @@ class Standbys:
                 provider = world.nodes[node].provider
                 actions.append(begun(pool, node, provider, epoch=stamp.epoch, nonce=nonce()))
         return actions
+
+    def forget(self, services: Collection[str]) -> None:
+        """Drop the memory of all but ``services``."""
+        self._full = {id_: full for id_, full in self._full.items() if id_ in services}
 
     def _is_due(self, service: str) -> bool:
         now_s = self._clock()
