@@ -18,7 +18,6 @@ from isochrone.controller.inputs import Stamp, gather, own_ground, shapes_of
 from isochrone.controller.lawful import Lawful
 from isochrone.controller.quotas import replicas_of
 from isochrone.controller.view import World, free_nodes
-from isochrone.rules.fit_costs import with_fit_costs
 from isochrone.rules.reconcile import RETRY_S, Held, Wanted, as_held, wanted_of, withdrawn
 from isochrone.schema.decision import Cleared, Decision, PlacementInputs, Shape
 from isochrone.schema.digests import digest
@@ -126,7 +125,9 @@ def look(
     cleared: tuple[Cleared, ...] = (),
     usual: tuple[Shape, ...] = (),
 ) -> PlacementInputs:
-    """What the rule is told; raises InvalidInput for a declaration that nothing understands.
+    """What the rule is told, but for the costs of its nodes (``rules.fit_costs``).
+
+    Raises InvalidInput for a declaration that nothing understands.
 
     ``usual``: the mix of demands that has come to this cell (what it is asked for now).
     """
@@ -139,7 +140,7 @@ def look(
         shapes=usual or shapes_of(world),
         cleared=cleared,
     )
-    return with_fit_costs(as_held(inputs, held))
+    return as_held(inputs, held)
 
 
 def fitted(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from isochrone.controller import fit
-from isochrone.controller.deciding import decided
+from isochrone.controller.deciding import decided, weighed
 from isochrone.controller.declared import Declared
 from isochrone.controller.defragmenting import LOOK_EVERY_S, Defragmenting
 from isochrone.controller.disturbance import MOVES_PER_HOUR, Disturbance
@@ -31,6 +31,7 @@ from isochrone.controller.tables import Tables
 from isochrone.controller.view import World
 from isochrone.rules import defragmenting
 from isochrone.rules.defragmenting import Opening
+from isochrone.rules.fit_costs import with_fit_costs
 from isochrone.rules.making_room import Move, clearing
 from isochrone.rules.packing.mix import Mix, seen
 from isochrone.rules.reconcile import Action, Held, plan_leases
@@ -122,7 +123,7 @@ class Fitting:
                 continue
             held = self._observe(world, service, self._clock())
             told = self._turns.announced(service)
-            inputs = self._look(world, quota, grant, held, told)
+            inputs = await weighed(self._look(world, quota, grant, held, told))
             await self._records.keep(await decided(inputs), inputs)
             log.warning("%s: %s", service, "; ".join(f"{row.node}: {row.reason}" for row in told))
 
@@ -150,7 +151,9 @@ class Fitting:
 
         def after(move: Move) -> tuple[PlacementInputs, int] | None:
             inputs = self._with_cleared(world, move.service, clearing(move))
-            return None if inputs is None else (inputs, len(self._seats(move.service)))
+            if inputs is None:
+                return None
+            return with_fit_costs(inputs), len(self._seats(move.service))
 
         move = self._room.work(world, waiting, look, after)
         if move is not None:
@@ -167,6 +170,7 @@ class Fitting:
             inputs = self._with_cleared(world, opening.service, cleared)
             if inputs is None:
                 return None
+            inputs = await weighed(inputs)
             return inputs, await decided(inputs), self._seats(opening.service)
 
         opening = await self._defragmenting.work(world, self._mix.arrived, waits, fit_without)
@@ -271,7 +275,7 @@ class Fitting:
             return standing
         if not fit.is_wanted(quota, grant):
             return fit.of_nothing(world, quota, held, grant)
-        inputs = self._look(world, quota, grant, held, cleared)
+        inputs = await weighed(self._look(world, quota, grant, held, cleared))
         decision = await decided(inputs)
         too_few = len(decision.winners) < replicas_of(quota.sites)
         if too_few and (self._room.give_up(grant.id) or self._defragmenting.give_up(grant.id)):

@@ -17,6 +17,7 @@ from isochrone.controller.inputs import Stamp
 from isochrone.controller.lawful import Lawful
 from isochrone.controller.view import World
 from isochrone.rules.eligible import eligibilities
+from isochrone.rules.fit_costs import with_fit_costs
 from isochrone.rules.reconcile import Action
 from isochrone.rules.seats import Held
 from isochrone.rules.standby import Pool, begun, first, is_ready, picked, plan_standbys
@@ -70,6 +71,7 @@ class Standbys:
         actions = list(planned)
         if missing and self._is_due(grant.id):
             inputs = inputs or fit.look(world, quota, grant, replicas, stamp)
+            inputs = with_fit_costs(inputs)
             for node in picked(pool, inputs, standbys, replicas, missing):
                 provider = world.nodes[node].provider
                 actions.append(begun(pool, node, provider, epoch=stamp.epoch, nonce=nonce()))
