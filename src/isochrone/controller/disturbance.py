@@ -2,6 +2,9 @@
 
 Intuition: a move costs somebody a cold start for another's sake. So there are at most so many an
 hour in a cell, whatever they are for, and none while anything else is amiss.
+
+What this does not do: outlive its process. A new leader begins with the whole budget, so leaders
+that follow each other quickly may move more.
 """
 
 from __future__ import annotations

@@ -203,7 +203,11 @@ def _without_password(url: str) -> str:
 
 
 async def _end(client: Any) -> None:
-    """Close whatever of a client is open; nats-py asserts on one that never connected."""
+    """Close whatever of a client is open; nats-py asserts on one that never connected, and closes
+    no socket when a server that has stopped does not take what is still to be sent."""
     with contextlib.suppress(*FOREIGN, AssertionError, AttributeError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await client.close()
+    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()

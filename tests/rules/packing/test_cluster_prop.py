@@ -108,23 +108,6 @@ def test_the_order_of_nodes_only_breaks_ties(site: list[Residual], stream: list[
             other.take(Placement(node=len(site) - 1 - here.node, gpus=here.gpus), demand)
 
 
-@settings(max_examples=25)
-@given(SITES, demands(), st.integers(1, 6))
-def test_a_gang_is_placed_whole_or_not_at_all(
-    site: list[Residual], demand: Demand, count: int
-) -> None:
-    cluster = Cluster(site, typical_of([demand]))
-    alone = Cluster(site, typical_of([demand]))
-    fitting = sum(alone.place(demand) is not None for _ in range(count))
-    gang = cluster.place_gang(demand, count)
-    if fitting == count:
-        assert gang is not None
-        assert len(gang) == count
-    else:
-        assert gang is None
-        assert [cluster.residual(node) for node in range(len(site))] == site
-
-
 @settings(max_examples=20)
 @given(nodes(), STREAMS)
 def test_many_at_once_are_measured_as_one(node: Residual, stream: list[Demand]) -> None:

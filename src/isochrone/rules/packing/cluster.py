@@ -184,20 +184,6 @@ class Cluster:
         """What the demand would add on this node, in steps; ``NEVER``: it does not fit."""
         return float(self._reckoned(demand).cost[node])
 
-    def place_gang(
-        self, demand: Demand, count: int, among: Flags | None = None
-    ) -> tuple[Placement, ...] | None:
-        """Place ``count`` equal replicas, or none of them (None)."""
-        placed: list[Placement] = []
-        for _ in range(count):
-            one = self.place(demand, among)
-            if one is None:
-                for done in placed:
-                    self.release(done, demand)
-                return None
-            placed.append(one)
-        return tuple(placed)
-
     def take(self, placement: Placement, demand: Demand) -> None:
         """Occupy a place. Raises InvalidInput if it has no room."""
         node, gpus = placement.node, list(placement.gpus)
