@@ -18,8 +18,10 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.fabric.asking import ONE_THREAD
+
 # Before numpy: its threads would wait for each other on a busy machine, and the leader with them.
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+os.environ.update(ONE_THREAD)
 
 from isochrone.controller.config import ControllerConfig, Ready, load_config
 from isochrone.controller.controller import Controller

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.fabric.asking import ONE_THREAD
+
 # Before numpy: its threads would wait for each other on a busy machine, and the loop with them.
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+os.environ.update(ONE_THREAD)
 
 from isochrone.schema.errors import Conflict, IsochroneError, Unavailable
 from isochrone.validator.config import Ready, ValidatorConfig, load_config
